@@ -1,0 +1,27 @@
+// What one forward pass works on: token rows and what they may see. Training packs and inference batches are the same thing.
+
+import type { AttentionPlan, LoraSlice, Tensor } from './ops/ops'
+
+/** Rows of a batch that belong to one policy. Rows outside every range are the base's. */
+export interface PolicyRows {
+  readonly policy: string
+  readonly rowStart: number
+  readonly rowCount: number
+}
+
+/** Where keys and values of a layer live: the KV cache in inference, the pack's own activations in training. */
+export interface KvStore {
+  readonly k: Tensor // [slots, kvHeads * headDim]
+  readonly v: Tensor
+}
+
+export interface Batch {
+  readonly tokens: number
+  readonly ids: Tensor // i32 [tokens]
+  readonly positions: Tensor // i32 [tokens]
+  readonly slots: Tensor // i32 [tokens]: row of the KvStore each token writes
+  readonly plan: AttentionPlan
+  readonly policies: readonly PolicyRows[]
+}
+
+export type { LoraSlice }

@@ -1,0 +1,224 @@
+// The narrow interface between the model and a device: an in-order stream with memory, and about twelve ops.
+// Every op only enqueues; `download` is the only call that waits. All matrices are row-major.
+
+export type DType = 'f32' | 'bf16' | 'i32'
+export type TypedArray = Float32Array | Int32Array | Uint16Array
+
+/** Memory on a device. `rows(start, count)` is a view of whole rows of the first dimension; it owns nothing. */
+export interface Tensor {
+  readonly dtype: DType
+  readonly shape: readonly number[]
+  rows(start: number, count: number): Tensor
+}
+
+/** One block of device memory, carved by a cursor. `reset` frees everything taken after `mark` (default: all). */
+export interface Arena {
+  tensor(shape: readonly number[], dtype?: DType): Tensor
+  mark(): number
+  reset(mark?: number): void
+  readonly used: number
+  readonly capacity: number
+  close(): void
+}
+
+export interface Backend {
+  readonly device: 'cpu' | 'cuda' | 'tfjs'
+  /** For people: library, instruction set, threads. */
+  readonly description: string
+  /** `bytes` is a first guess: a host backend may grow in further blocks, a device may refuse with a plan. */
+  arena(bytes: number): Arena
+  upload(to: Tensor, data: TypedArray): void
+  /** Waits for everything enqueued so far. Errors of earlier ops surface here as BackendError. */
+  download(from: Tensor): Promise<TypedArray>
+  /** Records what `run` enqueues; the returned function replays it. A capture owns its arena. */
+  capture(run: () => void): () => void
+  /**
+   * Takes a weight matrix [out, in] that never changes into the layout `linear` likes best (may be the tensor itself).
+   * The result goes wherever `weight`, `table` or `head` is asked for; the source may be released afterwards.
+   */
+  prepareWeight(shape: readonly [number, number], data: Float32Array): Tensor
+  readonly ops: Ops
+  close(): void
+}
+
+/**
+ * One LoRA adapter on a range of rows of a linear. A fused weight (qkv, gate_up) has one part per member:
+ * `a` stacks the members' A's [parts.length * rank, in], `b` stacks their B's by output rows [out, rank].
+ * A part may be switched off (member not targeted) by zeros in `b` and in its gradients (`partMask`).
+ */
+export interface LoraSlice {
+  readonly rowStart: number
+  readonly rowCount: number
+  readonly a: Tensor // [parts * rank, in]
+  readonly b: Tensor // [out, rank]
+  readonly parts: readonly number[] // output rows of each member, sum = out
+  readonly rank: number
+  readonly scale: number // lora_alpha / r
+  readonly xa: Tensor // [tokens, parts * rank], written by linear, read by linearBackward
+}
+
+export interface LoraGradSlice extends LoraSlice {
+  readonly da: Tensor // [parts * rank, in], accumulated into
+  readonly db: Tensor // [out, rank], accumulated into
+}
+
+/**
+ * Which keys each query row sees. Segment s is a run of query rows; its context lists the rows ("slots") of `k` and `v` it sees,
+ * in order of position, its own rows last. Query i of the segment sees the first contextLength - rowCount + i + 1 entries.
+ * So one description serves packed prefix trees (slot = row of the pack), prefill over a cached prefix, and decode.
+ */
+export interface AttentionPlan {
+  readonly segments: Tensor // i32 [segmentCapacity, 4]: rowStart, rowCount, contextStart, contextLength
+  readonly context: Tensor // i32 [contextCapacity]: slots
+  readonly segmentCount: number
+}
+
+export interface Ops {
+  fill(target: Tensor, value: number): void
+  copy(to: Tensor, from: Tensor): void
+  /** out[i] = from[rows[i]] */
+  gatherRows(args: { out: Tensor; from: Tensor; rows: Tensor }): void // [n, d], [tokens, d], i32 [n]
+
+  embed(args: { out: Tensor; table: Tensor; ids: Tensor }): void // [tokens, hidden], [vocab, hidden], i32 [tokens]
+  embedBackward(args: { dTable: Tensor; dOut: Tensor; ids: Tensor }): void // accumulates
+
+  /** sum = x + delta (when given); y = rmsnorm(sum) * weight; rstd saved. `sum` may be `x`. */
+  rmsNorm(args: { y: Tensor; rstd: Tensor; x: Tensor; weight: Tensor; eps: number; delta?: Tensor; sum?: Tensor }): void // [tokens, hidden], [tokens], …, [hidden]
+  /** dx = dResidual + d(rmsnorm); `x` is the normalised input (the `sum` of the forward). `dx` may be `dResidual`. */
+  rmsNormBackward(args: {
+    dx: Tensor
+    dy: Tensor
+    x: Tensor
+    weight: Tensor
+    rstd: Tensor
+    dResidual?: Tensor
+    dWeight?: Tensor
+  }): void
+
+  /** y = x Wᵀ + bias + Σ slices scale (x Aᵀ) Bᵀ */
+  linear(args: { y: Tensor; x: Tensor; weight: Tensor; bias?: Tensor; loras?: readonly LoraSlice[] }): void // [tokens, out], [tokens, in], [out, in], [out]
+  /** dx = dy W + Σ scale (dy B) A (overwrites dx); da, db, dWeight, dBias accumulate. `x` is the forward's input. */
+  linearBackward(args: {
+    dx?: Tensor
+    dy: Tensor
+    x: Tensor
+    weight: Tensor
+    loras?: readonly LoraGradSlice[]
+    dWeight?: Tensor // f32 [out, in], plain layout
+    dBias?: Tensor
+  }): void
+
+  /** q = rotated q; k[slot] = rotated k; v[slot] = v. `rope` holds cos then sin: [positions, headDim] = cos[half] | sin[half]; halves rotate as in Hugging Face. */
+  ropeStoreKv(args: {
+    qkv: Tensor // [tokens, (heads + 2 kvHeads) * headDim]
+    q: Tensor // [tokens, heads * headDim]
+    k: Tensor // [slots, kvHeads * headDim]
+    v: Tensor
+    positions: Tensor // i32 [tokens]
+    slots: Tensor // i32 [tokens]
+    rope: Tensor // f32 [positions, headDim]
+    heads: number
+    kvHeads: number
+    headDim: number
+  }): void
+  /** dqkv from dq and from dk, dv at each token's slot; the angle negated. */
+  ropeStoreKvBackward(args: {
+    dqkv: Tensor
+    dq: Tensor
+    dk: Tensor
+    dv: Tensor
+    positions: Tensor
+    slots: Tensor
+    rope: Tensor
+    heads: number
+    kvHeads: number
+    headDim: number
+  }): void
+
+  /** Softmax attention at scale 1/√headDim; saves logsumexp per row and head when `lse` is given. */
+  attention(args: {
+    out: Tensor // [tokens, heads * headDim]
+    q: Tensor
+    k: Tensor // [slots, kvHeads * headDim]
+    v: Tensor
+    plan: AttentionPlan
+    heads: number
+    kvHeads: number
+    headDim: number
+    lse?: Tensor // f32 [tokens, heads]
+  }): void
+  /** Overwrites dq, dk, dv. Sums into a shared ancestor run over its descendants in segment order. */
+  attentionBackward(args: {
+    dq: Tensor
+    dk: Tensor
+    dv: Tensor
+    dOut: Tensor
+    out: Tensor
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    lse: Tensor
+    plan: AttentionPlan
+    heads: number
+    kvHeads: number
+    headDim: number
+  }): void
+
+  /** y = silu(gate) * up, gateUp = gate | up */
+  swiglu(args: { y: Tensor; gateUp: Tensor }): void // [tokens, inner], [tokens, 2 * inner]
+  swigluBackward(args: { dGateUp: Tensor; dy: Tensor; gateUp: Tensor }): void
+
+  /** For pair i: log-softmax(head · hidden[rows[i]] / temperature) at targets[i], its entropy, and the logsumexp. Full logits are never stored. */
+  logprob(args: {
+    logprobs: Tensor // f32 [pairs]
+    entropies: Tensor // f32 [pairs]
+    lse: Tensor // f32 [pairs]
+    hidden: Tensor // [tokens, hidden]
+    rows: Tensor // i32 [pairs]
+    targets: Tensor // i32 [pairs]
+    head: Tensor // [vocab, hidden]
+    temperature: number
+  }): void
+  /** dHidden is overwritten (zero where no pair reads); dHead accumulates. dz = (1/T)[g(1[v=t] − p) − h p(log p + H)]. */
+  logprobBackward(args: {
+    dHidden: Tensor
+    dLogprobs: Tensor
+    dEntropies?: Tensor
+    logprobs: Tensor
+    entropies: Tensor
+    lse: Tensor
+    hidden: Tensor
+    rows: Tensor
+    targets: Tensor
+    head: Tensor
+    temperature: number
+    dHead?: Tensor
+  }): void
+
+  /** One token for each row of `logits`; `sampling.ts` is the definition of every step (order, random number, ties). */
+  sample(args: {
+    logits: Tensor // f32 [rows, vocab]; may be overwritten
+    floats: Tensor // f32 [rows, 6]: temperature, topP, minP, repetitionPenalty, uniform in [0,1), 0
+    ints: Tensor // i32 [rows, 4]: topK (0 = off), historyStart, historyCount, 0
+    history: Tensor // i32 [capacity]: distinct token ids that the repetition penalty applies to
+    tokens: Tensor // i32 [rows]
+    logprobs: Tensor // f32 [rows, 2]: at the row's temperature over the full vocabulary before any change; the same at T = 1
+  }): void
+
+  /** out[0] += Σ x² */
+  sumSquares(args: { out: Tensor; x: Tensor }): void
+  /** Decoupled weight decay; the gradient is multiplied by gradScale first (clipping). `step` counts from 1. */
+  adamw(args: {
+    param: Tensor
+    grad: Tensor
+    m: Tensor
+    v: Tensor
+    learningRate: number
+    beta1: number
+    beta2: number
+    eps: number
+    weightDecay: number
+    gradScale: number
+    step: number
+  }): void
+}

@@ -1,0 +1,87 @@
+// The definition of sampling, in plain TypeScript: the `sample` op of every backend does exactly this, and is tested against it.
+
+import type { SamplingParams } from './engine'
+
+export interface SampledToken {
+  readonly token: number
+  readonly logprob: number // at T (T = 0 counts as 1), full vocabulary, before penalty and truncation
+  readonly plainLogprob: number // at T = 1
+}
+
+/**
+ * A uniform number in [0, 1) with 24 bits from (seed, index of the token in its completion): splitmix64 of both.
+ * Stateless, so a rollout never depends on what else was sampled.
+ */
+export function uniform(seed: number, index: number): number {
+  const mask = (1n << 64n) - 1n
+  let z = (BigInt(Math.trunc(seed)) * 0x9e3779b97f4a7c15n + BigInt(index) * 0xd1342543de82ef95n + 0x2545f4914f6cdd1dn) & mask
+  z = ((z ^ (z >> 30n)) * 0xbf58476d1ce4e5b9n) & mask
+  z = ((z ^ (z >> 27n)) * 0x94d049bb133111ebn) & mask
+  z ^= z >> 31n
+  return Number(z >> 40n) / 2 ** 24
+}
+
+/**
+ * Order: stored logprobs from the untouched logits → repetition penalty (divide positive, multiply negative, as in Hugging Face)
+ * → greedy if temperature is 0 (lowest id wins ties) → temperature → top-k → top-p over the kept → min-p relative to the best
+ * → inverse CDF in order of token id at `u`. Candidates at a top-k or top-p border with equal logits: lower id first.
+ */
+export function sampleToken(logits: Float32Array, params: SamplingParams, history: readonly number[], u: number): SampledToken {
+  const temperature = params.temperature > 0 ? params.temperature : 1
+  const lseT = logSumExp(logits, temperature)
+  const lse1 = temperature === 1 ? lseT : logSumExp(logits, 1)
+  const penalised = params.repetitionPenalty === 1 ? logits : Float32Array.from(logits)
+  if (params.repetitionPenalty !== 1)
+    for (const token of new Set(history)) {
+      const value = penalised[token]!
+      penalised[token] = value > 0 ? value / params.repetitionPenalty : value * params.repetitionPenalty
+    }
+  const token = params.temperature > 0 ? draw(penalised, params, u) : argmax(penalised)
+  return { token, logprob: logits[token]! / temperature - lseT, plainLogprob: logits[token]! - lse1 }
+}
+
+function draw(logits: Float32Array, params: SamplingParams, u: number): number {
+  const best = logits[argmax(logits)]!
+  const weights = new Float64Array(logits.length)
+  for (let i = 0; i < logits.length; i++) weights[i] = Math.exp((logits[i]! - best) / params.temperature)
+  const truncated = (params.topK > 0 && params.topK < logits.length) || params.topP < 1 || params.minP > 0
+  if (truncated) {
+    const order = Array.from(weights.keys()).sort((a, b) => logits[b]! - logits[a]! || a - b)
+    let keep = params.topK > 0 ? Math.min(params.topK, order.length) : order.length
+    if (params.topP < 1) {
+      let total = 0
+      for (let i = 0; i < keep; i++) total += weights[order[i]!]!
+      let sum = 0
+      let count = 0
+      while (count < keep && (count === 0 || sum < params.topP * total)) sum += weights[order[count++]!]!
+      keep = count
+    }
+    while (keep > 1 && weights[order[keep - 1]!]! < params.minP) keep-- // the best has weight 1
+    for (let i = keep; i < order.length; i++) weights[order[i]!] = 0
+  }
+  let total = 0
+  for (let i = 0; i < weights.length; i++) total += weights[i]!
+  const goal = u * total
+  let sum = 0
+  let last = 0
+  for (let i = 0; i < weights.length; i++) {
+    if (weights[i] === 0) continue
+    sum += weights[i]!
+    last = i
+    if (sum > goal) return i
+  }
+  return last
+}
+
+function argmax(values: Float32Array): number {
+  let best = 0
+  for (let i = 1; i < values.length; i++) if (values[i]! > values[best]!) best = i
+  return best
+}
+
+function logSumExp(logits: Float32Array, temperature: number): number {
+  const best = logits[argmax(logits)]!
+  let sum = 0
+  for (let i = 0; i < logits.length; i++) sum += Math.exp((logits[i]! - best) / temperature)
+  return best / temperature + Math.log(sum)
+}

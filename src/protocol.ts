@@ -1,0 +1,305 @@
+// Everything that crosses the wire, with its wire names; types are inferred, never written twice.
+// Arbor's own fields keep Arbor's names and defaults; what we add is marked "ours" and never sent to a real Arbor.
+
+import { z } from 'zod'
+
+// ---------------------------------------------------------------- LoRA
+
+export const LORA_TARGET_MODULES = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] as const
+
+/** peft's LoraConfig, as far as a causal LM needs it. `target_modules` is a list or 'all-linear'. */
+export const LoraConfigSchema = z.strictObject({
+  r: z.int().min(1).max(512),
+  lora_alpha: z.number().positive(),
+  target_modules: z.union([z.literal('all-linear'), z.array(z.enum(LORA_TARGET_MODULES)).min(1)]),
+  lora_dropout: z.number().min(0).max(1),
+  bias: z.literal('none').optional(),
+  task_type: z.literal('CAUSAL_LM').optional(),
+})
+export type LoraConfigFields = z.infer<typeof LoraConfigSchema>
+
+// ---------------------------------------------------------------- trainer_config
+
+export const LOSS_TYPES = ['grpo', 'bnpo', 'dr_grpo', 'dapo', 'cispo'] as const
+export const LR_SCHEDULES = ['constant', 'constant_with_warmup', 'linear', 'cosine'] as const
+
+const arborTrainerConfig = {
+  num_generations: z.int().min(2).default(8),
+  temperature: z.number().min(0).default(1),
+  beta: z.number().min(0).default(0.001),
+  per_device_train_batch_size: z.int().min(1).default(8),
+  gradient_accumulation_steps: z.int().min(1).default(1),
+  learning_rate: z.number().min(0).default(1e-6),
+  lr_scheduler_type: z.enum(LR_SCHEDULES).default('linear'),
+  warmup_steps: z.int().min(0).default(0),
+  max_steps: z.int().min(1).default(500),
+  weight_decay: z.number().min(0).default(0),
+  max_grad_norm: z.number().min(0).default(1),
+  loss_type: z.enum(LOSS_TYPES).default('dr_grpo'),
+  scale_rewards: z.union([z.boolean(), z.enum(['group', 'batch', 'none'])]).default(false),
+  mask_truncated_completions: z.boolean().default(true),
+  soft_completion_penalty_length: z.int().min(0).nullable().default(null),
+  max_seq_len: z.int().min(1).nullable().default(2048),
+  max_prompt_length: z.int().min(1).nullable().default(512),
+  max_completion_length: z.int().min(1).nullable().default(null),
+  gradient_checkpointing: z.boolean().default(false),
+  gradient_checkpointing_kwargs: z.record(z.string(), z.unknown()).nullable().default(null),
+  bf16: z.boolean().default(false),
+  fp16: z.boolean().default(false),
+  lora_config: LoraConfigSchema.nullable().default(null),
+  num_training_gpus: z.int().min(0).default(1),
+  num_inference_gpus: z.int().min(0).default(1),
+  report_to: z.union([z.string(), z.array(z.string())]).default('none'),
+  log_completions: z.boolean().default(false),
+  logging_steps: z.number().min(0).default(500),
+  generation_batch_size: z.int().nullable().default(null),
+  async_generation_timeout: z.number().default(600),
+}
+
+/** Ours: a real Arbor refuses these. */
+const ourTrainerConfig = {
+  /** A GRPO step is one update over this many groups, posted as one list. null = one group is one update, as in Arbor. */
+  groups_per_step: z.int().min(1).nullable().default(null),
+  seed: z.int().min(0).default(0),
+  epsilon: z.number().min(0).default(0.2),
+  epsilon_high: z.number().min(0).nullable().default(0.28),
+  delta: z.number().positive().nullable().default(null),
+  importance_sampling_level: z.enum(['token', 'sequence']).default('token'),
+  use_bias_correction_kl: z.boolean().default(true),
+  entropy_coef: z.number().default(0),
+  top_entropy_quantile: z.number().min(0).max(1).default(1),
+  off_policy_mask_threshold: z.number().nullable().default(null),
+  sampler_correction: z.enum(['none', 'token_truncate', 'token_mask', 'sequence_truncate', 'sequence_mask']).default('none'),
+  sampler_correction_clip_min: z.number().min(0).nullable().default(null),
+  sampler_correction_clip_max: z.number().positive().default(3),
+  /** Optimizer updates on the same rollouts; from the second on the ratio differs from 1. */
+  num_iterations: z.int().min(1).default(1),
+  adam_beta1: z.number().min(0).max(1).default(0.9),
+  adam_beta2: z.number().min(0).max(1).default(0.999),
+  adam_epsilon: z.number().positive().default(1e-8),
+  top_k: z.int().nullable().default(null),
+  top_p: z.number().nullable().default(null),
+  min_p: z.number().nullable().default(null),
+  repetition_penalty: z.number().nullable().default(null),
+}
+
+export const ARBOR_TRAINER_KEYS = Object.keys(arborTrainerConfig) as (keyof typeof arborTrainerConfig)[]
+export const OUR_TRAINER_KEYS = Object.keys(ourTrainerConfig) as (keyof typeof ourTrainerConfig)[]
+export const TrainerConfigSchema = z.strictObject({ ...arborTrainerConfig, ...ourTrainerConfig })
+/** With every default filled in: what the server keeps. */
+export type TrainerConfig = z.infer<typeof TrainerConfigSchema>
+/** What a caller writes (`trainKwargs`): everything optional. */
+export type TrainKwargs = z.input<typeof TrainerConfigSchema>
+
+// ---------------------------------------------------------------- GRPO calls
+
+export const MessageSchema = z.looseObject({ role: z.string(), content: z.string() })
+export type Message = { role: string; content: string }
+
+export const InitializeRequestSchema = z.strictObject({
+  run_name: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'letters, digits, ".", "_" and "-", at most 64')
+    .nullish(),
+  model: z.string().min(1),
+  trainer_config: TrainerConfigSchema,
+  inference_config: z
+    .strictObject({
+      model: z.string().optional(),
+      max_seq_len: z.int().nullish(),
+      num_gpus: z.int().nullish(),
+      owner: z.unknown().optional(),
+      log_file_path: z.string().nullish(),
+    })
+    .optional(),
+  gpu_config: z
+    .strictObject({
+      type: z.string(),
+      multi: z.strictObject({ num_inference_gpus: z.int(), num_training_gpus: z.int() }).optional(),
+    })
+    .optional(),
+  /** Ours: continue this job from its last checkpoint (same id, same folder). */
+  resume_from: z.string().nullish(),
+})
+export type InitializeRequest = z.input<typeof InitializeRequestSchema>
+
+export const JobRequestSchema = z.strictObject({ job_id: z.string() })
+
+export const StepSampleSchema = z.strictObject({
+  messages: z.array(MessageSchema).min(1),
+  completion: z.union([MessageSchema, z.array(MessageSchema).min(1)]),
+  reward: z.number(), // zod refuses NaN and infinities
+  /** Ours: `${response.id}#${choice.index}` of the chat completion that was sampled; the very tokens are trained. */
+  completion_id: z.string().optional(),
+})
+export type StepSample = z.infer<typeof StepSampleSchema>
+
+/** Ours: what the charts call a group. Parallel to the list of groups. */
+export const GroupInfoSchema = z.strictObject({
+  predictor: z.string(),
+  example: z.union([z.string(), z.int()]),
+  /** A few words that name the example to a person, e.g. its question. */
+  title: z.string(),
+})
+export type GroupInfo = z.infer<typeof GroupInfoSchema>
+
+export const StepRequestSchema = z.strictObject({
+  job_id: z.string(),
+  model: z.string(),
+  batch_id: z.int(),
+  /** One group, or (ours, with groups_per_step) the list of all groups of the step. */
+  batch: z.union([z.array(StepSampleSchema).min(1), z.array(z.array(StepSampleSchema).min(1)).min(1)]),
+  metrics: z.record(z.string(), z.number().nullable()).optional(),
+  groups: z.array(GroupInfoSchema).optional(),
+})
+export type StepRequest = z.input<typeof StepRequestSchema>
+
+export const CHECKPOINT_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/
+export const CheckpointRequestSchema = z.strictObject({
+  job_id: z.string(),
+  checkpoint_name: z.string().regex(CHECKPOINT_NAME, 'letters, digits, ".", "_" and "-", at most 128; no slashes'),
+  metadata: z.record(z.string(), z.unknown()).nullish(),
+})
+
+export const CheckpointRecordSchema = z.strictObject({
+  checkpoint_name: z.string(),
+  checkpoint_dir: z.string(),
+  global_step: z.int(),
+  requested: z.boolean(),
+  metadata: z.record(z.string(), z.unknown()).nullable(),
+  timestamp: z.number(),
+})
+export type CheckpointRecord = z.infer<typeof CheckpointRecordSchema>
+
+export const JOB_STATUSES = [
+  'pending',
+  'pending_pause',
+  'pending_resume',
+  'paused',
+  'validating_files',
+  'queued',
+  'running',
+  'succeeded',
+  'failed',
+  'cancelled',
+  'pending_cancel',
+  'created',
+] as const
+
+/** Arbor's six fields, exactly. */
+export const GRPOStatusSchema = z.strictObject({
+  job_id: z.string(),
+  status: z.enum(JOB_STATUSES).nullable(),
+  current_model: z.string(),
+  checkpoints: z.record(z.string(), CheckpointRecordSchema),
+  last_checkpoint: z.string().nullable(),
+  pending_batch_ids: z.array(z.int()),
+})
+export type GRPOStatus = z.infer<typeof GRPOStatusSchema>
+
+// ---------------------------------------------------------------- step records (ours)
+
+export const GroupRecordSchema = z.strictObject({
+  predictor: z.string(),
+  example: z.union([z.string(), z.number()]),
+  title: z.string(),
+  rewards: z.array(z.number()),
+  advantages: z.array(z.number()),
+  /** Completion tokens. */
+  lengths: z.array(z.int()),
+  completions: z.array(z.string()),
+  /** How each completion's tokens were found: by its id, by its exact text, or tokenized again. */
+  sources: z.array(z.enum(['id', 'text', 'tokenized'])),
+  truncated: z.array(z.boolean()),
+})
+export type GroupRecord = z.infer<typeof GroupRecordSchema>
+
+/** One optimizer step, as written to steps.jsonl and sent to whoever listens. */
+export const StepRecordSchema = z.strictObject({
+  job_id: z.string(),
+  step: z.int(), // from 1
+  policy_version: z.int(),
+  time: z.number(), // unix seconds
+  reward: z.number(), // mean
+  reward_std: z.number(), // mean of the groups' standard deviations (n − 1)
+  reward_min: z.number(),
+  reward_max: z.number(),
+  /** Share of rows in groups without spread: they teach nothing. */
+  frac_reward_zero_std: z.number(),
+  validation_score: z.number().nullable(), // percent
+  format_failures: z.int().nullable(),
+  loss: z.number(),
+  grad_norm: z.number(),
+  learning_rate: z.number(),
+  entropy: z.number(),
+  kl: z.number().nullable(),
+  clip_ratio_low: z.number(),
+  clip_ratio_high: z.number(),
+  clip_ratio_region: z.number(),
+  /** |stored logprob − training pass logprob| over trained tokens of matched rows; rollouts under truncation or penalty apart. null: nothing to compare. */
+  logprob_gap_max: z.number().nullable(),
+  logprob_gap_mean: z.number().nullable(),
+  completion_length_mean: z.number(),
+  completion_length_min: z.number(),
+  completion_length_max: z.number(),
+  truncated_share: z.number(),
+  /** Tokens computed with shared prefixes, and what they would be without. */
+  tokens: z.int(),
+  tokens_unshared: z.int(),
+  rows_trained: z.int(),
+  rows_total: z.int(),
+  seconds_train: z.number(),
+  /** From the previous record (or the job's start) to this step's arrival: rollouts, metric, validation. */
+  seconds_between: z.number(),
+  /** What a reader should know, once each: dropout ignored, completions tokenized again, … */
+  notes: z.array(z.string()),
+  groups: z.array(GroupRecordSchema),
+})
+export type StepRecord = z.infer<typeof StepRecordSchema>
+
+// ---------------------------------------------------------------- chat
+
+/** OpenAI's request plus vLLM's sampling extensions; fields we do not know are let through, as OpenAI's servers do. */
+export const ChatRequestSchema = z.looseObject({
+  model: z.string().min(1),
+  messages: z
+    .array(
+      z.looseObject({
+        role: z.string(),
+        content: z.union([z.string(), z.array(z.looseObject({ type: z.string(), text: z.string().optional() })), z.null()]),
+      }),
+    )
+    .min(1),
+  temperature: z.number().min(0).max(10).nullish(),
+  top_p: z.number().gt(0).max(1).nullish(),
+  top_k: z.int().min(-1).nullish(),
+  min_p: z.number().min(0).max(1).nullish(),
+  repetition_penalty: z.number().positive().nullish(),
+  max_tokens: z.int().min(0).nullish(),
+  max_completion_tokens: z.int().min(0).nullish(),
+  n: z.int().min(1).max(128).nullish(),
+  seed: z.int().nullish(),
+  stop: z.union([z.string(), z.array(z.string()).max(16)]).nullish(),
+  logprobs: z.boolean().nullish(),
+  top_logprobs: z.int().min(0).max(20).nullish(),
+  stream: z.boolean().nullish(),
+  stream_options: z.looseObject({ include_usage: z.boolean().nullish() }).nullish(),
+  response_format: z.looseObject({ type: z.string() }).nullish(),
+})
+export type ChatRequest = z.infer<typeof ChatRequestSchema>
+
+export const LaunchRequestSchema = z.looseObject({
+  model: z.string().min(1),
+  launch_kwargs: z.record(z.string(), z.unknown()).nullish(),
+  num_gpus: z.int().nullish(),
+  max_seq_len: z.int().nullish(),
+})
+export const KillRequestSchema = z.looseObject({ job_id: z.string().optional() })
+
+/** Arbor's and our clients' prefixes, stripped one after the other. */
+export function bareModelName(name: string): string {
+  let bare = name
+  for (const prefix of ['openai/', 'huggingface/', 'local:', 'arbor:'])
+    if (bare.startsWith(prefix)) bare = bare.slice(prefix.length)
+  return bare
+}
