@@ -1,0 +1,68 @@
+// What `npm start` and `npm test` do before anything else: packages, build, native library. Plain JavaScript, as nothing is compiled yet.
+import { spawnSync } from 'node:child_process'
+import { existsSync, statSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+export const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
+const newest = '20.19.0'
+
+/** Runs a command in the project's folder with its output shown; ends the process when it fails. */
+export function run(command, args, options = {}) {
+  const result = spawnSync(command, args, { cwd: root, stdio: 'inherit', ...options })
+  if (result.error) fail(`${command} could not be started: ${result.error.message}`)
+  if (result.status !== 0 && !options.mayFail) process.exit(result.status ?? 1)
+  return result.status ?? 1
+}
+
+export function fail(message) {
+  console.error(`\n${message}`)
+  process.exit(1)
+}
+
+export function say(text) {
+  console.error(`\n\x1b[1m▸ ${text}\x1b[0m`)
+}
+
+function checkNode() {
+  const [have, need] = [process.versions.node, newest].map((version) => version.split('.').map(Number))
+  const older = have[0] !== need[0] ? have[0] < need[0] : have[1] < need[1]
+  if (older)
+    fail(
+      `Node ${process.versions.node} is too old: arbor-nb needs ${newest} or newer. Install it from https://nodejs.org or with your version manager.`,
+    )
+}
+
+function packagesAreThere() {
+  const marker = join(root, 'node_modules', '.package-lock.json')
+  return existsSync(marker) && statSync(marker).mtimeMs >= statSync(join(root, 'package-lock.json')).mtimeMs
+}
+
+/** Installs packages when the lock file is newer than what is there, compiles, and builds the native library. */
+export async function setUp() {
+  checkNode()
+  if (!packagesAreThere()) {
+    say('npm packages')
+    run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'])
+  }
+  say('compile')
+  run(process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.json'])
+  say('native library')
+  const require = createRequire(import.meta.url)
+  const { ensureNative } = require(join(root, 'dist', 'src', 'engine', 'ops', 'build-native.js'))
+  try {
+    const library = await ensureNative({ log: (line) => console.error(`  ${line}`) })
+    console.error(`  ${library.description}`)
+  } catch (error) {
+    // The engine also runs on TensorFlow.js; the person is told, in one line, what would make it fast.
+    console.error(`  ${error.message}`)
+    return { native: false }
+  }
+  return { native: true }
+}
+
+/** The compiled command line: arbor-nb ARGS. */
+export function arborNb(args, options) {
+  return run(process.execPath, [join(root, 'dist', 'src', 'cli', 'main.js'), ...args], options)
+}

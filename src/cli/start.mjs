@@ -1,0 +1,60 @@
+// npm start: everything from a fresh clone to an executed workbook. npm start -- --model NAME -p name=value … passes on to the workbook.
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { arborNb, fail, root, say, setUp } from './setup.mjs'
+
+const HELP = `npm start [-- options]
+
+Sets everything up, trains a language model with GRPO in the workbook, and writes the executed notebook and a page.
+
+  --model NAME       the base model (a hub name, a folder, a .gguf file)   default: HuggingFaceTB/SmolLM2-135M-Instruct
+  -p, --param N=V    overrides a variable of the workbook's parameters cell (repeatable), e.g. -p steps=4 -p seed=1
+  --out DIR          where the results go                                  default: build/workbook
+  -h, --help         this text`
+
+const options = {
+  model: { type: 'string', default: 'HuggingFaceTB/SmolLM2-135M-Instruct' },
+  param: { type: 'string', short: 'p', multiple: true, default: [] },
+  out: { type: 'string', default: join('build', 'workbook') },
+  help: { type: 'boolean', short: 'h', default: false },
+}
+
+let values
+try {
+  values = parseArgs({ options, strict: true }).values
+} catch (error) {
+  fail(`${error.message}\n\n${HELP}`)
+}
+if (values.help) {
+  console.log(HELP)
+  process.exit(0)
+}
+
+const started = Date.now()
+const { native } = await setUp()
+if (!native)
+  fail(
+    'Without the native library a real model would take hours here. Install what the line above names, then run npm start again.',
+  )
+
+say(`model ${values.model}`)
+arborNb(['fetch', values.model])
+
+say('workbook')
+const out = join(root, values.out)
+mkdirSync(out, { recursive: true })
+const notebook = join(out, '01-grpo-workbook.ipynb')
+const page = join(out, '01-grpo-workbook.html')
+const training = Date.now()
+const parameters = [`model=${values.model}`, ...values.param].flatMap((parameter) => ['-p', parameter])
+const status = arborNb(['run', join('notebooks', '01-grpo-workbook.ipynb'), ...parameters, '-o', notebook, '--html', page], {
+  mayFail: true,
+})
+
+const minutes = (since) => `${((Date.now() - since) / 60000).toFixed(1)} min`
+console.error(`
+${status === 0 ? 'Done' : 'The workbook stopped at an error'} (workbook ${minutes(training)}, all of it ${minutes(started)}).
+  page      ${page}
+  notebook  ${notebook}`)
+process.exit(status)

@@ -1,0 +1,131 @@
+// One training job on an Arbor server: the wire calls, and the stream of step records (ours).
+
+import { ProtocolError } from '../errors'
+import type { GRPOStatus, InitializeRequest, StepRecord, StepRequest } from '../protocol'
+
+export class ArborJob {
+  private constructor(
+    private readonly baseUrl: string,
+    readonly id: string,
+    /** The model name that answers with this job's current weights. */
+    readonly model: string,
+    /** The answer to initialize; a resumed job tells its checkpoints here. */
+    readonly first: GRPOStatus,
+  ) {}
+
+  /** Opens (or, with `resume_from`, continues) a job. Blocks until the model is loaded; no timeout. */
+  static async initialize(baseUrl: string, request: InitializeRequest): Promise<ArborJob> {
+    const status = await post(baseUrl, 'fine_tuning/grpo/initialize', request)
+    return new ArborJob(baseUrl, status.job_id, status.current_model, status)
+  }
+
+  status(): Promise<GRPOStatus> {
+    return this.call('status', {})
+  }
+
+  /** Posts one update's groups. The server answers at once and trains behind; `records` tells when it is done. */
+  step(request: Omit<StepRequest, 'job_id' | 'model'>): Promise<GRPOStatus> {
+    return this.call('step', { model: this.model, ...request })
+  }
+
+  /** Returns when the weights are on disk. */
+  checkpoint(name: string, metadata: Record<string, unknown>): Promise<GRPOStatus> {
+    return this.call('checkpoint', { checkpoint_name: name, metadata })
+  }
+
+  terminate(): Promise<GRPOStatus> {
+    return this.call('terminate', {})
+  }
+
+  cancel(): Promise<GRPOStatus> {
+    return this.call('cancel', {})
+  }
+
+  /** Step records from `after` + 1 on, as they come; ends with the job. Throws ProtocolError when the job failed or the server went away. */
+  async *records(after: number, signal?: AbortSignal): AsyncGenerator<StepRecord> {
+    const url = new URL('fine_tuning/grpo/steps', withSlash(this.baseUrl))
+    url.searchParams.set('job_id', this.id)
+    url.searchParams.set('after', String(after))
+    const response = await reach(url, { signal })
+    if (!response.ok || !response.body) throw await failure(response, 'read the step records of ' + this.id)
+    for await (const { event, data } of serverSentEvents(response.body, this.id)) {
+      if (event === 'end') {
+        const end = JSON.parse(data) as { status: string; reason: string | null }
+        if (end.status !== 'succeeded')
+          throw new ProtocolError(`Job ${this.id} ended as "${end.status}": ${end.reason ?? 'no reason given'}`, { status: 409 })
+        return
+      }
+      yield JSON.parse(data) as StepRecord
+    }
+    throw new ProtocolError(
+      `The server closed the record stream of ${this.id} before the job ended. Its run folder is on disk; start the server again and compile with { resume: '${this.id}' }.`,
+      { status: 0 },
+    )
+  }
+
+  private call(path: string, body: Record<string, unknown>): Promise<GRPOStatus> {
+    return post(this.baseUrl, `fine_tuning/grpo/${path}`, { job_id: this.id, ...body })
+  }
+}
+
+async function post(baseUrl: string, path: string, body: unknown): Promise<GRPOStatus> {
+  const response = await reach(new URL(path, withSlash(baseUrl)), {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+  })
+  if (!response.ok) throw await failure(response, path)
+  return (await response.json()) as GRPOStatus
+}
+
+async function reach(url: URL, init: RequestInit): Promise<Response> {
+  try {
+    return await fetch(url, init)
+  } catch (cause) {
+    if (init.signal?.aborted) throw cause
+    throw new ProtocolError(
+      `No answer from the server at ${url.origin} (${url.pathname}). It may have stopped: start it again (arbor.startServer), then continue the run with compile(…, { resume: true }).`,
+      { status: 0, cause },
+    )
+  }
+}
+
+async function failure(response: Response, what: string): Promise<ProtocolError> {
+  const text = await response.text().catch(() => '')
+  let message = text
+  try {
+    const body = JSON.parse(text) as { error?: { message?: string }; message?: string; detail?: unknown }
+    message = body.error?.message ?? body.message ?? (body.detail === undefined ? text : JSON.stringify(body.detail))
+  } catch (cause) {
+    if (!(cause instanceof SyntaxError)) throw cause // a body that is no JSON is shown as it is
+  }
+  return new ProtocolError(`${what}: the server answered ${response.status}: ${message}`, { status: response.status })
+}
+
+async function* serverSentEvents(body: ReadableStream<Uint8Array>, job: string): AsyncGenerator<{ event: string; data: string }> {
+  const decoder = new TextDecoder()
+  let buffer = ''
+  try {
+    for await (const chunk of body as unknown as AsyncIterable<Uint8Array>) {
+      buffer += decoder.decode(chunk, { stream: true })
+      for (let end = buffer.indexOf('\n\n'); end >= 0; end = buffer.indexOf('\n\n')) {
+        const lines = buffer.slice(0, end).split('\n')
+        buffer = buffer.slice(end + 2)
+        const field = (name: string) =>
+          lines.filter((line) => line.startsWith(`${name}:`)).map((line) => line.slice(name.length + 1).trim())
+        const data = field('data').join('\n')
+        if (data) yield { event: field('event')[0] ?? 'message', data }
+      }
+    }
+  } catch (cause) {
+    if (cause instanceof Error && cause.name === 'AbortError') throw cause
+    throw new ProtocolError(
+      `The server went away while ${job} was running. Its run folder is on disk; start the server again and compile with { resume: '${job}' }.`,
+      { status: 0, cause },
+    )
+  }
+}
+
+function withSlash(url: string): string {
+  return url.endsWith('/') ? url : `${url}/`
+}
