@@ -1,0 +1,185 @@
+// Which slot of the KV cache holds which token. Prompts form one radix tree per policy and version, a slot a token,
+// so a prefix that several sequences share is computed and stored once. No device memory here: slots are row numbers.
+
+import { ArborError } from '../errors'
+
+/** A run of tokens that follow each other without a branch. A root is empty and stands for (policy, version). */
+export class PrefixNode {
+  readonly children = new Map<number, PrefixNode>() // by first token
+  /** Sequences that hold this node or one below it. */
+  references = 0
+  lastUsed = 0
+  constructor(
+    public parent: PrefixNode | null,
+    public tokens: readonly number[],
+    public slots: readonly number[], // as long as tokens
+  ) {}
+}
+
+interface Root {
+  readonly version: number
+  readonly node: PrefixNode
+}
+
+/**
+ * A fixed pool of slots. A sequence holds one node (its deepest), which protects the path up to the root; what nobody
+ * holds stays cached until its slots are needed, least recently used leaves first.
+ */
+export class KvCache {
+  readonly #free: Int32Array // a stack of slot numbers
+  #freeCount: number
+  #treeSlots = 0 // in the tree, held or not
+  #heldSlots = 0 // in the tree and held
+  #evicted = 0
+  #clock = 0
+  readonly #roots = new Map<string | null, Root>()
+
+  constructor(readonly capacity: number) {
+    this.#free = Int32Array.from({ length: capacity }, (_, i) => capacity - 1 - i)
+    this.#freeCount = capacity
+  }
+
+  /** Slots a caller could get now, evicting what nobody holds. */
+  get available(): number {
+    return this.#freeCount + this.#treeSlots - this.#heldSlots
+  }
+
+  /** Tokens in the tree, held or not. */
+  get cachedTokens(): number {
+    return this.#treeSlots
+  }
+
+  /** Slots taken back from cached prefixes since the start. */
+  get evictedTokens(): number {
+    return this.#evicted
+  }
+
+  /** Slots in use by sequences: prefixes they hold and their own tails. */
+  get usedSlots(): number {
+    return this.capacity - this.available
+  }
+
+  /** The root of a policy, held once more. Keys and values of another version are stale and dropped. */
+  open(policy: string | null, version: number): PrefixNode {
+    let root = this.#roots.get(policy)
+    if (root && root.version !== version) this.forget(policy)
+    root = this.#roots.get(policy)
+    if (!root) this.#roots.set(policy, (root = { version, node: new PrefixNode(null, [], []) }))
+    root.node.references++
+    return root.node
+  }
+
+  /**
+   * Moves a hold from `node` down along tokens[from…], as far as the tree knows them; appends the slots found to `slots`.
+   * Returns the deepest node, now held instead of `node`.
+   */
+  descend(node: PrefixNode, tokens: readonly number[], slots: number[]): PrefixNode {
+    const now = ++this.#clock
+    while (slots.length < tokens.length) {
+      let child = node.children.get(tokens[slots.length]!)
+      if (!child) break
+      const common = commonLength(child.tokens, tokens, slots.length)
+      if (common < child.tokens.length) child = this.#split(child, common)
+      if (child.references++ === 0) this.#heldSlots += child.slots.length
+      child.lastUsed = now
+      for (const slot of child.slots) slots.push(slot)
+      node = child
+    }
+    return node
+  }
+
+  /**
+   * Adds the next `count` tokens below `node` (a held node from which `descend` went no further), with fresh slots appended to `slots`.
+   * The caller computes their keys and values in the very next batch. Returns the new node, held instead of `node`, or null when slots are short.
+   */
+  extend(node: PrefixNode, tokens: readonly number[], options: { slots: number[]; count: number }): PrefixNode | null {
+    const fresh = this.allocate(options.count)
+    if (!fresh) return null
+    const start = options.slots.length
+    const child = new PrefixNode(node, tokens.slice(start, start + options.count), fresh)
+    child.references = 1
+    child.lastUsed = ++this.#clock
+    node.children.set(child.tokens[0]!, child)
+    this.#treeSlots += fresh.length
+    this.#heldSlots += fresh.length
+    for (const slot of fresh) options.slots.push(slot)
+    return child
+  }
+
+  /** `count` slots outside the tree, or null (and nothing evicted) when there aren't as many. */
+  allocate(count: number): number[] | null {
+    if (count > this.available) return null
+    if (count > this.#freeCount) this.#evict(count)
+    const slots = new Array<number>(count)
+    for (let i = 0; i < count; i++) slots[i] = this.#free[--this.#freeCount]!
+    return slots
+  }
+
+  /** Gives back slots from `allocate`. */
+  free(slots: readonly number[]): void {
+    for (const slot of slots) this.#free[this.#freeCount++] = slot
+  }
+
+  /** Lets go of a held node. Its tokens stay cached. */
+  release(node: PrefixNode): void {
+    for (let at: PrefixNode | null = node; at; at = at.parent) if (--at.references === 0) this.#heldSlots -= at.slots.length
+  }
+
+  /** Drops all a policy has cached: its weights changed. No sequence of it may be running. */
+  forget(policy: string | null): void {
+    const root = this.#roots.get(policy)
+    if (!root) return
+    if (root.node.references > 0)
+      throw new ArborError(`policy ${policy ?? '(base)'}: ${root.node.references} sequences still use its cached prefixes.`)
+    this.#roots.delete(policy)
+    const pending = [root.node]
+    for (let node = pending.pop(); node; node = pending.pop()) {
+      pending.push(...node.children.values())
+      this.#treeSlots -= node.slots.length
+      this.free(node.slots)
+    }
+  }
+
+  /** Cuts a node in two; the upper half is the new one, so whoever holds `node` still holds all of it. */
+  #split(node: PrefixNode, at: number): PrefixNode {
+    const parent = node.parent!
+    const upper = new PrefixNode(parent, node.tokens.slice(0, at), node.slots.slice(0, at))
+    upper.references = node.references
+    upper.children.set(node.tokens[at]!, node)
+    parent.children.set(upper.tokens[0]!, upper)
+    node.parent = upper
+    node.tokens = node.tokens.slice(at)
+    node.slots = node.slots.slice(at)
+    return upper
+  }
+
+  /** Drops leaves that nobody holds, least recently used first, until `needed` slots are free. A parent left bare is a leaf then. */
+  #evict(needed: number): void {
+    while (this.#freeCount < needed) {
+      const leaves = [...this.#leaves()].sort((a, b) => a.lastUsed - b.lastUsed)
+      for (const leaf of leaves) {
+        if (this.#freeCount >= needed) return
+        leaf.parent!.children.delete(leaf.tokens[0]!)
+        this.#treeSlots -= leaf.slots.length
+        this.#evicted += leaf.slots.length
+        this.free(leaf.slots)
+      }
+    }
+  }
+
+  *#leaves(): Generator<PrefixNode> {
+    const pending = [...this.#roots.values()].map((root) => root.node)
+    for (let node = pending.pop(); node; node = pending.pop()) {
+      if (node.children.size > 0) pending.push(...node.children.values())
+      else if (node.parent && node.references === 0) yield node
+    }
+  }
+}
+
+/** How many of `run` stand in `tokens` from `start` on; at least 1, as children are found by their first token. */
+function commonLength(run: readonly number[], tokens: readonly number[], start: number): number {
+  const end = Math.min(run.length, tokens.length - start)
+  let length = 1
+  while (length < end && run[length] === tokens[start + length]) length++
+  return length
+}
