@@ -1,0 +1,74 @@
+// What a cell prints, kept with the cell that printed it: an AsyncLocalStorage follows timers and promises,
+// so a line written long after the cell ended still belongs to it.
+
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { Console } from 'node:console'
+import { Writable } from 'node:stream'
+
+export type StreamName = 'stdout' | 'stderr'
+export type StreamSink = (event: { cell: string; name: StreamName; text: string }) => void
+
+type Write = (chunk: string | Uint8Array, ...rest: unknown[]) => boolean
+
+/** Routes `console`, `process.stdout` and `process.stderr` to `sink` while code of a cell runs; `restore` undoes it. */
+export class CellStreams {
+  private readonly running = new AsyncLocalStorage<string>()
+  private readonly console = globalThis.console
+  private readonly writes = { stdout: process.stdout.write, stderr: process.stderr.write }
+  private readonly decoders = { stdout: new TextDecoder(), stderr: new TextDecoder() }
+
+  constructor(private readonly sink: StreamSink) {
+    globalThis.console = new Console({ stdout: this.stream('stdout'), stderr: this.stream('stderr'), colorMode: false })
+    for (const name of ['stdout', 'stderr'] as const) process[name].write = this.patched(name) as typeof process.stdout.write
+  }
+
+  /** Runs `work` as code of `cell`. */
+  run<T>(cell: string, work: () => T): T {
+    return this.running.run(cell, work)
+  }
+
+  /** The cell whose code is running now, or null. */
+  current(): string | null {
+    return this.running.getStore() ?? null
+  }
+
+  /** Runs `work` as nobody's code: what it prints goes to the terminal. */
+  outside<T>(work: () => T): T {
+    return this.running.exit(work)
+  }
+
+  restore(): void {
+    globalThis.console = this.console
+    process.stdout.write = this.writes.stdout
+    process.stderr.write = this.writes.stderr
+  }
+
+  private emit(name: StreamName, chunk: string | Uint8Array, cell: string): void {
+    const text = typeof chunk === 'string' ? chunk : this.decoders[name].decode(chunk, { stream: true })
+    if (text !== '') this.outside(() => this.sink({ cell, name, text }))
+  }
+
+  private patched(name: StreamName): Write {
+    const original = this.writes[name] as Write
+    return (chunk, ...rest) => {
+      const cell = this.current()
+      if (cell === null) return original.call(process[name], chunk, ...rest)
+      this.emit(name, chunk, cell)
+      const done = rest.find((argument) => typeof argument === 'function') as (() => void) | undefined
+      if (done) process.nextTick(done)
+      return true
+    }
+  }
+
+  /** A stream for `console`: to the cell when there is one, else to the process's own. */
+  private stream(name: StreamName): Writable {
+    const write = this.patched(name)
+    return new Writable({
+      decodeStrings: false,
+      write: (chunk: string | Uint8Array, _encoding, done) => {
+        write(chunk)
+        done()
+      },
+    })
+  }
+}
