@@ -11,6 +11,8 @@ import { downloadWithPip, SHIPPED_MODELS } from './pip-download'
 export interface ResolvedModel extends ModelSource {
   /** Where the files came from, for a person to read. */
   readonly origin: string
+  /** Size of the files, known for a model of the cache. */
+  readonly bytes?: number
 }
 
 export interface ResolveOptions {

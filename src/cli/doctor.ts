@@ -1,0 +1,127 @@
+// arbor-nb doctor: what this machine has for the job, what is missing, and the command that gets it.
+
+import { spawnSync } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import { availableParallelism, cpus, totalmem } from 'node:os'
+import { join } from 'node:path'
+import { arborHome, cachedModels } from '../engine/model-cache'
+import { parseOptions } from './options'
+import { type PackageInfo, packageInfo } from './package-info'
+import { formatBytes } from './progress'
+
+export const help = `Usage: arbor-nb doctor
+
+Lists what is there and what is missing: Node, npm packages, the native library and what builds it, the GPU,
+TensorFlow.js, danfojs, and the models of the cache. Exit code 0 when training on this machine can work.
+
+  -h, --help   this text`
+
+/** 'missing' stops the main road; 'absent' only means less speed or comfort. */
+interface Finding {
+  readonly what: string
+  readonly state: 'ok' | 'missing' | 'absent'
+  readonly detail: string
+  readonly hint?: string
+}
+
+export async function run(argv: readonly string[]): Promise<number> {
+  parseOptions(argv, {})
+  const info = packageInfo()
+  const findings = [machine(), node(info), packages(info), ...optionalPackages(info), ...tools(), gpu(), ...models()]
+  for (const { what, state, detail, hint } of findings) {
+    const mark = { ok: '✓', missing: '✗', absent: '·' }[state]
+    process.stdout.write(`${mark} ${what.padEnd(16)} ${detail}\n${hint === undefined ? '' : `${' '.repeat(19)}→ ${hint}\n`}`)
+  }
+  const missing = findings.filter((finding) => finding.state === 'missing').map((finding) => finding.what)
+  process.stdout.write(missing.length === 0 ? '\nReady.\n' : `\nMissing: ${missing.join(', ')}.\n`)
+  return missing.length === 0 ? 0 : 1
+}
+
+function machine(): Finding {
+  const flags = existsSync('/proc/cpuinfo') ? readFileSync('/proc/cpuinfo', 'utf8') : ''
+  const simd = ['avx2', 'avx512f', 'avx512_bf16', 'amx_bf16'].filter((flag) => new RegExp(`\\b${flag}\\b`).test(flags))
+  const detail = `${cpus()[0]?.model ?? process.arch}, ${availableParallelism()} threads, ${formatBytes(totalmem())} memory`
+  return { what: 'machine', state: 'ok', detail: simd.length ? `${detail}, ${simd.join(' ')}` : detail }
+}
+
+function node(info: PackageInfo): Finding {
+  const need = info.engines.node.replace(/[^\d.]/g, '')
+  const [have, least] = [process.versions.node, need].map((version) => version.split('.').map(Number)) as [number[], number[]]
+  const enough = have[0]! > least[0]! || (have[0] === least[0] && have[1]! >= (least[1] ?? 0))
+  if (enough) return { what: 'Node', state: 'ok', detail: process.versions.node }
+  return { what: 'Node', state: 'missing', detail: process.versions.node, hint: `Node ${need} or newer, from https://nodejs.org` }
+}
+
+/** The installed version, looked up as Node does: in node_modules of this folder and those above. */
+function installedVersion(name: string, root: string): string | null {
+  for (const path of require.resolve.paths(name) ?? [join(root, 'node_modules')]) {
+    const file = join(path, name, 'package.json')
+    if (existsSync(file)) return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version
+  }
+  return null
+}
+
+function packages(info: PackageInfo): Finding {
+  const names = Object.keys(info.dependencies)
+  const gone = names.filter((name) => installedVersion(name, info.root) === null)
+  if (gone.length === 0) return { what: 'npm packages', state: 'ok', detail: `all ${names.length} are installed` }
+  return { what: 'npm packages', state: 'missing', detail: `without ${gone.join(', ')}`, hint: `cd ${info.root} && npm ci` }
+}
+
+function optionalPackages(info: PackageInfo): Finding[] {
+  const purpose: Readonly<Record<string, string>> = {
+    '@tensorflow/tfjs': 'the reference device',
+    '@tensorflow/tfjs-node-gpu': 'faster reference device; needs an old CUDA, nothing depends on it',
+    'danfojs-node': 'result tables as data frames',
+  }
+  return Object.entries(purpose).map(([name, use]) => {
+    const what = name.replace('@tensorflow/', '')
+    const version = installedVersion(name, info.root)
+    if (version !== null) return { what, state: 'ok', detail: `${version} (${use})` }
+    const wanted = info.optionalDependencies[name]
+    return { what, state: 'absent', detail: `not installed (${use})`, hint: `npm install ${name}@${wanted ?? 'latest'}` }
+  })
+}
+
+/** First line that a program prints about its version, or null when it isn't there. */
+function versionOf(command: string, args: readonly string[] = ['--version']): string | null {
+  const result = spawnSync(command, args, { encoding: 'utf8', timeout: 10_000 })
+  if (result.error || result.status !== 0) return null
+  return (result.stdout || result.stderr).trim().split('\n')[0] ?? ''
+}
+
+function tools(): Finding[] {
+  const tool = (what: string, found: string | null, install: string): Finding =>
+    found === null
+      ? { what, state: 'absent', detail: 'not found (builds the native library)', hint: `Debian, Ubuntu: ${install}` }
+      : { what, state: 'ok', detail: found }
+  return [
+    tool('cmake', versionOf('cmake'), 'apt-get install cmake'),
+    tool('C++ compiler', versionOf(process.env['CXX'] ?? 'g++') ?? versionOf('c++'), 'apt-get install g++'),
+    tool('python3', versionOf('python3'), 'apt-get install python3 python3-venv python3-pip'),
+    tool('pip', versionOf('python3', ['-m', 'pip', '--version']) ?? versionOf('pip3'), 'apt-get install python3-pip'),
+  ]
+}
+
+function gpu(): Finding {
+  const found = spawnSync('nvidia-smi', ['--query-gpu=name,memory.total,driver_version', '--format=csv,noheader'], {
+    encoding: 'utf8',
+    timeout: 10_000,
+  })
+  const list = found.status === 0 ? found.stdout.trim().split('\n').filter(Boolean) : []
+  if (list.length === 0) return { what: 'GPU', state: 'absent', detail: 'no NVIDIA GPU (nvidia-smi); the CPU does the work' }
+  return { what: 'GPU', state: 'ok', detail: list.join('; ') }
+}
+
+function models(): Finding[] {
+  const found = cachedModels()
+  if (found.length === 0) {
+    const hint = 'arbor-nb fetch HuggingFaceTB/SmolLM2-135M-Instruct'
+    return [{ what: 'models', state: 'absent', detail: `none in ${join(arborHome(), 'models')}`, hint }]
+  }
+  return found.map((model) => ({
+    what: 'model',
+    state: 'ok',
+    detail: `${model.name}, ${formatBytes(model.bytes)}, from ${model.origin}`,
+  }))
+}
