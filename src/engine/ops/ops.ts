@@ -54,7 +54,7 @@ export interface LoraSlice {
   readonly parts: readonly number[] // output rows of each member, sum = out
   readonly rank: number
   readonly scale: number // lora_alpha / r
-  readonly xa: Tensor // [tokens, parts * rank], written by linear, read by linearBackward
+  readonly xa: Tensor // [rowCount, parts * rank], its row 0 is row rowStart of x; written by linear, read by linearBackward
 }
 
 export interface LoraGradSlice extends LoraSlice {
