@@ -1,0 +1,30 @@
+// One optimizer update of an adapter: the global norm of its gradients, clipping, AdamW.
+
+import { ArborError } from '../errors'
+import type { StepConfig } from './engine'
+import type { LoraWeights } from './lora'
+import type { Tensor } from './ops/ops'
+
+/**
+ * √Σ grad² over all of the adapter's gradients, summed in one fixed order. `out` is a scratch tensor [1].
+ * Throws ArborError when the norm is not a number: nothing was changed then.
+ */
+export async function gradientNorm(weights: LoraWeights, out: Tensor): Promise<number> {
+  const { ops } = weights.backend
+  ops.fill(out, 0)
+  for (const { grad } of weights.trainables) ops.sumSquares({ out, x: grad })
+  const norm = Math.sqrt((await weights.backend.download(out))[0]!)
+  if (!Number.isFinite(norm))
+    throw new ArborError(`The gradient's norm is ${norm}; no update was made. A lower learning rate is the usual cure.`)
+  return norm
+}
+
+/** AdamW with decoupled weight decay; gradients above `maxGradNorm` are scaled down to it, as torch's clip_grad_norm_ does. */
+export function updateWeights(weights: LoraWeights, gradNorm: number, config: StepConfig): void {
+  const { learningRate, beta1, beta2, eps, weightDecay, maxGradNorm } = config
+  const gradScale = maxGradNorm > 0 ? Math.min(1, maxGradNorm / (gradNorm + 1e-6)) : 1
+  weights.step++
+  weights.policyVersion++
+  const rates = { learningRate, beta1, beta2, eps, weightDecay, gradScale, step: weights.step }
+  for (const trainable of weights.trainables) weights.backend.ops.adamw({ ...trainable, ...rates })
+}

@@ -1,0 +1,242 @@
+// Logprobs and updates over packs of sequences. The loss lives outside: it sees a logprob and an entropy for every completion
+// token and answers with a gradient for each; what lies between them and the adapter's weights happens here.
+
+import { totalmem } from 'node:os'
+import { ArborError, ContextWindowExceededError, OptionError } from '../errors'
+import type { Batch, KvStore } from './batch'
+import type { LossGradient, StepConfig, TokenStats, TrainSequence, TrainStats } from './engine'
+import { linearShapes } from './linears'
+import type { LoraWeights } from './lora'
+import type { Activations, Model } from './model'
+import type { ModelConfig } from './model-config'
+import type { Arena, Backend, Tensor } from './ops/ops'
+import { gradientNorm, updateWeights } from './optimizer'
+import { buildPacks, completionStarts, type Pack, type PackedSequences } from './prefix-tree'
+
+/** A pack on the device, after its forward pass. */
+interface ResidentPack {
+  readonly batch: Batch
+  readonly kv: readonly KvStore[]
+  readonly hidden: Tensor // [tokens, hidden]
+  readonly rows: Tensor // i32 [pairs]
+  readonly targets: Tensor // i32 [pairs]
+  readonly logprobs: Tensor // [pairs]
+  readonly entropies: Tensor // [pairs]
+  readonly lse: Tensor // [pairs]
+  readonly saved?: Activations
+}
+
+interface PassOptions {
+  readonly weights: LoraWeights | null
+  readonly temperature: number
+  readonly forBackward: boolean
+}
+
+/** Per completion token, in the order the sequences were given. */
+interface FlatStats {
+  readonly logprobs: Float32Array
+  readonly entropies: Float32Array
+}
+
+export class Trainer {
+  private readonly arena: Arena
+  private readonly defaultPackTokens: number
+
+  constructor(
+    private readonly backend: Backend,
+    private readonly model: Model,
+    memoryBytes: number = totalmem(),
+  ) {
+    this.defaultPackTokens = planPackTokens(model.config, memoryBytes)
+    this.arena = backend.arena(1 << 20) // grows to the largest pack seen
+  }
+
+  /** Statistics of every completion token under the adapter, or under the base (null). Changes nothing. */
+  async logprobs(
+    weights: LoraWeights | null,
+    sequences: readonly TrainSequence[],
+    options: { temperature: number; packTokens?: number },
+  ): Promise<TokenStats[]> {
+    const packed = this.pack(sequences, options.packTokens)
+    const pass = { weights, temperature: options.temperature, forBackward: false }
+    const { logprobs, entropies } = (await this.forwardAll(packed, pass)).stats
+    const starts = completionStarts(sequences)
+    return sequences.map((_, i) => ({
+      logprobs: logprobs.slice(starts[i], starts[i + 1]),
+      entropies: entropies.slice(starts[i], starts[i + 1]),
+    }))
+  }
+
+  /**
+   * One update: forward of all packs, the loss once over everything, backward pack by pack, clipping, AdamW, version + 1.
+   * Without any completion token there is nothing to learn from: no update, gradNorm 0, the version stays (a caller that counts
+   * such a step may raise `weights.policyVersion` itself). When the loss answers with anything but finite numbers: ArborError, no update.
+   */
+  async trainStep(
+    weights: LoraWeights,
+    sequences: readonly TrainSequence[],
+    loss: LossGradient,
+    config: StepConfig,
+  ): Promise<TrainStats> {
+    const started = performance.now()
+    const packed = this.pack(sequences, config.packTokens)
+    let gradNorm = 0
+    if (packed.pairs > 0) {
+      const pass = { weights, temperature: config.temperature, forBackward: true }
+      await this.accumulateGradients(packed, loss, pass)
+      gradNorm = await gradientNorm(weights, this.arena.tensor([1]))
+      updateWeights(weights, gradNorm, config)
+    }
+    const { tokens, tokensUnshared, packs } = packed
+    const seconds = (performance.now() - started) / 1000
+    return { policyVersion: weights.policyVersion, gradNorm, tokens, tokensUnshared, packs: packs.length, seconds }
+  }
+
+  /** The gradient alone, left in the adapter's gradient tensors. */
+  async gradients(
+    weights: LoraWeights,
+    sequences: readonly TrainSequence[],
+    loss: LossGradient,
+    options: { temperature: number; packTokens?: number },
+  ): Promise<void> {
+    const pass = { weights, temperature: options.temperature, forBackward: true }
+    await this.accumulateGradients(this.pack(sequences, options.packTokens), loss, pass)
+  }
+
+  close(): void {
+    this.arena.close()
+  }
+
+  private async accumulateGradients(packed: PackedSequences, loss: LossGradient, pass: PassOptions): Promise<void> {
+    const { stats, resident } = await this.forwardAll(packed, pass)
+    const { dLogprobs, dEntropies } = await loss(stats.logprobs, stats.entropies)
+    checkGradient('dLogprobs', dLogprobs, packed.pairs)
+    if (dEntropies) checkGradient('dEntropies', dEntropies, packed.pairs)
+    pass.weights!.zeroGradients()
+    // The last pack is still on the device, so it goes first; the others are computed again.
+    for (const pack of [...packed.packs].reverse()) {
+      const own = { dLogprobs: take(dLogprobs, pack.places), ...(dEntropies && { dEntropies: take(dEntropies, pack.places) }) }
+      const state = resident && pack === packed.packs.at(-1) ? resident : this.forwardPack(pack, pass)
+      this.backwardPack(state, own, pass)
+    }
+  }
+
+  /** Runs every pack; the last one stays in the arena. */
+  private async forwardAll(
+    packed: PackedSequences,
+    pass: PassOptions,
+  ): Promise<{ stats: FlatStats; resident: ResidentPack | null }> {
+    const stats = { logprobs: new Float32Array(packed.pairs), entropies: new Float32Array(packed.pairs) }
+    let resident: ResidentPack | null = null
+    for (const pack of packed.packs) {
+      resident = this.forwardPack(pack, pass)
+      put(stats.logprobs, pack.places, await this.backend.download(resident.logprobs))
+      put(stats.entropies, pack.places, await this.backend.download(resident.entropies))
+    }
+    return { stats, resident }
+  }
+
+  private forwardPack(pack: Pack, { weights, temperature, forBackward }: PassOptions): ResidentPack {
+    const { arena, model } = this
+    arena.reset()
+    const batch = this.upload(pack, weights)
+    const saved = forBackward ? model.activations(pack.tokens, arena) : undefined
+    const kv = saved ? model.kvStores(pack.tokens, arena) : this.sharedKv(pack.tokens)
+    const hidden = model.forward(batch, kv, { arena, loras: () => weights!, ...(saved && { saved }) })
+    const pairs = pack.rows.length
+    const [logprobs, entropies, lse] = [0, 1, 2].map(() => arena.tensor([pairs])) as [Tensor, Tensor, Tensor]
+    const own = { rows: this.ints(pack.rows), targets: this.ints(pack.targets), logprobs, entropies, lse }
+    this.backend.ops.logprob({ ...own, hidden, head: model.head, temperature })
+    return { batch, kv, hidden, ...own, ...(saved && { saved }) }
+  }
+
+  private backwardPack(state: ResidentPack, gradient: { dLogprobs: Float32Array; dEntropies?: Float32Array }, pass: PassOptions) {
+    const { arena, backend, model } = this
+    const dHidden = arena.tensor([state.batch.tokens, model.config.hidden])
+    const dLogprobs = this.floats(gradient.dLogprobs)
+    const dEntropies = gradient.dEntropies && { dEntropies: this.floats(gradient.dEntropies) }
+    const { rows, targets, logprobs, entropies, lse, hidden } = state
+    const forward = { rows, targets, logprobs, entropies, lse, hidden, head: model.head, temperature: pass.temperature }
+    backend.ops.logprobBackward({ ...forward, dHidden, dLogprobs, ...dEntropies })
+    model.backward(state.batch, state.kv, { arena, saved: state.saved!, dHidden })
+  }
+
+  /** Without a backward pass no layer needs another's keys and values: all share one store. */
+  private sharedKv(tokens: number): KvStore[] {
+    const width = this.model.config.kvHeads * this.model.config.headDim
+    const store = { k: this.arena.tensor([tokens, width]), v: this.arena.tensor([tokens, width]) }
+    return Array.from({ length: this.model.config.layers }, () => store)
+  }
+
+  private upload(pack: Pack, weights: LoraWeights | null): Batch {
+    const plan = {
+      segments: this.ints(pack.segments, [pack.segments.length / 4, 4]),
+      context: this.ints(pack.context),
+      segmentCount: pack.segments.length / 4,
+    }
+    return {
+      tokens: pack.tokens,
+      ids: this.ints(pack.ids),
+      positions: this.ints(pack.positions),
+      slots: this.ints(Int32Array.from({ length: pack.tokens }, (_, row) => row)),
+      plan,
+      policies: weights ? [{ policy: '', rowStart: 0, rowCount: pack.tokens }] : [],
+    }
+  }
+
+  private ints(data: Int32Array, shape: readonly number[] = [data.length]): Tensor {
+    const tensor = this.arena.tensor(shape, 'i32')
+    this.backend.upload(tensor, data)
+    return tensor
+  }
+
+  private floats(data: Float32Array): Tensor {
+    const tensor = this.arena.tensor([data.length])
+    this.backend.upload(tensor, data)
+    return tensor
+  }
+
+  private pack(sequences: readonly TrainSequence[], packTokens = this.defaultPackTokens): PackedSequences {
+    const { contextLength, vocab } = this.model.config
+    for (const [i, { prompt, completion }] of sequences.entries()) {
+      if (prompt.length === 0 && completion.length > 0)
+        throw new OptionError(`Sequence ${i} has no prompt token, so nothing predicts its first completion token.`)
+      if (prompt.length + completion.length > contextLength)
+        throw new ContextWindowExceededError(
+          `Sequence ${i} has ${prompt.length} + ${completion.length} tokens; the model's context holds ${contextLength}. Shorten the prompt or max_tokens.`,
+        )
+      const stranger = [...prompt, ...completion].find((token) => !(token >= 0 && token < vocab && Number.isInteger(token)))
+      if (stranger !== undefined)
+        throw new OptionError(`Sequence ${i} holds token ${stranger}; the model's vocabulary has ids 0 to ${vocab - 1}.`)
+    }
+    return buildPacks(sequences, packTokens)
+  }
+}
+
+const MAX_PACK_TOKENS = 8192
+const MIN_PACK_TOKENS = 256
+
+/** Tokens whose activations fit into a quarter of `bytes`, between 256 and 8192. A longer sequence gets a pack of its own. */
+export function planPackTokens(config: ModelConfig, bytes: number): number {
+  const { layers, hidden, heads, headDim, inner } = config
+  const { qkv } = linearShapes(config)
+  const perLayer = 2 * hidden + 2 * heads * headDim + qkv.out + 2 * inner + 2 + heads
+  const scratch = 12 * hidden + 4 * (qkv.out + inner)
+  const tokens = Math.floor((0.25 * bytes) / (4 * (layers * perLayer + scratch)))
+  return Math.max(MIN_PACK_TOKENS, Math.min(MAX_PACK_TOKENS, tokens))
+}
+
+function checkGradient(name: string, gradient: Float32Array, pairs: number): void {
+  if (gradient.length !== pairs)
+    throw new ArborError(`The loss returned ${gradient.length} values as ${name} for ${pairs} completion tokens.`)
+  const bad = gradient.findIndex((value) => !Number.isFinite(value))
+  if (bad >= 0) throw new ArborError(`The loss returned ${gradient[bad]} as ${name}[${bad}]; no update was made.`)
+}
+
+function take(all: Float32Array, places: Int32Array): Float32Array {
+  return Float32Array.from(places, (place) => all[place]!)
+}
+
+function put(all: Float32Array, places: Int32Array, own: ArrayLike<number>): void {
+  for (const [i, place] of places.entries()) all[place] = own[i]!
+}
