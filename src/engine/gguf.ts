@@ -166,15 +166,13 @@ function decodeQ4(bytes: Uint8Array, count: number, withMinimum: boolean): Float
   for (let at = 0, i = 0; i < count; at += 16, i += 32) {
     const scale = half[bytes[at]! | (bytes[at + 1]! << 8)]!
     at += 2
-    let minimum = -8 * scale
-    if (withMinimum) {
-      minimum = half[bytes[at]! | (bytes[at + 1]! << 8)]!
-      at += 2
-    }
+    const minimum = withMinimum ? half[bytes[at]! | (bytes[at + 1]! << 8)]! : 0
+    if (withMinimum) at += 2
+    const value = (nibble: number) => (withMinimum ? scale * nibble + minimum : scale * (nibble - 8))
     for (let j = 0; j < 16; j++) {
       const byte = bytes[at + j]!
-      out[i + j] = scale * (byte & 15) + minimum
-      out[i + j + 16] = scale * (byte >> 4) + minimum
+      out[i + j] = value(byte & 15)
+      out[i + j + 16] = value(byte >> 4)
     }
   }
   return out
