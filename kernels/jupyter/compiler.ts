@@ -105,12 +105,13 @@ export function createCompiler(cwd: string, ownPackage: string): Compiler {
   }
 }
 
-/** Names of the variables that `code` declares at its top level, in order. */
-export function declaredNames(code: string): string[] {
+/** Names of the variables that `code` declares at its top level, in order; `const` ones only if asked for. */
+export function declaredNames(code: string, kind: 'const' | 'all' = 'all'): string[] {
   const ts = load('@tslab/typescript-for-tslab') as typeof import('typescript')
   const names: string[] = []
   for (const statement of ts.createSourceFile('cell.ts', code, ts.ScriptTarget.ES2022).statements) {
     if (!ts.isVariableStatement(statement)) continue
+    if (kind === 'const' && !(statement.declarationList.flags & ts.NodeFlags.Const)) continue
     for (const { name } of statement.declarationList.declarations) if (ts.isIdentifier(name)) names.push(name.text)
   }
   return names

@@ -182,4 +182,5 @@ describe('interrupt', () => {
 
 it('lists the variables that a cell declares', () => {
   expect(declaredNames('let a = 1, b = "x"\nconst c = 2\nfunction f() { let d }\nimport x from "y"')).toEqual(['a', 'b', 'c'])
+  expect(declaredNames('let a = 1\nconst c = 2', 'const')).toEqual(['c'])
 })
