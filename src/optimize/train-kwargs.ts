@@ -1,9 +1,9 @@
 // `trainKwargs` → trainer_config: lenient where the tutorial is, strict where a mistake hides.
 
 import { nearestName, OptionError } from '../errors'
+import type { LM, LMOptions } from '../program'
 import {
   ARBOR_TRAINER_KEYS,
-  LORA_TARGET_MODULES,
   LoraConfigSchema,
   OUR_TRAINER_KEYS,
   type TrainerConfig,
@@ -38,7 +38,10 @@ export interface PreparedKwargs {
  * Checks a `trainKwargs` dictionary and fills in the client's defaults.
  * @throws OptionError naming an unknown key with the nearest known one, or the value that is out of range.
  */
-export function prepareTrainKwargs(kwargs: TrainKwargs, run: { rollouts: number; steps: number; groups: number; seed: number }): PreparedKwargs {
+export function prepareTrainKwargs(
+  kwargs: TrainKwargs,
+  run: { rollouts: number; steps: number; groups: number; seed: number },
+): PreparedKwargs {
   const known = [...ARBOR_TRAINER_KEYS, ...OUR_TRAINER_KEYS]
   for (const key of Object.keys(kwargs))
     if (!known.includes(key as keyof TrainKwargs)) {
@@ -64,24 +67,6 @@ export function prepareTrainKwargs(kwargs: TrainKwargs, run: { rollouts: number;
   return { trainerConfig: checked.data, notes: notes(checked.data) }
 }
 
-/** Arbor's own four fields, the module list spelt out; what `target: 'arbor'` sends. */
-export function arborTrainerConfig(config: TrainerConfig): Record<string, unknown> {
-  // The real server refuses every name it does not know, `fp16` and the GPU split's inference half among them.
-  const refused: readonly string[] = [...OUR_TRAINER_KEYS, 'fp16', 'num_inference_gpus', 'generation_batch_size', 'async_generation_timeout']
-  const sent = Object.fromEntries(Object.entries(config).filter(([key]) => !refused.includes(key)))
-  const lora = config.lora_config
-  return {
-    ...sent,
-    scale_rewards: config.scale_rewards === true || config.scale_rewards === 'group',
-    lora_config: lora && {
-      r: lora.r,
-      lora_alpha: lora.lora_alpha,
-      target_modules: lora.target_modules === 'all-linear' ? [...LORA_TARGET_MODULES] : lora.target_modules,
-      lora_dropout: lora.lora_dropout,
-    },
-  }
-}
-
 /** Plain fields, so that a LoraConfig instance and a spread of one both travel. */
 function loraFields(lora: object): TrainerConfig['lora_config'] {
   const { error, data } = LoraConfigSchema.safeParse({ ...lora })
@@ -96,10 +81,11 @@ function notes(config: TrainerConfig): string[] {
     out.push(
       `learning_rate ${config.learning_rate} is low for a LoRA: a LoRA wants about ten times the rate of full training, and runs under a hundred steps rather more. Expect the reward to stand still; 3e-4 to 5e-4 moves it.`,
     )
-  if (!config.lora_config)
-    out.push('No lora_config: the whole model would be trained. Give a LoraConfig to train an adapter.')
+  if (!config.lora_config) out.push('No lora_config: the whole model would be trained. Give a LoraConfig to train an adapter.')
   if (config.lora_config && config.lora_config.lora_dropout > 0)
-    out.push(`lora_dropout ${config.lora_config.lora_dropout} is accepted and not applied: with it the model that samples and the model that trains would differ.`)
+    out.push(
+      `lora_dropout ${config.lora_config.lora_dropout} is accepted and not applied: with it the model that samples and the model that trains would differ.`,
+    )
   if (config.num_training_gpus + config.num_inference_gpus > 1)
     out.push(
       `The GPU split (${config.num_inference_gpus} for rollouts, ${config.num_training_gpus} for training) is taken as a wish: here one device does both, on one set of weights.`,
@@ -111,4 +97,27 @@ function notes(config: TrainerConfig): string[] {
 
 function at(value: unknown, path: readonly PropertyKey[]): unknown {
   return path.reduce<unknown>((inner, key) => (inner as Record<PropertyKey, unknown> | undefined)?.[key], value)
+}
+
+/** An LM without sampling values takes those of trainKwargs, and the trainer those of the LM: both must sample at one temperature. */
+export function agreeOnSampling(lm: LM, kwargs: TrainKwargs): { lm: LMOptions; kwargs: TrainKwargs } {
+  const names = {
+    temperature: 'temperature',
+    topK: 'top_k',
+    topP: 'top_p',
+    minP: 'min_p',
+    repetitionPenalty: 'repetition_penalty',
+  } as const
+  const forLm: Record<string, number> = {}
+  const forTrainer: Record<string, number> = {}
+  for (const [name, wire] of Object.entries(names) as [keyof typeof names, (typeof names)[keyof typeof names]][]) {
+    const [own, wanted] = [lm.options[name] ?? null, kwargs[wire] ?? null]
+    if (own !== null && wanted !== null && own !== wanted)
+      throw new OptionError(
+        `The LM samples with ${name} ${own}, trainKwargs says ${wire}: ${wanted}. Rollouts and training must agree: change one of them.`,
+      )
+    const value = own ?? wanted ?? (name === 'temperature' ? 1 : null)
+    if (value !== null) forLm[name] = forTrainer[wire] = value
+  }
+  return { lm: forLm, kwargs: forTrainer }
 }

@@ -1,0 +1,245 @@
+// ArborGRPO: trains the weights behind a program. The reading path of the client side:
+// examples → rollouts → rewards → groups → one update on the server → validation → checkpoint, and again.
+
+import { OptionError, ProtocolError } from '../errors'
+import { context, Evaluate, type Example, type LM, type Module, reportProgress } from '../program'
+import { bareModelName, type InitializeRequest, type StepRecord } from '../protocol'
+import { ArborJob } from './arbor-job'
+import { CheckpointFolder } from './checkpoint-folder'
+import { formGroups } from './groups'
+import { type ArborGRPOOptions, checkGrpoOptions, type GrpoSettings } from './grpo-options'
+import { rolloutStep } from './rollouts'
+import { stepExamples } from './sampler'
+import { checkStudent, type TrainableLM } from './student'
+import { agreeOnSampling, prepareTrainKwargs } from './train-kwargs'
+
+export interface CompileOptions {
+  readonly trainset: readonly Example[]
+  /** Validated before the first step, every numStepsForVal steps and after the last. */
+  readonly valset?: readonly Example[]
+  /** Continue a run from its last checkpoint: a job id, or true for the run in the `checkpoint` folder. */
+  readonly resume?: string | true
+  /** Aborting ends the run at the next call with its records and a checkpoint on disk. */
+  readonly signal?: AbortSignal
+}
+
+/** What a compile did; filled while it runs. */
+export interface TrainingRun {
+  readonly jobId: string
+  /** The model name under which the server answers with the trained weights. */
+  readonly model: string
+  readonly records: StepRecord[]
+  /** Percent, after `step` updates; step 0 is before training. */
+  readonly validation: { readonly step: number; readonly score: number }[]
+  /** Where the best and the last policy lie, once saved. */
+  readonly checkpoints: Record<string, string>
+  readonly notes: string[]
+}
+
+export class ArborGRPO {
+  readonly settings: GrpoSettings
+  /** The run of the last compile. */
+  run: TrainingRun | null = null
+
+  /** @throws OptionError for an unknown option or a value that cannot be meant. */
+  constructor(options: ArborGRPOOptions) {
+    this.settings = checkGrpoOptions(options)
+  }
+
+  /**
+   * Trains, and returns a copy of the program whose LM is the trained policy; the student stays as it was.
+   * An interrupted run (error, signal, dead notebook) leaves its records and a checkpoint; `resume` goes on from there with the same
+   * examples, seeds and weights as if it had not been interrupted.
+   */
+  async compile<P extends Module>(student: P, options: CompileOptions): Promise<P> {
+    const { lm, predictors } = checkStudent(student)
+    if (options.trainset.length === 0)
+      throw new OptionError('The trainset is empty: GRPO needs at least one example to roll out.')
+    const folder = new CheckpointFolder(this.settings.checkpoint)
+    const program = student.deepcopy()
+    const job = await this.open(lm, predictors.length, folder, options)
+    const trained = lm.copy({ model: `openai/arbor:${job.model}`, ...agreeOnSampling(lm, this.settings.trainKwargs).lm })
+    program.setLm(trained)
+    await folder.start(job.id)
+    try {
+      await this.train({ job, folder, program, lm: trained, predictors, options })
+    } catch (error) {
+      await this.leaveCheckpoint(job, error)
+      this.report('end', { status: 'failed', reason: error instanceof Error ? error.message : String(error) })
+      throw error
+    }
+    this.report('end', { status: 'succeeded', reason: null })
+    return program
+  }
+
+  private async open(lm: TrainableLM, predictors: number, folder: CheckpointFolder, options: CompileOptions): Promise<ArborJob> {
+    const s = this.settings
+    const { trainerConfig, notes } = prepareTrainKwargs(
+      { ...s.trainKwargs, ...agreeOnSampling(lm, s.trainKwargs).kwargs },
+      {
+        rollouts: s.numRolloutsPerGrpoStep,
+        steps: s.numTrainSteps,
+        groups: s.numDspyExamplesPerGrpoStep * predictors,
+        seed: s.seed,
+      },
+    )
+    const model = bareModelName(lm.model)
+    const request: InitializeRequest = {
+      model,
+      trainer_config: trainerConfig,
+      inference_config: { model, max_seq_len: trainerConfig.max_seq_len },
+      gpu_config: {
+        type: 'multi',
+        multi: { num_inference_gpus: trainerConfig.num_inference_gpus, num_training_gpus: trainerConfig.num_training_gpus },
+      },
+      ...(options.resume === undefined ? {} : { resume_from: options.resume === true ? await folder.jobId() : options.resume }),
+    }
+    const job = await ArborJob.initialize(lm.apiBase, request)
+    this.run = { jobId: job.id, model: job.model, records: [], validation: [], checkpoints: {}, notes: [...notes] }
+    this.report('start', { model, notes })
+    return job
+  }
+
+  /** The loop. Everything random in step k follows from (seed, k), so it may start at any k. */
+  private async train(loop: TrainLoop): Promise<void> {
+    const { job, options } = loop
+    const s = this.settings
+    const start = resumedStep(job)
+    const records = job.records(0, options.signal)
+    for (let k = 0; k < start.step; k++) this.take(await nextRecord(records, job.id))
+    let best = start.best
+    if (start.step === 0) best = (await this.validate(loop, 0)) ?? best
+    for (let step = start.step; step < s.numTrainSteps; step++) {
+      options.signal?.throwIfAborted()
+      const examples = stepExamples({ size: options.trainset.length, batch: s.numDspyExamplesPerGrpoStep, step, seed: s.seed })
+      const rollouts = await rolloutStep({ ...loop, ...options, settings: s, step, examples })
+      const { batch, groups, dropped } = formGroups(rollouts, loop.predictors, s.variablyInvokedPredictorGroupingMode)
+      this.run!.notes.push(...dropped)
+      if (batch.length === 0)
+        throw new OptionError(`Step ${step + 1} has no group to train on: ${dropped[0] ?? 'the program called no predictor'}.`)
+      const metrics = { format_failures: rollouts.filter((rollout) => rollout.formatFailure).length, ...this.newestScore(step) }
+      await this.send(job, step, { batch, groups, metrics })
+      this.take(await nextRecord(records, job.id))
+      const last = step + 1 === s.numTrainSteps
+      if (last || (step + 1) % s.numStepsForVal === 0) best = await this.keep(loop, step + 1, best)
+    }
+    await job.terminate()
+    await loop.folder.copy(this.run!.checkpoints)
+  }
+
+  private take(record: StepRecord): void {
+    this.run!.records.push(record)
+    this.report('item', { record })
+  }
+
+  /** Whoever draws (display/live.ts) hears of the run here; nobody needs to. */
+  private report(phase: 'start' | 'item' | 'end', payload: GrpoProgress): void {
+    const { jobId, records } = this.run!
+    reportProgress({
+      kind: `grpo:${phase}`,
+      id: jobId,
+      title: 'GRPO',
+      done: records.length,
+      total: this.settings.numTrainSteps,
+      payload,
+    })
+  }
+
+  private newestScore(step: number): { validation_score?: number } {
+    const score = this.run!.validation.find((entry) => entry.step === step)?.score
+    return score === undefined ? {} : { validation_score: score }
+  }
+
+  private async send(
+    job: ArborJob,
+    step: number,
+    body: { batch: unknown; groups: unknown; metrics: Record<string, number> },
+  ): Promise<void> {
+    const { pending_batch_ids } = await job.status()
+    await job.step({ batch_id: pending_batch_ids[0] ?? step, ...body } as Parameters<ArborJob['step']>[0])
+  }
+
+  /** Validates after `step` updates; saves the last policy, and the best when it got better. Returns the best score so far. */
+  private async keep(loop: TrainLoop, step: number, best: number | null): Promise<number | null> {
+    const score = await this.validate(loop, step)
+    const mode = this.settings.checkpoint
+    const better = score !== null && (best === null || score > best)
+    const save = async (name: string) => {
+      const status = await loop.job.checkpoint(name, { score, best: better ? score : best, step_index: step - 1 })
+      this.run!.checkpoints[name] = status.checkpoints[name]!.checkpoint_dir
+    }
+    if (mode !== 'none') await save('model_checkpoint_last')
+    if (better && mode === 'improvements') await save(`model_checkpoint_step_${step}`)
+    else if (better && mode !== 'none') await save('model_checkpoint_best')
+    return better ? score : best
+  }
+
+  private async validate({ program, lm, options }: TrainLoop, step: number): Promise<number | null> {
+    const s = this.settings
+    const set = [...(options.valset ?? []), ...(s.reportTrainScores ? options.trainset : [])]
+    if (set.length === 0) return null
+    const evaluate = new Evaluate({
+      devset: set,
+      metric: s.metric,
+      numThreads: s.numThreads,
+      failureScore: s.failureScore,
+      displayProgress: false,
+      maxErrors: set.length + 1,
+      signal: options.signal,
+    })
+    // One seed for every validation: the curve shows the policy, not the luck of the draw.
+    const { score } = await context({ lm: lm.copy({ seed: s.seed }) }, () => evaluate.call(program))
+    this.run!.validation.push({ step, score })
+    this.report('item', { validation: { step, score } })
+    return score
+  }
+
+  /** The run can go on from here; failing to save is told beside the first error, never instead of it. */
+  private async leaveCheckpoint(job: ArborJob, error: unknown): Promise<void> {
+    try {
+      const status = await job.checkpoint('interrupted', { best: bestOf(this.run!), step_index: this.run!.records.length - 1 })
+      this.run!.checkpoints['interrupted'] = status.checkpoints['interrupted']!.checkpoint_dir
+      this.run!.notes.push(`Interrupted after step ${this.run!.records.length}; resume with { resume: '${job.id}' }.`)
+    } catch (second) {
+      if (error instanceof Error && second instanceof Error)
+        this.run!.notes.push(`No checkpoint at the interruption: ${second.message}`)
+    }
+  }
+}
+
+/** The payloads of grpo:start, grpo:item and grpo:end. */
+export type GrpoProgress =
+  | { readonly model: string; readonly notes: readonly string[] }
+  | { readonly record: StepRecord }
+  | { readonly validation: { readonly step: number; readonly score: number } }
+  | { readonly status: 'succeeded' | 'failed'; readonly reason: string | null }
+
+interface TrainLoop {
+  readonly job: ArborJob
+  readonly folder: CheckpointFolder
+  readonly program: Module
+  readonly lm: LM
+  readonly predictors: readonly string[]
+  readonly options: CompileOptions
+}
+
+async function nextRecord(records: AsyncGenerator<StepRecord>, job: string): Promise<StepRecord> {
+  const { value, done } = await records.next()
+  if (done)
+    throw new ProtocolError(`Job ${job} ended before all its steps were trained; its run folder on the server tells why.`, {
+      status: 409,
+    })
+  return value
+}
+
+/** From a resumed job's checkpoints: how many steps are done, and the best validation score so far. */
+function resumedStep(job: ArborJob): { step: number; best: number | null } {
+  const { checkpoints, last_checkpoint } = job.first
+  const last = last_checkpoint === null ? undefined : checkpoints[last_checkpoint]
+  const best = last?.metadata?.['best']
+  return { step: last?.global_step ?? 0, best: typeof best === 'number' ? best : null }
+}
+
+function bestOf(run: TrainingRun): number | null {
+  return run.validation.length === 0 ? null : Math.max(...run.validation.map((entry) => entry.score))
+}

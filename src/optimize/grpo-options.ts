@@ -1,0 +1,118 @@
+// The options of ArborGRPO, the tutorial's names in camelCase, checked once at the door.
+
+import { nearestName, OptionError } from '../errors'
+import type { Adapter, Metric } from '../program'
+import type { TrainKwargs } from '../protocol'
+
+export const CHECKPOINT_MODES = ['single-best', 'improvements', 'none'] as const
+export const GROUPING_MODES = ['truncate', 'fill', 'ragged'] as const
+
+export interface ArborGRPOOptions {
+  /** (example, prediction, trace) → number or boolean. The reward. */
+  readonly metric: Metric
+  /** Examples a step: one group each for every predictor. Default 4. */
+  readonly numDspyExamplesPerGrpoStep?: number
+  /** Rollouts of each example: the size of a group, at least 2. Default 4. */
+  readonly numRolloutsPerGrpoStep?: number
+  /** Optimizer steps. Default 100. */
+  readonly numTrainSteps?: number
+  /** Validate (and checkpoint) every so many steps, before the first and after the last. Default 5. */
+  readonly numStepsForVal?: number
+  /** false (ours): train the prompt as it was sampled, demonstrations included. true (DSPy): leave them out of the trained prompt. */
+  readonly excludeDemos?: boolean
+  /** 'single-best', 'improvements' or 'none' as in Arbor; a path means: the best and the last policy, copied into that folder. */
+  readonly checkpoint?: string
+  readonly trainKwargs?: TrainKwargs
+  /** Rollouts in flight at once. Default: all of a step, at most 64. */
+  readonly numThreads?: number
+  /** Order of the examples and seed of every rollout. Default 0. */
+  readonly seed?: number
+  /** Reward of a completion in which no field was found. Default −1. */
+  readonly formatFailureScore?: number
+  /** Reward when the program itself threw, and the score of a failed validation example. Default 0. */
+  readonly failureScore?: number
+  /** Validate on the training examples as well. Default false. */
+  readonly reportTrainScores?: boolean
+  /** What to do when the rollouts of an example called a predictor unequally often: cut to the fewest calls, fill up, or keep what is there. */
+  readonly variablyInvokedPredictorGroupingMode?: (typeof GROUPING_MODES)[number]
+  /** Formats the trained prompt when demonstrations are left out. Default: the adapter that asked. */
+  readonly adapter?: Adapter
+}
+
+export interface GrpoSettings extends Required<Omit<ArborGRPOOptions, 'adapter'>> {
+  readonly adapter: Adapter | null
+}
+
+const KNOWN: Record<keyof ArborGRPOOptions, true> = {
+  metric: true,
+  numDspyExamplesPerGrpoStep: true,
+  numRolloutsPerGrpoStep: true,
+  numTrainSteps: true,
+  numStepsForVal: true,
+  excludeDemos: true,
+  checkpoint: true,
+  trainKwargs: true,
+  numThreads: true,
+  seed: true,
+  formatFailureScore: true,
+  failureScore: true,
+  reportTrainScores: true,
+  variablyInvokedPredictorGroupingMode: true,
+  adapter: true,
+}
+
+/** @throws OptionError naming the option, its value and what is allowed. */
+export function checkGrpoOptions(options: ArborGRPOOptions): GrpoSettings {
+  for (const key of Object.keys(options))
+    if (!(key in KNOWN)) {
+      const near = nearestName(key, Object.keys(KNOWN))
+      throw new OptionError(`ArborGRPO has no option "${key}".${near ? ` Did you mean "${near}"?` : ''}`)
+    }
+  if (typeof options.metric !== 'function')
+    throw new OptionError(
+      'ArborGRPO needs a metric: a function (example, prediction, trace) → number or boolean. It is the reward.',
+    )
+  const examples = whole(options, 'numDspyExamplesPerGrpoStep', 4, 1)
+  const rollouts = whole(options, 'numRolloutsPerGrpoStep', 4, 2)
+  const failureScore = options.failureScore ?? 0
+  const formatFailureScore = options.formatFailureScore ?? -1
+  if (!(formatFailureScore < failureScore))
+    throw new OptionError(
+      `formatFailureScore (${formatFailureScore}) must be below failureScore (${failureScore}), or unparsable text would pay.`,
+    )
+  return {
+    metric: options.metric,
+    numDspyExamplesPerGrpoStep: examples,
+    numRolloutsPerGrpoStep: rollouts,
+    numTrainSteps: whole(options, 'numTrainSteps', 100, 1),
+    numStepsForVal: whole(options, 'numStepsForVal', 5, 1),
+    excludeDemos: options.excludeDemos ?? false,
+    checkpoint: options.checkpoint ?? 'single-best',
+    trainKwargs: options.trainKwargs ?? {},
+    numThreads: whole(options, 'numThreads', Math.min(64, examples * rollouts), 1),
+    seed: whole(options, 'seed', 0, 0),
+    formatFailureScore,
+    failureScore,
+    reportTrainScores: options.reportTrainScores ?? false,
+    variablyInvokedPredictorGroupingMode: oneOf(
+      options.variablyInvokedPredictorGroupingMode ?? 'truncate',
+      GROUPING_MODES,
+      'variablyInvokedPredictorGroupingMode',
+    ),
+    adapter: options.adapter ?? null,
+  }
+}
+
+function whole(options: ArborGRPOOptions, key: keyof ArborGRPOOptions, fallback: number, least: number): number {
+  const value = options[key] ?? fallback
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < least) {
+    const why = key === 'numRolloutsPerGrpoStep' ? ' A group of one has nothing to be compared with.' : ''
+    throw new OptionError(`${key} is ${String(value)}; a whole number of at least ${least} is needed.${why}`)
+  }
+  return value
+}
+
+function oneOf<T extends string>(value: string, allowed: readonly T[], key: string): T {
+  if ((allowed as readonly string[]).includes(value)) return value as T
+  throw new OptionError(`${key} is "${value}"; one of ${allowed.join(', ')} is needed.`)
+}

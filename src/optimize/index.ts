@@ -1,0 +1,7 @@
+// What compile() does, one optimizer a file; runs in the notebook's process and knows the server by its protocol only.
+
+export { ArborGRPO, type CompileOptions, type GrpoProgress, type TrainingRun } from './arbor-grpo'
+export { ArborJob } from './arbor-job'
+export { ArborProvider } from './arbor-provider'
+export type { ArborGRPOOptions } from './grpo-options'
+export { init, type ServerInfo, type ServerOptions, shutdown, startServer, status } from './launch'

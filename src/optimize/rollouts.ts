@@ -1,0 +1,155 @@
+// Runs the program on a step's examples, several times each, and scores what came out.
+
+import { AdapterParseError, LMError, OptionError } from '../errors'
+import {
+  type Adapter,
+  context,
+  type Example,
+  type LM,
+  type Module,
+  type Predict,
+  type Prediction,
+  type TraceEntry,
+} from '../program'
+import type { Rollout, RolloutCall } from './groups'
+import type { GrpoSettings } from './grpo-options'
+import { seedOf } from './sampler'
+
+export interface RolloutRequest {
+  readonly program: Module
+  readonly lm: LM
+  readonly trainset: readonly Example[]
+  readonly settings: GrpoSettings
+  /** From 0; part of every seed. */
+  readonly step: number
+  /** Indices into the trainset. */
+  readonly examples: readonly number[]
+  readonly signal?: AbortSignal
+}
+
+/**
+ * All rollouts of a step, example by example. Each runs in a context of its own with seeds from (run seed, step, example, rollout, call),
+ * so a rollout is the same alone or in a crowd.
+ * @throws OptionError when the metric throws or returns no number; LMError when the model can't be reached; the program's error when every rollout threw
+ */
+export async function rolloutStep(request: RolloutRequest): Promise<Rollout[]> {
+  const { settings } = request
+  const jobs = request.examples.flatMap((example) =>
+    Array.from({ length: settings.numRolloutsPerGrpoStep }, (_, rollout) => ({ example, rollout })),
+  )
+  const rollouts = await limited(jobs, settings.numThreads, (job) => rollOut(request, job))
+  const errors = rollouts.flatMap((rollout) => (rollout.programError ? [rollout.programError] : []))
+  if (errors.length === rollouts.length) throw errors[0]
+  return rollouts
+}
+
+async function rollOut(
+  request: RolloutRequest,
+  { example: index, rollout }: { example: number; rollout: number },
+): Promise<Rollout> {
+  const { program, settings, step, signal } = request
+  signal?.throwIfAborted()
+  const example = request.trainset[index]!
+  const trace: TraceEntry[] = []
+  let call = 0
+  const lmOptions = () => ({ seed: seedOf(settings.seed, step, index, rollout, call++) })
+  const run = await context({ trace, lmOptions, signal: signal ?? null, lm: request.lm }, () =>
+    attempt(() => program.call(example.inputs().toDict())),
+  )
+  signal?.throwIfAborted()
+  const { error, value } = run
+  if (error instanceof LMError) throw error
+  const failure = error instanceof AdapterParseError ? error : null
+  return {
+    example: index,
+    title: titleOf(example),
+    calls: trace.flatMap((entry) => rolloutCalls(entry, program, settings)),
+    reward:
+      value !== undefined
+        ? await score(settings, { example, prediction: value, trace })
+        : failure
+          ? parseReward(failure, trace, settings)
+          : settings.failureScore,
+    formatFailure: failure !== null,
+    programError: error && !failure ? error : null,
+  }
+}
+
+async function attempt(run: () => Promise<Prediction>): Promise<{ value?: Prediction; error?: Error }> {
+  try {
+    return { value: await run() }
+  } catch (error) {
+    return { error: error instanceof Error ? error : new Error(String(error)) }
+  }
+}
+
+/** DSPy's documented rule: from formatFailureScore (no field found) towards failureScore (all but the last found). */
+function parseReward(failure: AdapterParseError, trace: readonly TraceEntry[], settings: GrpoSettings): number {
+  const expected = trace.at(-1)?.predictor.signature.outputFields.length ?? 1
+  const found = Object.keys(failure.parsed ?? {}).length
+  return settings.formatFailureScore + (settings.failureScore - settings.formatFailureScore) * (found / expected)
+}
+
+/** The reward, a finite number. A boolean counts as 1 or 0. */
+async function score(
+  settings: GrpoSettings,
+  run: { example: Example; prediction: Prediction; trace: readonly TraceEntry[] },
+): Promise<number> {
+  const where = `on ${JSON.stringify(titleOf(run.example))} with the prediction ${JSON.stringify(run.prediction.toDict())}`
+  let value: unknown
+  try {
+    value = await settings.metric(run.example, run.prediction, [...run.trace])
+  } catch (cause) {
+    throw new OptionError(
+      `The metric threw ${where}: ${cause instanceof Error ? cause.message : String(cause)}. Mend the metric and resume the run.`,
+      { cause },
+    )
+  }
+  const reward = typeof value === 'boolean' ? Number(value) : value
+  if (typeof reward === 'number' && Number.isFinite(reward)) return reward
+  throw new OptionError(
+    `The metric returned ${String(value)} ${where}; a finite number or a boolean is needed. Mend the metric and resume the run.`,
+  )
+}
+
+/** Every completion of a call is a row; with demonstrations excluded the trained prompt is formatted anew without them. */
+function rolloutCalls(entry: TraceEntry, program: Module, settings: GrpoSettings): RolloutCall[] {
+  const name = program.namedPredictors().find(([, predictor]) => predictor === entry.predictor)?.[0]
+  if (name === undefined) return [] // a predictor the program made on the fly: nothing ties its calls together
+  const messages = settings.excludeDemos
+    ? withoutDemos(entry.predictor, entry, settings.adapter ?? entry.adapter)
+    : entry.messages
+  return entry.completions.map((completion) => ({
+    predictor: name,
+    messages,
+    text: completion.text,
+    completionId: completion.completionId || null,
+  }))
+}
+
+function withoutDemos(predictor: Predict, entry: TraceEntry, adapter: Adapter): RolloutCall['messages'] {
+  return predictor.demos.length === 0 && adapter === entry.adapter
+    ? entry.messages
+    : adapter.format(predictor.signature, [], entry.inputs)
+}
+
+/** A few words that name an example to a person: its first input. */
+export function titleOf(example: Example): string {
+  const first = Object.values(example.inputs().toDict())[0]
+  const text = typeof first === 'string' ? first : JSON.stringify(first ?? null)
+  return text.length > 80 ? `${text.slice(0, 79)}…` : text
+}
+
+/** Runs `work` on all items, at most `limit` at a time; answers in order. The first error ends it. */
+async function limited<T, R>(items: readonly T[], limit: number, work: (item: T) => Promise<R>): Promise<R[]> {
+  const results = new Array<R>(items.length)
+  let next = 0
+  const worker = async () => {
+    while (next < items.length) {
+      const index = next++
+      results[index] = await work(items[index]!)
+    }
+  }
+  await Promise.all(Array.from({ length: Math.min(limit, items.length) }, worker))
+  return results
+}
