@@ -76,6 +76,8 @@ export function softLengthPenalty(
 /** Mean over the values that aren't NaN; NaN without any. */
 export function mean(values: readonly number[]): number {
   const live = values.filter(isNumber)
+  // Three times 0.7 divided by 3 isn't 0.7: without this a flat group's advantages would be 1e-16, and its rows trained for nothing.
+  if (live.length > 0 && live.every((value) => value === live[0])) return live[0]
   return live.reduce((sum, value) => sum + value, 0) / live.length
 }
 

@@ -1,74 +1,29 @@
-// Replays of golden/loss: TRL's group-relative losses, as padded tables, against grpo's rows of different lengths.
+// Replays of golden/loss: TRL's group-relative losses.
 import {
   combineRewards,
-  DEFAULT_LOSS_CONFIG,
   groupAdvantages,
   keptMask,
   type LossConfig,
-  type LossMetrics,
   type LossRow,
-  type MicroBatchLoss,
   type PolicyLoss,
   policyLoss,
   rewardMetrics,
   samplerRatios,
 } from '../../../src/grpo'
 import { type Difference, firstDifference, firstOf, type GoldenCase, type Replay } from './case'
-
-type Table = readonly (readonly number[])[]
-type Metrics = Readonly<Record<string, number | null>>
-
-interface LossCase {
-  readonly config: Readonly<Record<string, unknown>>
-  readonly inputs: {
-    readonly rewards_per_func: readonly (readonly (number | null)[])[]
-    readonly reward_weights: readonly number[]
-    readonly lengths: readonly number[]
-    readonly truncated?: readonly boolean[]
-    readonly tool_mask?: Table | null
-    readonly new_logps: Table
-    readonly old_logps: Table | null
-    readonly ref_logps?: Table | null
-    readonly sampling_logps?: readonly (readonly (number | null)[])[] | null
-    readonly entropies: Table
-  }
-  readonly expected: {
-    readonly advantages: readonly number[]
-    readonly loss_mask: Table
-    readonly num_items_in_batch: number
-    readonly importance_sampling_ratio: Table | null
-    readonly generation_metrics: Metrics
-    readonly micro_batches: readonly ExpectedMicroBatch[]
-    readonly loss_sum: number
-  }
-}
-
-interface ExpectedMicroBatch {
-  readonly rows: readonly number[]
-  readonly loss: number
-  readonly grad_new_logps: Table
-  readonly grad_entropies: Table | null
-  readonly metrics: Metrics
-}
-
-interface LogitsCase {
-  readonly config: Readonly<Record<string, unknown>>
-  readonly inputs: {
-    readonly logits: readonly Table[]
-    readonly token_ids: Table
-    readonly lengths: readonly number[]
-    readonly advantages: readonly number[]
-    readonly old_logps: Table | null
-    readonly ref_logps?: Table | null
-  }
-  readonly expected: {
-    readonly new_logps: Table
-    readonly entropies: Table
-    readonly loss: number
-    readonly grad_logits: readonly Table[]
-    readonly metrics: Metrics
-  }
-}
+import {
+  cut,
+  type ExpectedMicroBatch,
+  flat,
+  type LogitsCase,
+  type LossCase,
+  lossConfig,
+  lossRow,
+  type Metrics,
+  type Table,
+  trlMetrics,
+  unpad,
+} from './trl'
 
 const EXACT = 1e-10
 /** TRL computes the clip metrics in float32. */
@@ -214,66 +169,6 @@ function softmax(logits: readonly number[], { token, temperature }: { token: num
   return { logprob: logps[token], entropy, backward }
 }
 
-function lossConfig(wire: Readonly<Record<string, unknown>>): LossConfig {
-  const mode = wire.sampler_correction ? wire.vllm_importance_sampling_mode : 'none'
-  return {
-    ...DEFAULT_LOSS_CONFIG,
-    lossType: wire.loss_type as LossConfig['lossType'],
-    epsilon: wire.epsilon as number,
-    epsilonHigh: wire.epsilon_high as number | null,
-    delta: wire.delta as number | null,
-    beta: wire.beta as number,
-    useBiasCorrectionKl: wire.use_bias_correction_kl as boolean,
-    importanceSamplingLevel: wire.importance_sampling_level as 'token' | 'sequence',
-    maxCompletionLength: wire.max_completion_length as number,
-    maskTruncatedCompletions: wire.mask_truncated_completions as boolean,
-    topEntropyQuantile: wire.top_entropy_quantile as number,
-    entropyCoef: wire.entropy_coef as number,
-    offPolicyMaskThreshold: wire.off_policy_mask_threshold as number | null,
-    samplerCorrection: mode as LossConfig['samplerCorrection'],
-    samplerClipMin: wire.vllm_importance_sampling_clip_min as number | null,
-    samplerClipMax: wire.vllm_importance_sampling_clip_max as number | null,
-    gradientAccumulationSteps: wire.gradient_accumulation_steps as number,
-    stepsPerGeneration: wire.steps_per_generation as number,
-  }
-}
-
-function lossRow(inputs: Partial<LossCase['inputs']>, i: number, known: { length: number; advantage: number }): LossRow {
-  const own = <T>(table: readonly (readonly T[])[] | null | undefined) => table?.[i].slice(0, known.length)
-  return {
-    ...known,
-    truncated: inputs.truncated?.[i],
-    mask: own(inputs.tool_mask),
-    oldLogprobs: own(inputs.old_logps),
-    refLogprobs: own(inputs.ref_logps),
-    samplerLogprobs: own(inputs.sampling_logps),
-  }
-}
-
-/** Our metrics of a micro-batch under TRL's names. */
-function trlMetrics(part: MicroBatchLoss, config: LossConfig): Metrics {
-  const { metrics } = part
-  // TRL logs the policy loss before it divides by the accumulation steps, except where the divisor is the batch's token count.
-  const byBatchTokens = config.lossType === 'dapo' || config.lossType === 'cispo'
-  const policy_loss = part.policyLoss * (byBatchTokens ? 1 : config.gradientAccumulationSteps)
-  return {
-    ...(config.entropyCoef !== 0 && { policy_loss, entropy_coef: config.entropyCoef }),
-    ...(metrics.kl !== null && { kl: metrics.kl }),
-    entropy: metrics.entropy,
-    ...(config.lossType === 'cispo' ? { cispo_clip_ratio: metrics.clipHigh } : clipMetrics(metrics)),
-  }
-}
-
-function clipMetrics(metrics: LossMetrics): Metrics {
-  return {
-    'clip_ratio/low_mean': metrics.clipLow,
-    'clip_ratio/high_mean': metrics.clipHigh,
-    'clip_ratio/region_mean': metrics.clipRegion,
-    'clip_ratio/low_min': metrics.clipLowMin,
-    'clip_ratio/high_max': metrics.clipHighMax,
-  }
-}
-
 function metricsDifference(path: string, expected: Metrics, got: Metrics): Difference | null {
   const names = new Set([...Object.keys(expected), ...Object.keys(got)])
   return firstOf(names, (name) => {
@@ -284,17 +179,4 @@ function metricsDifference(path: string, expected: Metrics, got: Metrics): Diffe
 
 function close(path: string, expected: unknown, got: unknown): Difference | null {
   return firstDifference(expected, got, { tolerance: EXACT, path })
-}
-
-function unpad(table: Table, lengths: readonly number[]): number[][] {
-  return lengths.map((length, i) => table[i].slice(0, length))
-}
-
-function flat(table: Table, lengths: readonly number[]): number[] {
-  return unpad(table, lengths).flat()
-}
-
-function cut(values: Float64Array, lengths: readonly number[]): number[][] {
-  let offset = 0
-  return lengths.map((length) => Array.from(values.subarray(offset, (offset += length))))
 }
