@@ -12,10 +12,13 @@ export interface CaseResult {
   readonly detail?: string
 }
 
-/** All cases under a folder (or of one file), in file order: a file holds one case, a list of cases, or `{ cases: [...] }`. */
+/**
+ * All cases under a folder (or of one file), in file order: a file holds one case, a list of cases, or `{ cases: [...] }`.
+ * A file that isn't JSON becomes a case that fails.
+ */
 export function readCases(path: string): GoldenCase[] {
   return vectorFiles(path).flatMap((file) => {
-    const content: unknown = JSON.parse(readFileSync(file, 'utf8'))
+    const content = parseFile(file)
     const cases = Array.isArray(content) ? content : ((content as { cases?: unknown[] }).cases ?? [content])
     return cases.map((value, i) => named(value, `${basename(file, '.json')}${cases.length > 1 ? `#${i}` : ''}`))
   })
@@ -24,6 +27,7 @@ export function readCases(path: string): GoldenCase[] {
 /** Replays one case; what a replay throws is a failure. */
 export async function replayCase(testCase: GoldenCase): Promise<CaseResult> {
   const { id, kind } = testCase
+  if (testCase.unreadable) return { id, kind, status: 'failed', detail: String(testCase.unreadable) }
   const replay = Object.hasOwn(replays, kind) ? replays[kind] : undefined
   if (!replay) return { id, kind, status: 'skipped', detail: `kind '${kind}' isn't built yet` }
   try {
@@ -44,6 +48,14 @@ function vectorFiles(path: string): string[] {
       if (entry.isDirectory()) return vectorFiles(join(path, entry.name))
       return entry.name.endsWith('.json') ? [join(path, entry.name)] : []
     })
+}
+
+function parseFile(file: string): unknown {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8'))
+  } catch (error) {
+    return { id: file, unreadable: `not a JSON file: ${error instanceof Error ? error.message : String(error)}` }
+  }
 }
 
 function named(value: unknown, fallbackId: string): GoldenCase {
