@@ -1,0 +1,85 @@
+// arbor-nb serve: the server until somebody ends it: Ctrl-C, a signal, or (started by a notebook) the end of its owner.
+
+import { arborHome } from '../engine/model-cache'
+import { OptionError } from '../errors'
+import { type RunningServer, startServer } from '../server/main'
+import { choiceOption, numberOption, parseOptions } from './options'
+import { packageInfo } from './package-info'
+import { progressReporter } from './progress'
+
+export const help = `Usage: arbor-nb serve --model MODEL [options]
+
+Serves a base model and trains policies on it: OpenAI's chat completions and Arbor's training protocol.
+
+  --model MODEL     a name on the Hugging Face hub, a folder, or a .gguf file
+  --device DEVICE   cpu, cuda, tfjs or auto (default: $ARBOR_DEVICE, else auto)
+  --host HOST       address to listen on (default 127.0.0.1: this machine only; there is no password)
+  --port PORT       default: the first free port from 7453 up
+  --storage FOLDER  where runs and checkpoints are kept (default: $ARBOR_HOME, else ~/.arbor)
+  -h, --help        this text
+
+Ctrl-C checkpoints the jobs that run and ends; a second Ctrl-C ends at once.`
+
+// Not in the help: a notebook that starts the server passes these.
+const OPTIONS = {
+  model: { type: 'string' },
+  device: { type: 'string' },
+  host: { type: 'string' },
+  port: { type: 'string' },
+  storage: { type: 'string' },
+  'owner-pipe': { type: 'boolean' }, // end when stdin closes
+  'ready-line': { type: 'boolean' }, // one line of JSON on stdout when requests are answered
+} as const
+
+export async function run(argv: readonly string[]): Promise<number> {
+  const { values } = parseOptions(argv, OPTIONS)
+  if (values.model === undefined) throw new OptionError('--model is missing: a hub name, a folder or a .gguf file.')
+  const device = choiceOption(values.device ?? process.env['ARBOR_DEVICE'] ?? 'auto', '--device', ['auto', 'cpu', 'cuda', 'tfjs'])
+  const port = numberOption(values.port, '--port', { min: 0, max: 65535, integer: true })
+  const ended = endOfService(values['owner-pipe'] === true)
+  const server = await startServer({
+    model: values.model,
+    device,
+    ...(values.host === undefined ? {} : { host: values.host }),
+    ...(port === undefined ? {} : { port }),
+    storage: values.storage ?? arborHome(),
+    version: packageInfo().version,
+    log: say,
+    progress: progressReporter(),
+  })
+  announce(server, values['ready-line'] === true)
+  say(`Ending (${await ended.wait()}): checkpointing the jobs that run …`)
+  await server.close()
+  return 0
+}
+
+function announce(server: RunningServer, readyLine: boolean): void {
+  say(`Serving at ${server.baseUrl} (Ctrl-C to end)`)
+  if (readyLine) process.stdout.write(`${JSON.stringify({ base_url: server.baseUrl, pid: process.pid })}\n`)
+}
+
+function say(line: string): void {
+  process.stderr.write(`${line}\n`)
+}
+
+/**
+ * Watches for the end from the first moment: before the server runs it ends the process, afterwards `wait` resolves with the reason.
+ * An owner that died has closed all pipes, so writing to them must not throw.
+ */
+function endOfService(ownerPipe: boolean): { wait(): Promise<string> } {
+  let serving: ((reason: string) => void) | null = null
+  let signals = 0
+  const end = (reason: string) => {
+    if (serving === null) process.exit(130)
+    serving(reason) // a second call changes nothing: the end is under way
+  }
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.on(signal, () => {
+      if (++signals > 1) process.exit(130)
+      end(signal)
+    })
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
+  if (ownerPipe) for (const event of ['end', 'close'] as const) process.stdin.once(event, () => end('its owner is gone'))
+  if (ownerPipe) process.stdin.resume()
+  return { wait: () => new Promise((resolve) => (serving = resolve)) }
+}

@@ -1,0 +1,147 @@
+// The server as a function from a request to its response. Sockets are main.ts's business.
+
+import { randomUUID } from 'node:crypto'
+import { type Context, Hono } from 'hono'
+import {
+  bareModelName,
+  ChatRequestSchema,
+  CheckpointRequestSchema,
+  InitializeRequestSchema,
+  JobRequestSchema,
+  KillRequestSchema,
+  LaunchRequestSchema,
+  StepRequestSchema,
+} from '../protocol'
+import { chatBody, planChat, sampleChat } from './chat'
+import { streamChat } from './chat-stream'
+import { errorResponse, HttpError } from './http-errors'
+import { modelSlug } from './job-id'
+import { readBody } from './request-body'
+import type { Services } from './services'
+import { streamSteps } from './step-stream'
+
+type Env = { Variables: { requestId: string } }
+
+/** All routes, under /v1 and at the root; repeated slashes count as one. */
+export function createApp(services: Services): (request: Request) => Promise<Response> {
+  const app = new Hono<Env>({ getPath: routePath })
+  app.use(async (c, next) => {
+    c.set('requestId', randomUUID())
+    checkOrigin(c.req.raw)
+    await next()
+    c.res.headers.set('x-request-id', c.get('requestId'))
+  })
+  app.onError((error, c) => errorResponse(error, c.get('requestId')))
+  app.notFound((c) => {
+    throw new HttpError(404, `There is nothing at ${c.req.method} ${c.req.path}.`, { code: 'not_found' })
+  })
+  modelRoutes(app, services)
+  chatRoutes(app, services)
+  grpoRoutes(app, services)
+  return async (request) => app.fetch(request)
+}
+
+function modelRoutes(app: Hono<Env>, services: Services): void {
+  const created = Math.floor(Date.now() / 1000)
+  const entry = (id: string) => ({ id, object: 'model', created, owned_by: 'arbor-nb' })
+  const names = () => [services.modelNames[0]!, ...services.jobs.serving().map((job) => job.id)]
+  app.get('/models', (c) => c.json({ object: 'list', data: names().map(entry) }))
+  app.get('/models/:id{.+}', (c) => {
+    const id = bareModelName(c.req.param('id'))
+    if (names().includes(id) || services.modelNames.includes(id)) return c.json(entry(id))
+    throw new HttpError(404, `The model "${id}" is not served here.`, { code: 'model_not_found', param: 'model' })
+  })
+  app.get('/health', async (c) => {
+    const { running, waiting } = await services.engine.status()
+    const { device, deviceDescription } = services.model
+    return c.json({
+      status: 'ok',
+      model: services.modelNames[0],
+      device,
+      device_description: deviceDescription,
+      queue: { running, waiting },
+    })
+  })
+}
+
+function chatRoutes(app: Hono<Env>, services: Services): void {
+  app.post('/chat/completions', async (c) => {
+    const plan = planChat(services, await readBody(c.req.raw, ChatRequestSchema))
+    const { signal } = c.req.raw
+    if (plan.request.stream === true) return streamChat(services, plan, { signal, requestId: c.get('requestId') })
+    return c.json(chatBody(services, plan, await sampleChat(services, plan, { signal })))
+  })
+  // The model is loaded with the server, so launching is agreeing on its name and killing it is nothing to do.
+  app.post('/chat/launch', async (c) => {
+    const { model } = await readBody(c.req.raw, LaunchRequestSchema)
+    const bare = bareModelName(model)
+    if (!services.modelNames.includes(bare) && !services.jobs.find(bare)?.serves)
+      throw new HttpError(404, `This server has the base model "${services.modelNames[0]}", not "${bare}".`, {
+        code: 'model_not_found',
+        param: 'model',
+      })
+    return c.json({ message: 'Inference server launched', job_id: inferenceId(bare), model: bare })
+  })
+  app.post('/chat/kill', async (c) => {
+    const { job_id: id } = await readBody(c.req.raw, KillRequestSchema)
+    if (id === undefined || id === '*')
+      return c.json({ message: 'The model is idle; it answers again at the next chat request.' })
+    if (!id.startsWith('infer:'))
+      throw new HttpError(400, `No inference job "${id}".`, { code: 'job_not_found', param: 'job_id' })
+    return c.json({ message: `Inference job ${id} is idle.`, job_id: id, aliases: [] })
+  })
+}
+
+function inferenceId(model: string): string {
+  return `infer:${modelSlug(model)}:${new Date().toISOString().slice(0, 10).replaceAll('-', '')}`
+}
+
+function grpoRoutes(app: Hono<Env>, { jobs }: Services): void {
+  const grpo = '/fine_tuning/grpo'
+  app.post(`${grpo}/initialize`, async (c) =>
+    c.json((await jobs.initialize(await readBody(c.req.raw, InitializeRequestSchema))).answer()),
+  )
+  app.post(`${grpo}/status`, async (c) => c.json(jobs.get((await readBody(c.req.raw, JobRequestSchema)).job_id).answer()))
+  app.post(`${grpo}/step`, async (c) => {
+    const step = await readBody(c.req.raw, StepRequestSchema)
+    return c.json(jobs.get(step.job_id).post(step))
+  })
+  app.post(`${grpo}/checkpoint`, async (c) => {
+    const body = await readBody(c.req.raw, CheckpointRequestSchema)
+    return c.json(await jobs.get(body.job_id).checkpoint(body.checkpoint_name, body.metadata ?? null))
+  })
+  app.post(`${grpo}/terminate`, async (c) =>
+    c.json(await jobs.get((await readBody(c.req.raw, JobRequestSchema)).job_id).terminate()),
+  )
+  app.post(`${grpo}/cancel`, async (c) => {
+    const { job_id: id } = await readBody(c.req.raw, JobRequestSchema)
+    const job = jobs.find(bareModelName(id))
+    if (job?.status === 'running') return c.json(await job.cancel())
+    throw new HttpError(404, job ? `Job ${id} has ended (${job.status}).` : `No job "${id}" in this server.`, {
+      code: 'job_not_found',
+      param: 'job_id',
+    })
+  })
+  app.get(`${grpo}/steps`, (c) => streamSteps(jobs.get(c.req.query('job_id') ?? ''), stepQuery(c), c.req.raw.signal))
+}
+
+function stepQuery(c: Context<Env>): number {
+  const text = c.req.query('after') ?? '0'
+  const after = Number(text)
+  if (Number.isInteger(after) && after >= 0) return after
+  throw new HttpError(400, `after is "${text}"; a step number (0 for all) is needed.`, { param: 'after' })
+}
+
+/** The path that routes are matched with: no /v1, no repeated slash. */
+function routePath(request: Request): string {
+  const path = new URL(request.url).pathname.replace(/\/{2,}/g, '/')
+  return path === '/v1' || path.startsWith('/v1/') ? path.slice(3) || '/' : path
+}
+
+/** A web page from elsewhere must not drive a server on this machine. Programs send no Origin. */
+function checkOrigin(request: Request): void {
+  const origin = request.headers.get('origin')
+  if (origin === null) return
+  if (/^https?:\/\/(localhost|127\.0\.0\.1|\[::1\])(:\d+)?$/.test(origin)) return
+  throw new HttpError(403, `Requests from the web page ${origin} are not answered.`, { code: 'foreign_origin' })
+}

@@ -1,0 +1,84 @@
+// What the server sampled, kept so that the very tokens can be trained: found by completion id, else by exact text.
+
+/** One sampled completion with all that training asks of it. */
+export interface StoredCompletion {
+  /** `${response id}#${choice index}` */
+  readonly id: string
+  /** The policy that sampled it; null = the base. */
+  readonly policy: string | null
+  readonly policyVersion: number
+  readonly prompt: readonly number[]
+  readonly tokens: readonly number[]
+  /** Behaviour policy's logprobs at `temperature`, full vocabulary, one a token. */
+  readonly logprobs: readonly number[]
+  /** Temperature of the stored logprobs. */
+  readonly temperature: number
+  readonly text: string
+  /** Ended by the token limit. */
+  readonly truncated: boolean
+  /** Sampled under top-k, top-p, min-p, a penalty or greedily: the stored logprobs are not those it was drawn with. */
+  readonly altered: boolean
+}
+
+/** Bounded by tokens; the completions used longest ago leave first. */
+export class CompletionStore {
+  private readonly byId = new Map<string, StoredCompletion>() // in order of use
+  private readonly byText = new Map<string, Set<string>>() // text → ids, oldest first
+  private tokens = 0
+
+  /** @param maxTokens prompt and completion tokens kept in all (a token is 8 to 16 bytes) */
+  constructor(private readonly maxTokens = 8_000_000) {}
+
+  get size(): number {
+    return this.byId.size
+  }
+
+  add(completion: StoredCompletion): void {
+    this.remove(completion.id)
+    this.byId.set(completion.id, completion)
+    const ids = this.byText.get(completion.text) ?? new Set()
+    this.byText.set(completion.text, ids.add(completion.id))
+    this.tokens += weight(completion)
+    for (const [id] of this.byId) {
+      if (this.tokens <= this.maxTokens || this.byId.size === 1) break
+      this.remove(id)
+    }
+  }
+
+  get(id: string): StoredCompletion | null {
+    const found = this.byId.get(id)
+    if (!found) return null
+    this.byId.delete(id)
+    this.byId.set(id, found)
+    return found
+  }
+
+  /** The newest completion with exactly this text: one of this prompt if there is one, else of any prompt of the policy. */
+  findText(text: string, prompt: readonly number[], policy: string): StoredCompletion | null {
+    let best: StoredCompletion | null = null
+    for (const id of this.byText.get(text) ?? []) {
+      const found = this.byId.get(id)!
+      if (sameTokens(found.prompt, prompt)) best = found
+      else if (found.policy === policy && !(best && sameTokens(best.prompt, prompt))) best = found
+    }
+    return best
+  }
+
+  private remove(id: string): void {
+    const found = this.byId.get(id)
+    if (!found) return
+    this.byId.delete(id)
+    this.tokens -= weight(found)
+    const ids = this.byText.get(found.text)!
+    ids.delete(id)
+    if (ids.size === 0) this.byText.delete(found.text)
+  }
+}
+
+export function sameTokens(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((token, i) => token === b[i])
+}
+
+function weight(completion: StoredCompletion): number {
+  return completion.prompt.length + 2 * completion.tokens.length
+}

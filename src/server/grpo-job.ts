@@ -1,0 +1,256 @@
+// One training job: takes steps, trains them in order behind the answers, keeps checkpoints, tells whoever listens.
+
+import { createHash } from 'node:crypto'
+import type { z } from 'zod'
+import type { Engine } from '../engine/engine'
+import type {
+  CheckpointRecord,
+  GRPOStatus,
+  GroupInfo,
+  StepRecord,
+  StepRequestSchema,
+  StepSample,
+  TrainerConfig,
+} from '../protocol'
+import type { CompletionStore } from './completion-store'
+import { HttpError } from './http-errors'
+import { JobQueue } from './job-queue'
+import { updatePolicy } from './policy-update'
+import type { RunFolder } from './run-folder'
+import type { TextCodec } from './services'
+import { rolloutLines, stepRecord } from './step-record'
+import { type TrainingRow, trainingRows } from './training-rows'
+
+/** Ids of batches are never used twice in a process: clients remember the ids that they served, across jobs. */
+export class BatchIds {
+  private next = 0
+  take(): number {
+    return this.next++
+  }
+}
+
+/** Arbor offers two batch ids at a time; with groups_per_step one id is a whole step. */
+const IDS_OFFERED = 2
+
+export interface JobSetup {
+  readonly id: string
+  readonly config: TrainerConfig
+  readonly folder: RunFolder
+  /** Tokens a prompt and its completion may have together. */
+  readonly contextLength: number
+  readonly engine: Engine
+  readonly codec: TextCodec
+  readonly completions: CompletionStore
+  readonly batchIds: BatchIds
+  readonly policyVersion: number
+  /** Where a resumed job goes on. */
+  readonly resumed?: { readonly records: readonly StepRecord[]; readonly checkpoints: readonly CheckpointRecord[] }
+}
+
+type ParsedStep = z.output<typeof StepRequestSchema>
+type JobStatus = 'running' | 'succeeded' | 'failed' | 'cancelled'
+
+/** One update that waits for its turn. */
+interface QueuedUpdate {
+  readonly groups: readonly (readonly TrainingRow[])[]
+  readonly samples: readonly (readonly StepSample[])[]
+  readonly infos: readonly GroupInfo[] | null
+  readonly metrics: Readonly<Record<string, number | null>>
+  readonly batchId: number
+  readonly arrived: number // unix seconds
+}
+
+export class GrpoJob {
+  readonly id: string
+  readonly contextLength: number
+  status: JobStatus = 'running'
+  /** Why it failed or was cancelled. */
+  reason: string | null = null
+  readonly records: StepRecord[] = []
+  private policyVersion: number
+  private interrupted = false
+  private lastTime = Date.now() / 1000
+  private readonly checkpoints = new Map<string, CheckpointRecord>()
+  private lastCheckpoint: string | null = null
+  private readonly pending: number[] = []
+  private readonly served = new Map<number, string>() // batch id → hash of what was posted for it
+  private readonly queue = new JobQueue()
+  private readonly listeners = new Set<() => void>()
+
+  constructor(private readonly setup: JobSetup) {
+    this.id = setup.id
+    this.contextLength = setup.contextLength
+    this.policyVersion = setup.policyVersion
+    this.records.push(...(setup.resumed?.records ?? []))
+    for (const checkpoint of setup.resumed?.checkpoints ?? []) this.remember(checkpoint)
+    this.offerIds()
+  }
+
+  /** Whether chat requests may name this job: all its life, unless it was cancelled. */
+  get serves(): boolean {
+    return this.status !== 'cancelled'
+  }
+
+  get step(): number {
+    return this.records.at(-1)?.step ?? 0
+  }
+
+  /** Arbor's six fields. */
+  fields(): GRPOStatus {
+    return {
+      job_id: this.id,
+      status: this.status,
+      current_model: this.id,
+      checkpoints: Object.fromEntries(this.checkpoints),
+      last_checkpoint: this.lastCheckpoint,
+      pending_batch_ids: this.status === 'running' ? [...this.pending] : [],
+    }
+  }
+
+  /**
+   * The answer to every call. A client that polls would wait for ever on a dead job, so that one answers with an error.
+   * @throws HttpError 409 with the reason and the six fields when the job failed or was cancelled
+   */
+  answer(): GRPOStatus {
+    if (this.status === 'running' || this.status === 'succeeded') return this.fields()
+    throw new HttpError(409, `Job ${this.id} ${this.status === 'failed' ? 'failed' : 'was cancelled'}: ${this.reason}`, {
+      code: `job_${this.status}`,
+      extra: { ...this.fields() },
+    })
+  }
+
+  /** Takes the groups of one step (or several, one update each, without groups_per_step) and returns at once. */
+  post(request: ParsedStep): GRPOStatus {
+    this.answer()
+    if (this.status !== 'running')
+      throw new HttpError(400, `Job ${this.id} has ended (${this.status}). Initialize with resume_from "${this.id}" to go on.`)
+    const digest = createHash('sha256').update(JSON.stringify(request.batch)).digest('hex')
+    if (this.served.get(request.batch_id) === digest) return this.answer() // a repeated call is answered, not trained again
+    const updates = this.updatesOf(request)
+    this.served.set(request.batch_id, digest)
+    const at = this.pending.indexOf(request.batch_id)
+    if (at >= 0) this.pending.splice(at, 1)
+    this.offerIds()
+    for (const update of updates) void this.queue.run(() => this.train(update))
+    return this.answer()
+  }
+
+  /** Saved after all steps posted before. */
+  checkpoint(name: string, metadata: Record<string, unknown> | null): Promise<GRPOStatus> {
+    return this.queue.run(async () => {
+      this.answer()
+      await this.save(name, metadata)
+      return this.answer()
+    })
+  }
+
+  /** Waits for the posted steps, saves checkpoint_final and ends the job; its weights go on answering. */
+  terminate(): Promise<GRPOStatus> {
+    return this.queue.run(async () => {
+      if (this.status === 'running') {
+        await this.save('checkpoint_final', null)
+        this.end('succeeded', null)
+      }
+      return this.answer()
+    })
+  }
+
+  /** Drops the steps that wait and forgets the policy. */
+  async cancel(): Promise<GRPOStatus> {
+    this.end('cancelled', 'cancelled by a client')
+    await this.queue.run(() => this.setup.engine.closePolicy(this.id))
+    return this.fields()
+  }
+
+  /** The server ends: steps that wait are dropped, and what was trained since the last checkpoint is saved. */
+  async interrupt(): Promise<void> {
+    this.interrupted = true
+    await this.queue.run(async () => {
+      const saved = this.lastCheckpoint === null ? 0 : this.checkpoints.get(this.lastCheckpoint)!.global_step
+      if (this.status === 'running' && this.step > saved) await this.save('interrupted', null)
+    })
+  }
+
+  /** Resolves when the steps posted so far are trained. */
+  trained(): Promise<void> {
+    return this.queue.idle()
+  }
+
+  /** Resolves at the next record, at the end of the job, or when `signal` aborts. */
+  changed(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        this.listeners.delete(done)
+        signal.removeEventListener('abort', done)
+        resolve()
+      }
+      this.listeners.add(done)
+      signal.addEventListener('abort', done, { once: true })
+    })
+  }
+
+  private updatesOf(request: ParsedStep): QueuedUpdate[] {
+    const listed = Array.isArray(request.batch[0])
+    const samples = (listed ? request.batch : [request.batch]) as StepSample[][]
+    const expected = this.setup.config.num_generations
+    if (!listed && samples[0]!.length !== expected)
+      throw new HttpError(400, `A batch has ${samples[0]!.length} samples; num_generations is ${expected}.`, { param: 'batch' })
+    if (request.groups && request.groups.length !== samples.length)
+      throw new HttpError(400, `${samples.length} groups but ${request.groups.length} group descriptions.`, { param: 'groups' })
+    const context = { ...this.setup, policy: this.id, temperature: this.setup.config.temperature }
+    const groups = samples.map((group) => trainingRows(group, context))
+    const common = { metrics: request.metrics ?? {}, batchId: request.batch_id, arrived: Date.now() / 1000 }
+    const infos = request.groups ?? null
+    if (this.setup.config.groups_per_step !== null) return [{ ...common, groups, samples, infos }]
+    return groups.map((group, i) => ({ ...common, groups: [group], samples: [samples[i]!], infos: infos && [infos[i]!] }))
+  }
+
+  private async train(update: QueuedUpdate): Promise<void> {
+    if (this.status !== 'running' || this.interrupted) return
+    const step = this.step + 1
+    try {
+      const { engine, config, contextLength, folder } = this.setup
+      const result = await updatePolicy(update.groups, {
+        engine,
+        config,
+        contextLength,
+        policy: this.id,
+        policyVersion: this.policyVersion,
+        step,
+      })
+      this.policyVersion = result.policyVersion
+      const record = stepRecord({ ...update, jobId: this.id, step, lastTime: this.lastTime, result })
+      folder.appendStep(record, rolloutLines(record, update.samples, update.batchId))
+      this.lastTime = record.time
+      this.records.push(record)
+      this.notify()
+    } catch (error) {
+      this.end('failed', `step ${step}: ${error instanceof Error ? error.message : String(error)}`)
+    }
+  }
+
+  private async save(name: string, metadata: Record<string, unknown> | null): Promise<void> {
+    const record = { checkpoint_name: name, global_step: this.step, requested: true, metadata, timestamp: Date.now() / 1000 }
+    this.remember(await this.setup.folder.saveCheckpoint(record, (dir) => this.setup.engine.savePolicy(this.id, dir)))
+  }
+
+  private remember(checkpoint: CheckpointRecord): void {
+    this.checkpoints.set(checkpoint.checkpoint_name, checkpoint)
+    this.lastCheckpoint = checkpoint.checkpoint_name
+  }
+
+  private end(status: JobStatus, reason: string | null): void {
+    this.status = status
+    this.reason = reason
+    this.notify()
+  }
+
+  private offerIds(): void {
+    const offered = this.setup.config.groups_per_step === null ? IDS_OFFERED : 1
+    while (this.pending.length < offered) this.pending.push(this.setup.batchIds.take())
+  }
+
+  private notify(): void {
+    for (const listener of [...this.listeners]) listener()
+  }
+}

@@ -1,0 +1,173 @@
+// All jobs of the process: initialize, resume, find.
+
+import { cpus, totalmem } from 'node:os'
+import type { z } from 'zod'
+import type { Engine, ModelInfo } from '../engine/engine'
+import { OptionError } from '../errors'
+import { bareModelName, type CheckpointRecord, type InitializeRequestSchema, type TrainerConfig } from '../protocol'
+import type { CompletionStore } from './completion-store'
+import { BatchIds, GrpoJob } from './grpo-job'
+import { HttpError } from './http-errors'
+import { newJobId } from './job-id'
+import { RunFolder } from './run-folder'
+import type { TextCodec } from './services'
+import { checkTrainerConfig, loraSpec } from './trainer-config'
+
+type Initialize = z.output<typeof InitializeRequestSchema>
+
+export interface JobsSetup {
+  readonly engine: Engine
+  readonly model: ModelInfo
+  readonly modelNames: readonly string[]
+  readonly codec: TextCodec
+  readonly completions: CompletionStore
+  /** Runs are kept in `runs/` under this folder. */
+  readonly storage: string
+  /** Of this package; written into environment.json. */
+  readonly version: string
+}
+
+export class Jobs {
+  private readonly jobs = new Map<string, GrpoJob>()
+  private readonly opening = new Set<string>()
+  private readonly batchIds = new BatchIds()
+
+  constructor(private readonly setup: JobsSetup) {}
+
+  find(id: string): GrpoJob | null {
+    return this.jobs.get(id) ?? null
+  }
+
+  /** @throws HttpError 400 for an id that no job has */
+  get(id: string): GrpoJob {
+    const job = this.jobs.get(bareModelName(id))
+    if (job) return job
+    const known = [...this.jobs.keys()]
+    throw new HttpError(
+      400,
+      `No job "${id}" in this server. ${known.length === 0 ? 'It has no jobs.' : `Jobs: ${known.join(', ')}.`}`,
+      {
+        code: 'job_not_found',
+        param: 'job_id',
+      },
+    )
+  }
+
+  /** Jobs whose weights answer chat requests. */
+  serving(): GrpoJob[] {
+    return [...this.jobs.values()].filter((job) => job.serves)
+  }
+
+  /** Opens a policy for a new job, or continues `resume_from`. */
+  async initialize(request: Initialize): Promise<GrpoJob> {
+    this.checkModel(request.model)
+    checkTrainerConfig(request.trainer_config)
+    if (request.resume_from) return this.resume(request.resume_from, request)
+    const id = newJobId(this.setup.modelNames[0]!, request.run_name ?? null, (name) => this.isTaken(name))
+    return this.open(id, request, null)
+  }
+
+  /** Checkpoints what runs, so that it can be resumed. */
+  async interrupt(): Promise<void> {
+    await Promise.all([...this.jobs.values()].map((job) => job.interrupt()))
+  }
+
+  private async resume(id: string, request: Initialize): Promise<GrpoJob> {
+    const folder = RunFolder.at(this.setup.storage, id)
+    if (!folder.exists)
+      throw new HttpError(400, `There is no run "${id}" in ${this.setup.storage}. Its folder would be ${folder.path}.`, {
+        code: 'job_not_found',
+        param: 'resume_from',
+      })
+    const running = this.jobs.get(id)
+    if (running?.status === 'running')
+      throw new HttpError(400, `Job ${id} is running in this server. Terminate or cancel it first.`, { param: 'resume_from' })
+    checkSameRun(id, folder.config() as StoredConfig, request)
+    const checkpoints = folder.checkpoints()
+    const last = checkpoints.at(-1) ?? null
+    if (running?.serves) await this.setup.engine.closePolicy(id)
+    this.jobs.delete(id)
+    folder.cutAfter(last?.global_step ?? 0)
+    return this.open(id, request, last && { last, checkpoints })
+  }
+
+  private async open(
+    id: string,
+    request: Initialize,
+    from: { last: CheckpointRecord; checkpoints: readonly CheckpointRecord[] } | null,
+  ): Promise<GrpoJob> {
+    const { engine, codec, completions, model, storage } = this.setup
+    const { trainer_config: config } = request
+    checkTrainerConfig(config)
+    const folder = RunFolder.at(storage, id)
+    this.opening.add(id)
+    try {
+      const { policyVersion } = await engine.openPolicy(id, {
+        lora: loraSpec(config.lora_config),
+        seed: config.seed,
+        ...(from ? { checkpoint: from.last.checkpoint_dir } : {}),
+      })
+      folder.create({ config: { job_id: id, created: Date.now() / 1000, ...request }, environment: this.environment(config) })
+      const contextLength = Math.min(request.inference_config?.max_seq_len ?? model.contextLength, model.contextLength)
+      const resumed = from ? { records: folder.steps(), checkpoints: from.checkpoints } : undefined
+      const common = { engine, codec, completions, batchIds: this.batchIds, policyVersion, folder }
+      const job = new GrpoJob({ id, config, contextLength, ...common, ...(resumed ? { resumed } : {}) })
+      this.jobs.set(id, job)
+      return job
+    } finally {
+      this.opening.delete(id)
+    }
+  }
+
+  private isTaken(id: string): boolean {
+    return this.jobs.has(id) || this.opening.has(id) || RunFolder.at(this.setup.storage, id).exists
+  }
+
+  private checkModel(name: string): void {
+    const bare = bareModelName(name)
+    if (this.setup.modelNames.includes(bare)) return
+    const job = this.jobs.get(bare)
+    if (job)
+      throw new OptionError(
+        `"${bare}" is a job, not a base model. To go on training it, initialize with model "${this.setup.modelNames[0]}" and resume_from "${bare}".`,
+      )
+    throw new HttpError(
+      404,
+      `This server has the base model "${this.setup.modelNames[0]}", not "${bare}". Start one with --model ${bare}.`,
+      {
+        code: 'model_not_found',
+        param: 'model',
+      },
+    )
+  }
+
+  private environment(config: TrainerConfig): Record<string, unknown> {
+    const cpu = cpus()
+    return {
+      arbor_nb: this.setup.version,
+      node: process.version,
+      platform: `${process.platform} ${process.arch}`,
+      processor: cpu[0]?.model ?? 'unknown',
+      threads: cpu.length,
+      memory_bytes: totalmem(),
+      seed: config.seed,
+      model: this.setup.model,
+    }
+  }
+}
+
+interface StoredConfig {
+  readonly model: string
+  readonly trainer_config: TrainerConfig
+}
+
+/** A checkpoint fits only the model and the LoRA shape it was made with. */
+function checkSameRun(id: string, stored: StoredConfig, request: Initialize): void {
+  const shape = (config: TrainerConfig) => (config.lora_config ? JSON.stringify(loraSpec(config.lora_config)) : null)
+  if (bareModelName(stored.model) !== bareModelName(request.model))
+    throw new OptionError(`Run ${id} trained "${stored.model}"; it cannot be resumed with "${request.model}".`)
+  if (shape(stored.trainer_config) !== shape(request.trainer_config))
+    throw new OptionError(
+      `Run ${id} has the lora_config ${JSON.stringify(stored.trainer_config.lora_config)}; it cannot be resumed with ${JSON.stringify(request.trainer_config.lora_config)}.`,
+    )
+}

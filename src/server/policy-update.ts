@@ -1,0 +1,259 @@
+// One update of a policy: rewards → advantages → (reference logprobs) → one training pass with GRPO's loss → new weights.
+
+import type { Engine, LossGradient, StepConfig, TrainStats } from '../engine/engine'
+import { learningRateAt } from '../engine/schedule'
+import { ArborError } from '../errors'
+import { groupAdvantages, type LossConfig, type LossRow, needsRow, type PolicyLoss, policyLoss, softLengthPenalty } from '../grpo'
+import type { TrainerConfig } from '../protocol'
+import { longestRow } from './trainer-config'
+import type { TrainingRow } from './training-rows'
+
+export interface UpdateRun {
+  readonly engine: Engine
+  readonly config: TrainerConfig
+  readonly policy: string
+  readonly policyVersion: number
+  /** Number of this step, from 1. */
+  readonly step: number
+  readonly contextLength: number
+}
+
+export interface UpdateResult {
+  /** One a row, groups one after the other. */
+  readonly advantages: readonly number[]
+  readonly zeroStdShare: number
+  /** After the update; the old one when there was none. */
+  readonly policyVersion: number
+  readonly learningRate: number
+  /** Of the last iteration; null when there was nothing to learn from. */
+  readonly loss: PolicyLoss | null
+  readonly gradNorm: number
+  readonly tokens: number
+  readonly tokensUnshared: number
+  readonly rowsTrained: number
+  readonly seconds: number
+  /** |stored − training pass| over the tokens of rollouts of this very policy version and prompt; null without any. */
+  readonly gap: { readonly max: number; readonly mean: number } | null
+  readonly notes: readonly string[]
+}
+
+/** Throws ArborError where a loss or gradient is not a finite number; the engine's own errors pass through. */
+export async function updatePolicy(groups: readonly (readonly TrainingRow[])[], run: UpdateRun): Promise<UpdateResult> {
+  const started = performance.now()
+  const rows = groups.flat()
+  const learningRate = learningRateFor(run)
+  const notes = rowNotes(rows, run)
+  const scored = groupAdvantages(
+    scoredRewards(rows, run.config),
+    groups.map((group) => group.length),
+    scale(run.config),
+  )
+  const config = lossConfig(run)
+  const lossRows = rows.map((row, i) => lossRow(row, scored.advantages[i]!, run))
+  const needed = lossRows.map((row) => needsRow(row, config))
+  const pass = rows.filter((_, i) => needed[i])
+  const common = { advantages: scored.advantages, zeroStdShare: scored.zeroStdShare, learningRate, rowsTrained: pass.length }
+  if (pass.length === 0) {
+    notes.push(nothingToLearn(lossRows))
+    const idle = { loss: null, gradNorm: 0, tokens: 0, tokensUnshared: 0, seconds: 0, gap: null }
+    return { ...common, ...idle, policyVersion: run.policyVersion, notes }
+  }
+  const withReference = await addReference(lossRows, needed, pass, run)
+  const trained = await trainIterations(withReference, pass, { run, config, learningRate })
+  return { ...common, ...trained, seconds: (performance.now() - started) / 1000, notes: [...notes, ...trained.notes] }
+}
+
+/** Training passes over the same rows; from the second on the ratio differs from 1. */
+async function trainIterations(
+  lossRows: readonly LossRow[],
+  pass: readonly TrainingRow[],
+  { run, config, learningRate }: { run: UpdateRun; config: LossConfig; learningRate: number },
+) {
+  let rows = lossRows
+  let loss: PolicyLoss | null = null
+  let first: Float32Array | null = null
+  let stats: TrainStats | null = null
+  let tokens = 0
+  let tokensUnshared = 0
+  const gradient: LossGradient = (logprobs, entropies) => {
+    first ??= logprobs.slice()
+    loss = policyLoss({ rows, logprobs, entropies }, config)
+    if (!Number.isFinite(loss.loss) || !loss.dLogprobs.every(Number.isFinite))
+      throw new ArborError(`The loss is ${loss.loss}: not a finite number. Lower the learning rate, or set max_grad_norm.`)
+    const dLogprobs = Float32Array.from(loss.dLogprobs)
+    return loss.dEntropies ? { dLogprobs, dEntropies: Float32Array.from(loss.dEntropies) } : { dLogprobs }
+  }
+  for (let iteration = 0; iteration < run.config.num_iterations; iteration++) {
+    if (first) rows = withOldLogprobs(lossRows, first)
+    stats = await run.engine.trainStep(run.policy, pass, gradient, stepConfig(run.config, learningRate))
+    if (!Number.isFinite(stats.gradNorm))
+      throw new ArborError(`The gradient's norm is ${stats.gradNorm}: the policy has left the numbers. Lower the learning rate.`)
+    tokens += stats.tokens
+    tokensUnshared += stats.tokensUnshared
+  }
+  const { gap, notes } = logprobGap(pass, first!, run)
+  return { policyVersion: stats!.policyVersion, gradNorm: stats!.gradNorm, loss: loss!, tokens, tokensUnshared, gap, notes }
+}
+
+/** The first pass's logprobs become the old ones of rows that have none of their own. */
+function withOldLogprobs(lossRows: readonly LossRow[], logprobs: Float32Array): LossRow[] {
+  let offset = 0
+  return lossRows.map((row) => {
+    if (row.leftOut) return row
+    const own = logprobs.subarray(offset, (offset += row.length))
+    return { ...row, oldLogprobs: row.oldLogprobs ?? own }
+  })
+}
+
+/**
+ * A rollout of an older policy version brings its own old logprobs; for one of the current version the pass itself gives them.
+ * A row over the length limit is masked whole.
+ */
+function lossRow(row: TrainingRow, advantage: number, run: UpdateRun): LossRow {
+  const { stored } = row
+  const stale = stored !== null && stored.policyVersion < run.policyVersion
+  return {
+    length: row.completion.length,
+    advantage,
+    truncated: row.truncated,
+    ...(isTooLong(row, run) ? { mask: new Uint8Array(row.completion.length) } : {}),
+    ...(stale ? { oldLogprobs: stored.logprobs } : {}),
+    ...(stored && run.config.sampler_correction !== 'none' ? { samplerLogprobs: stored.logprobs } : {}),
+  }
+}
+
+/** Marks rows that the pass can do without, and gives the others the base's logprobs when there is a KL term. */
+async function addReference(
+  lossRows: readonly LossRow[],
+  needed: readonly boolean[],
+  pass: readonly TrainingRow[],
+  run: UpdateRun,
+): Promise<LossRow[]> {
+  const { beta, temperature } = run.config
+  const reference = beta > 0 ? await run.engine.logprobs(null, pass, { temperature }) : null
+  let next = 0
+  return lossRows.map((row, i) => {
+    if (!needed[i]) return { ...row, leftOut: true }
+    const stats = reference?.[next++]
+    return stats ? { ...row, refLogprobs: stats.logprobs } : row
+  })
+}
+
+function logprobGap(pass: readonly TrainingRow[], logprobs: Float32Array, run: UpdateRun): Pick<UpdateResult, 'gap' | 'notes'> {
+  const plain: number[] = []
+  const altered: number[] = []
+  let offset = 0
+  for (const { stored, completion } of pass) {
+    const own = logprobs.subarray(offset, (offset += completion.length))
+    if (stored === null || stored.policyVersion !== run.policyVersion) continue
+    const gaps = stored.altered ? altered : plain
+    for (const [t, logprob] of own.entries()) gaps.push(Math.abs(stored.logprobs[t]! - logprob))
+  }
+  const largest = (values: readonly number[]) => values.reduce((max, value) => Math.max(max, value), 0)
+  const notes =
+    altered.length === 0
+      ? []
+      : [
+          `${altered.length} tokens were sampled under truncation, a penalty or greedily; their largest logprob gap is ${largest(altered).toExponential(1)}.`,
+        ]
+  if (plain.length === 0) return { gap: null, notes }
+  return { gap: { max: largest(plain), mean: plain.reduce((sum, value) => sum + value, 0) / plain.length }, notes }
+}
+
+function rowNotes(rows: readonly TrainingRow[], run: UpdateRun): string[] {
+  const { max_prompt_length: longPrompt, lora_config: lora } = run.config
+  const count = (test: (row: TrainingRow) => boolean) => rows.filter(test).length
+  const notes: string[] = []
+  const say = (n: number, text: string) => n > 0 && notes.push(`${n} of ${rows.length} ${text}`)
+  say(
+    count((row) => row.source === 'tokenized'),
+    'completions were not found among those sampled here: tokenized again, without stored logprobs.',
+  )
+  say(
+    count((row) => row.otherPrompt),
+    'rows are trained under another prompt than they were sampled with (demos left out).',
+  )
+  say(
+    count((row) => isTooLong(row, run)),
+    `rows are longer than ${longestRow(run.config, run.contextLength)} tokens: left out.`,
+  )
+  say(
+    count((row) => row.completion.length === 0),
+    'completions are empty: nothing to train.',
+  )
+  say(
+    count((row) => longPrompt !== null && row.prompt.length > longPrompt),
+    `prompts are longer than max_prompt_length (${longPrompt}).`,
+  )
+  if (run.step === 1 && lora && lora.lora_dropout > 0)
+    notes.push(`lora_dropout ${lora.lora_dropout} is not applied: it would part the model that samples from the one that trains.`)
+  return notes
+}
+
+function nothingToLearn(rows: readonly LossRow[]): string {
+  if (rows.every((row) => row.advantage === 0))
+    return 'No group had a spread of rewards, so there was nothing to learn from: no update.'
+  return 'All rows that could teach something were left out (cut at the token limit, too long or empty): no update.'
+}
+
+function isTooLong(row: TrainingRow, run: UpdateRun): boolean {
+  return row.prompt.length + row.completion.length > longestRow(run.config, run.contextLength)
+}
+
+function scoredRewards(rows: readonly TrainingRow[], config: TrainerConfig): number[] {
+  const rewards = rows.map((row) => row.reward)
+  const { soft_completion_penalty_length: softLength, max_completion_length: maxLength } = config
+  if (softLength === null || maxLength === null) return rewards
+  return softLengthPenalty(
+    rewards,
+    rows.map((row) => row.completion.length),
+    { softLength, maxLength },
+  )
+}
+
+function scale({ scale_rewards: wish }: TrainerConfig): 'group' | 'batch' | 'none' {
+  return wish === true ? 'group' : wish === false ? 'none' : wish
+}
+
+function lossConfig({ config, contextLength }: UpdateRun): LossConfig {
+  return {
+    lossType: config.loss_type,
+    epsilon: config.epsilon,
+    epsilonHigh: config.epsilon_high,
+    delta: config.delta,
+    beta: config.beta,
+    useBiasCorrectionKl: config.use_bias_correction_kl,
+    importanceSamplingLevel: config.importance_sampling_level,
+    maxCompletionLength: longestRow(config, contextLength), // Arbor divides dr_grpo by max_seq_len
+    maskTruncatedCompletions: config.mask_truncated_completions,
+    topEntropyQuantile: config.top_entropy_quantile,
+    entropyCoef: config.entropy_coef,
+    offPolicyMaskThreshold: config.off_policy_mask_threshold,
+    samplerCorrection: config.sampler_correction,
+    samplerClipMin: config.sampler_correction_clip_min,
+    samplerClipMax: config.sampler_correction_clip_max,
+    gradientAccumulationSteps: config.gradient_accumulation_steps,
+    stepsPerGeneration: null,
+  }
+}
+
+function stepConfig(config: TrainerConfig, learningRate: number): StepConfig {
+  return {
+    temperature: config.temperature,
+    learningRate,
+    beta1: config.adam_beta1,
+    beta2: config.adam_beta2,
+    eps: config.adam_epsilon,
+    weightDecay: config.weight_decay,
+    maxGradNorm: config.max_grad_norm,
+  }
+}
+
+function learningRateFor({ config, step }: UpdateRun): number {
+  return learningRateAt(step - 1, {
+    type: config.lr_scheduler_type,
+    base: config.learning_rate,
+    warmup: config.warmup_steps,
+    total: config.max_steps,
+  })
+}

@@ -1,0 +1,71 @@
+// Reads a request's JSON body, bounded in size, and checks it against its schema.
+
+import { z } from 'zod'
+import { nearestName } from '../errors'
+import { bodyError, HttpError } from './http-errors'
+
+export const MAX_BODY_BYTES = 32 * 1024 * 1024
+
+/**
+ * The body as `schema` gives it.
+ * @throws HttpError 400 for text that is no JSON, 413 for a body over the limit, 422 with the path of each wrong field.
+ */
+export async function readBody<Schema extends z.ZodType>(request: Request, schema: Schema): Promise<z.output<Schema>> {
+  const text = await readText(request)
+  let value: unknown
+  try {
+    value = text.trim() === '' ? {} : JSON.parse(text)
+  } catch (cause) {
+    throw new HttpError(400, `The body is not JSON: ${(cause as Error).message}.`, { code: 'invalid_json', cause })
+  }
+  const result = schema.safeParse(value)
+  if (!result.success) throw bodyError(result.error, (issue) => readableIssue(issue, schema))
+  return result.data
+}
+
+async function readText(request: Request): Promise<string> {
+  if (Number(request.headers.get('content-length') ?? 0) > MAX_BODY_BYTES) throw tooLarge()
+  if (request.body === null) return ''
+  const chunks: Uint8Array[] = []
+  let size = 0
+  for await (const chunk of request.body as unknown as AsyncIterable<Uint8Array>) {
+    size += chunk.byteLength
+    if (size > MAX_BODY_BYTES) throw tooLarge()
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+function tooLarge(): HttpError {
+  return new HttpError(413, `The body is larger than ${MAX_BODY_BYTES / 1024 / 1024} MB. Send fewer rollouts in one call.`, {
+    code: 'body_too_large',
+  })
+}
+
+/** zod's own words, but an unknown key is told with the nearest one that exists. */
+function readableIssue(issue: z.core.$ZodIssue, schema: z.ZodType): string {
+  if (issue.code !== 'unrecognized_keys') return issue.message
+  const known = keysAt(schema, issue.path)
+  return issue.keys
+    .map((key) => {
+      const nearest = nearestName(key, known)
+      return `unknown key "${key}"${nearest === null ? '' : `, did you mean "${nearest}"?`}`
+    })
+    .join('; ')
+}
+
+/** The keys a strict object knows at `path` inside `schema`. */
+function keysAt(schema: z.ZodType, path: readonly PropertyKey[]): string[] {
+  let at: unknown = unwrap(schema)
+  for (const part of path) {
+    if (at instanceof z.ZodObject) at = unwrap(at.shape[String(part)])
+    else if (at instanceof z.ZodArray) at = unwrap(at.element)
+  }
+  return at instanceof z.ZodObject ? Object.keys(at.shape) : []
+}
+
+function unwrap(schema: unknown): unknown {
+  while (schema instanceof z.ZodOptional || schema instanceof z.ZodNullable || schema instanceof z.ZodDefault)
+    schema = schema.unwrap()
+  return schema
+}

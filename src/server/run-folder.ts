@@ -1,0 +1,129 @@
+// The files of one run: config.json, environment.json, steps.jsonl, rollouts.jsonl, checkpoints/.
+// Everything but the two logs is written to a temporary name and renamed; the logs grow by whole lines.
+
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { join, resolve, sep } from 'node:path'
+import { OptionError } from '../errors'
+import { CHECKPOINT_NAME, type CheckpointRecord, CheckpointRecordSchema, type StepRecord, StepRecordSchema } from '../protocol'
+
+const JOB_ID = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,254}$/
+
+export class RunFolder {
+  private constructor(readonly path: string) {}
+
+  /** The folder of `jobId` under `storage`; nothing is created. Colons become "+", which no id holds. Throws OptionError for an id that is none. */
+  static at(storage: string, jobId: string): RunFolder {
+    if (!JOB_ID.test(jobId)) throw new OptionError(`"${jobId}" is not a job id: letters, digits, ".", "_", "-" and ":".`)
+    const runs = resolve(storage, 'runs')
+    const path = resolve(runs, jobId.replaceAll(':', '+'))
+    if (!path.startsWith(runs + sep)) throw new OptionError(`"${jobId}" leads out of ${runs}.`)
+    return new RunFolder(path)
+  }
+
+  get exists(): boolean {
+    return existsSync(join(this.path, 'config.json'))
+  }
+
+  /** Makes the folder; config.json is written last, so a folder with one is whole. */
+  create(files: { config: unknown; environment: unknown }): void {
+    mkdirSync(join(this.path, 'checkpoints'), { recursive: true })
+    writeJson(join(this.path, 'environment.json'), files.environment)
+    writeJson(join(this.path, 'config.json'), files.config)
+  }
+
+  config(): unknown {
+    return JSON.parse(readFileSync(join(this.path, 'config.json'), 'utf8'))
+  }
+
+  appendStep(record: StepRecord, rollouts: readonly unknown[]): void {
+    appendLines(join(this.path, 'rollouts.jsonl'), rollouts)
+    appendLines(join(this.path, 'steps.jsonl'), [record])
+  }
+
+  steps(): StepRecord[] {
+    return readLines(join(this.path, 'steps.jsonl')).map((line) => StepRecordSchema.parse(line))
+  }
+
+  /** Forgets what was logged after `step`, so that a resumed run writes each step once. */
+  cutAfter(step: number): void {
+    for (const name of ['steps.jsonl', 'rollouts.jsonl']) {
+      const path = join(this.path, name)
+      const kept = readLines(path).filter((line) => (line as { step: number }).step <= step)
+      writeWhole(path, kept.map((line) => `${JSON.stringify(line)}\n`).join(''))
+    }
+  }
+
+  /**
+   * Writes a checkpoint: `save` fills a folder of its own, which takes the name when it is complete.
+   * A checkpoint of this name is replaced; at no moment is there neither the old nor the new one.
+   */
+  async saveCheckpoint(
+    record: Omit<CheckpointRecord, 'checkpoint_dir'>,
+    save: (dir: string) => Promise<void>,
+  ): Promise<CheckpointRecord> {
+    const name = record.checkpoint_name
+    if (!CHECKPOINT_NAME.test(name)) throw new OptionError(`"${name}" is not a checkpoint name.`)
+    const target = join(this.path, 'checkpoints', name)
+    const fresh = join(this.path, 'checkpoints', `.saving-${name}`)
+    const replaced = join(this.path, 'checkpoints', `.replaced-${name}`)
+    rmSync(fresh, { recursive: true, force: true })
+    await save(fresh)
+    const full: CheckpointRecord = { ...record, checkpoint_dir: target }
+    writeJson(join(fresh, 'checkpoint.json'), full)
+    rmSync(replaced, { recursive: true, force: true })
+    if (existsSync(target)) renameSync(target, replaced)
+    renameSync(fresh, target)
+    rmSync(replaced, { recursive: true, force: true })
+    return full
+  }
+
+  /** All whole checkpoints, oldest first. One that a crash left between two names is given its name back. */
+  checkpoints(): CheckpointRecord[] {
+    const folder = join(this.path, 'checkpoints')
+    if (!existsSync(folder)) return []
+    for (const entry of readdirSync(folder)) {
+      const name = entry.startsWith('.replaced-') ? entry.slice('.replaced-'.length) : null
+      if (name !== null && !existsSync(join(folder, name))) renameSync(join(folder, entry), join(folder, name))
+    }
+    return readdirSync(folder)
+      .filter((name) => !name.startsWith('.') && existsSync(join(folder, name, 'checkpoint.json')))
+      .map((name) => {
+        const text = readFileSync(join(folder, name, 'checkpoint.json'), 'utf8')
+        return { ...CheckpointRecordSchema.parse(JSON.parse(text)), checkpoint_dir: join(folder, name) }
+      })
+      .sort((a, b) => a.global_step - b.global_step || a.timestamp - b.timestamp)
+  }
+}
+
+/** Writes a file under a temporary name and renames it. */
+function writeWhole(path: string, text: string): void {
+  const temporary = `${path}.${process.pid}.tmp`
+  writeFileSync(temporary, text)
+  renameSync(temporary, path)
+}
+
+function writeJson(path: string, value: unknown): void {
+  writeWhole(path, `${JSON.stringify(value, null, 2)}\n`)
+}
+
+/** Appends all lines in one write. A torn last line of an earlier process is gone by then: resume cuts the logs. */
+function appendLines(path: string, values: readonly unknown[]): void {
+  if (values.length === 0) return
+  const text = values.map((value) => `${JSON.stringify(value)}\n`).join('')
+  appendFileSync(path, text)
+}
+
+/** The lines of a log. The last one may be torn by a crash: it counts only when it ends in a line break. */
+function readLines(path: string): unknown[] {
+  if (!existsSync(path)) return []
+  return readFileSync(path, 'utf8')
+    .split('\n')
+    .slice(0, -1)
+    .map((line, i) => {
+      try {
+        return JSON.parse(line) as unknown
+      } catch (cause) {
+        throw new OptionError(`${path}: line ${i + 1} is not JSON.`, { cause })
+      }
+    })
+}

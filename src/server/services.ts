@@ -1,0 +1,37 @@
+// What the routes work with. main.ts makes it from a model on disk, tests from a FakeEngine.
+
+import type { Engine, ModelInfo } from '../engine/engine'
+import type { Message } from '../protocol'
+import { renderChat } from './chat-template'
+import type { CompletionStore } from './completion-store'
+import type { Jobs } from './jobs'
+import type { Tokenizer } from './tokenizer'
+
+/** Text to tokens and back for one model, with its chat template. */
+export interface TextCodec extends Pick<Tokenizer, 'encode' | 'decode' | 'stream'> {
+  /** The prompt text of a conversation; `addGenerationPrompt` opens the assistant's turn. */
+  render(messages: readonly Message[], options: { addGenerationPrompt: boolean }): string
+  /** Tokens that end an assistant's turn. */
+  readonly stopTokenIds: readonly number[]
+}
+
+/** A model's own tokenizer and template; the model's configuration may know more ends of text than its tokenizer. */
+export function textCodec(tokenizer: Tokenizer, model: ModelInfo): TextCodec {
+  return {
+    encode: tokenizer.encode,
+    decode: tokenizer.decode,
+    stream: tokenizer.stream,
+    render: (messages, options) => renderChat(tokenizer, messages, options),
+    stopTokenIds: [...new Set([...tokenizer.eosTokenIds, ...model.eosTokenIds])],
+  }
+}
+
+export interface Services {
+  readonly engine: Engine
+  readonly model: ModelInfo
+  /** The base model's names, as clients may write them (prefixes stripped); the first is the one shown. */
+  readonly modelNames: readonly string[]
+  readonly codec: TextCodec
+  readonly completions: CompletionStore
+  readonly jobs: Jobs
+}

@@ -1,0 +1,90 @@
+// A sample of a step → the tokens to train. Found by completion id, else by exact text, else tokenized (Python clients send text alone).
+
+import type { TrainSequence } from '../engine/engine'
+import { OptionError } from '../errors'
+import type { Message, StepSample } from '../protocol'
+import { type CompletionStore, type StoredCompletion, sameTokens } from './completion-store'
+import type { TextCodec } from './services'
+
+export interface TrainingRow extends TrainSequence {
+  readonly reward: number
+  readonly text: string
+  readonly source: 'id' | 'text' | 'tokenized'
+  readonly truncated: boolean
+  /** Behaviour policy's logprobs; null where the sampled prompt, the temperature or the tokens are not those trained. */
+  readonly stored: { readonly logprobs: readonly number[]; readonly policyVersion: number; readonly altered: boolean } | null
+  /** True where the trained prompt is not the sampled one (demos left out). */
+  readonly otherPrompt: boolean
+}
+
+export interface RowContext {
+  readonly codec: TextCodec
+  readonly completions: CompletionStore
+  /** The job's policy; a rollout of the untouched base counts as one of its version 0. */
+  readonly policy: string
+  readonly temperature: number
+}
+
+/** Rows of the samples, in their order. Equal messages are tokenized once. */
+export function trainingRows(samples: readonly StepSample[], context: RowContext): TrainingRow[] {
+  const prompts = new Map<string, { text: string; tokens: number[] }>()
+  return samples.map((sample) => {
+    const key = JSON.stringify(sample.messages)
+    let prompt = prompts.get(key)
+    if (!prompt) {
+      const text = context.codec.render(sample.messages, { addGenerationPrompt: true })
+      prompts.set(key, (prompt = { text, tokens: context.codec.encode(text) }))
+    }
+    return trainingRow(sample, prompt, context)
+  })
+}
+
+function trainingRow(sample: StepSample, prompt: { text: string; tokens: number[] }, context: RowContext): TrainingRow {
+  const message = completionMessage(sample)
+  const byId = sample.completion_id === undefined ? null : context.completions.get(sample.completion_id)
+  const found = byId ?? context.completions.findText(message.content, prompt.tokens, context.policy)
+  const common = { prompt: prompt.tokens, reward: sample.reward, text: message.content }
+  if (!found) {
+    const completion = tokenizeCompletion(sample.messages, message, prompt.text, context.codec)
+    return { ...common, completion, source: 'tokenized', truncated: false, stored: null, otherPrompt: false }
+  }
+  const otherPrompt = !sameTokens(found.prompt, prompt.tokens)
+  return {
+    ...common,
+    completion: found.tokens,
+    source: byId ? 'id' : 'text',
+    truncated: found.truncated,
+    stored: otherPrompt ? null : storedLogprobs(found, context),
+    otherPrompt,
+  }
+}
+
+function storedLogprobs(found: StoredCompletion, context: RowContext): TrainingRow['stored'] {
+  const own = found.policy === context.policy
+  const base = found.policy === null && found.policyVersion === 0
+  if ((!own && !base) || found.temperature !== context.temperature) return null
+  return { logprobs: found.logprobs, policyVersion: own ? found.policyVersion : 0, altered: found.altered }
+}
+
+/** The one assistant message of a sample. Throws OptionError for a list of several. */
+export function completionMessage(sample: StepSample): Message {
+  const { completion } = sample
+  if (!Array.isArray(completion)) return completion
+  if (completion.length > 1)
+    throw new OptionError(
+      `A sample's completion has ${completion.length} messages; one assistant message is supported. Send each turn as a sample of its own.`,
+    )
+  return completion[0]!
+}
+
+/**
+ * Arbor's way: the template's text with the completion, minus the prompt's text. What the template puts behind the end-of-turn token
+ * (a line break) is left out, since no policy samples it.
+ */
+function tokenizeCompletion(messages: readonly Message[], message: Message, prompt: string, codec: TextCodec): number[] {
+  const whole = codec.render([...messages, message], { addGenerationPrompt: false })
+  const tokens = codec.encode(whole.startsWith(prompt) ? whole.slice(prompt.length) : message.content)
+  const end = tokens.findIndex((token) => codec.stopTokenIds.includes(token))
+  if (end >= 0) return tokens.slice(0, end + 1)
+  return whole.startsWith(prompt) ? tokens : [...tokens, ...codec.stopTokenIds.slice(0, 1)]
+}
