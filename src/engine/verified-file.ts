@@ -69,19 +69,22 @@ function checker(expected: Expected): { update(piece: Uint8Array): void; fault()
   }
 }
 
+/** Passes the pieces on; ends with a ModelError when none comes for a while, and lets go of the stream in every case. */
 async function* withIdleLimit(stream: AsyncIterable<Uint8Array>, name: string): AsyncGenerator<Uint8Array> {
   const iterator = stream[Symbol.asyncIterator]()
-  for (;;) {
-    let timer: NodeJS.Timeout | undefined
-    const idle = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new ModelError(`${name}: no data for ${IDLE_MS / 1000} s, gave up.`)), IDLE_MS)
-    })
-    try {
+  let timer: NodeJS.Timeout | undefined
+  try {
+    for (;;) {
+      const idle = new Promise<never>((_, reject) => {
+        timer = setTimeout(() => reject(new ModelError(`${name}: no data for ${IDLE_MS / 1000} s, gave up.`)), IDLE_MS)
+      })
       const next = await Promise.race([iterator.next(), idle])
+      clearTimeout(timer)
       if (next.done) return
       yield next.value
-    } finally {
-      clearTimeout(timer)
     }
+  } finally {
+    clearTimeout(timer)
+    iterator.return?.().catch(() => undefined) // the stream may have failed already, which is known by now
   }
 }
