@@ -33,7 +33,7 @@ export function parseOptions<const T extends OptionsConfig>(
   }
   const { positionals } = parsed
   const missing = names.slice(positionals.length)
-  if (missing.length > 0) throw new OptionError(`${missing.join(' and ')} is missing.`)
+  if (missing.length > 0) throw new OptionError(`${missing.join(' and ')} ${missing.length > 1 ? 'are' : 'is'} missing.`)
   if (positionals.length > names.length) throw new OptionError(`Unexpected argument "${positionals[names.length]}".`)
   return { values: parsed.values, positionals: [...positionals] }
 }
@@ -47,11 +47,14 @@ export function numberOption(
   if (value === undefined) return undefined
   const number = value.trim() === '' ? Number.NaN : Number(value)
   const { min = -Infinity, max = Infinity, integer = false } = range
-  if (Number.isNaN(number) || number < min || number > max || (integer && !Number.isInteger(number))) {
-    const bounds = Number.isFinite(min) || Number.isFinite(max) ? ` from ${min} to ${max}` : ''
-    throw new OptionError(`${flag} ${value}: a${integer ? ' whole' : ''} number${bounds} is needed.`)
-  }
+  if (Number.isNaN(number) || number < min || number > max || (integer && !Number.isInteger(number)))
+    throw new OptionError(`${flag} ${value}: a${integer ? ' whole' : ''} number${bounds(min, max)} is needed.`)
   return number
+}
+
+function bounds(min: number, max: number): string {
+  if (max === Infinity) return min === -Infinity ? '' : ` of at least ${min}`
+  return min === -Infinity ? ` of at most ${max}` : ` from ${min} to ${max}`
 }
 
 /** The value of a flag that has a fixed set of values. */
