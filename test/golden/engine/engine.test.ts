@@ -1,0 +1,4 @@
+import { openTfjs } from '../../../src/engine/ops/tfjs'
+import { describeEngine } from './describe-engine'
+
+describeEngine('tfjs', openTfjs)
