@@ -140,6 +140,11 @@ export class KvCache {
     }
   }
 
+  /** Forgets every policy and the base. */
+  clear(): void {
+    for (const policy of [...this.#roots.keys()]) this.forget(policy)
+  }
+
   /** Cuts a node in two; the upper half is the new one, so whoever holds `node` still holds all of it. */
   #split(node: PrefixNode, at: number): PrefixNode {
     const parent = node.parent!

@@ -1,0 +1,266 @@
+// The engine in this process: one model on one device, its policies, rollouts by continuous batching, and updates.
+// Calls take effect in the order they are made. Generations overlap; everything else waits until those made before it have ended,
+// and generations made after it wait for it, so no completion ever sees two versions of a policy.
+
+import { setImmediate as turn } from 'node:timers/promises'
+import { ArborError, ContextWindowExceededError, nearestName, OptionError } from '../errors'
+import { CallQueue } from './call-queue'
+import type {
+  Completion,
+  Engine,
+  EngineStatus,
+  GenerateControl,
+  GenerateRequest,
+  LossGradient,
+  ModelInfo,
+  ModelSource,
+  PolicySpec,
+  StepConfig,
+  TokenStats,
+  TrainSequence,
+  TrainStats,
+} from './engine'
+import { LoraWeights } from './lora'
+import { loadLora, saveLora } from './lora-file'
+import { Model } from './model'
+import { ModelRunner, planInference } from './model-runner'
+import { openModel } from './open-model'
+import { openBackend } from './ops/open-backend'
+import type { Backend } from './ops/ops'
+import { Scheduler } from './scheduler'
+import { Trainer } from './trainer'
+import type { OpenModel } from './weights'
+
+export interface LocalEngineOptions {
+  /** A backend that is open already, or the name of one to open with the model. The engine closes it. */
+  readonly backend?: Backend
+  readonly device?: 'cpu' | 'cuda' | 'tfjs' | 'auto'
+  /** Tokens whose keys and values the cache holds; default half a GiB's worth. */
+  readonly kvCacheTokens?: number
+  /** Rows of one forward pass. */
+  readonly batchTokens?: number
+  /** Completions decoded together. */
+  readonly batchSequences?: number
+}
+
+interface Loaded {
+  readonly backend: Backend
+  readonly model: Model
+  readonly info: ModelInfo
+  readonly runner: ModelRunner
+  readonly scheduler: Scheduler
+  readonly trainer: Trainer
+}
+
+export class LocalEngine implements Engine {
+  #loaded: Loaded | null = null
+  #closed = false
+  #pump: Promise<void> | null = null
+  readonly #policies = new Map<string, LoraWeights>()
+  readonly #calls = new CallQueue()
+
+  constructor(private readonly options: LocalEngineOptions = {}) {}
+
+  async load(source: ModelSource): Promise<ModelInfo> {
+    return this.#exclusive(async () => {
+      const open = await openModel(source)
+      try {
+        return await this.loadOpen(open, source.name)
+      } finally {
+        open.weights.close()
+      }
+    })
+  }
+
+  /** As `load`, from weights that are open already; used by `load` and by tests with a model made in memory. */
+  async loadOpen(open: OpenModel, name: string): Promise<ModelInfo> {
+    if (this.#loaded)
+      throw new ArborError(`${this.#loaded.info.name} is loaded; an engine holds one model. Start another for ${name}.`)
+    const backend = this.options.backend ?? (await openBackend(this.options.device ?? 'auto'))
+    const model = Model.load(backend, open)
+    const limits = planInference(open.config, { ...this.options, device: backend.device })
+    const runner = new ModelRunner(backend, model, { limits, loras: (policy) => this.#policy(policy) })
+    const scheduler = new Scheduler(runner, limits)
+    const info = describe(name, backend, model)
+    this.#loaded = { backend, model, info, runner, scheduler, trainer: new Trainer(backend, model) }
+    return info
+  }
+
+  openPolicy(name: string, spec: PolicySpec): Promise<{ policyVersion: number; parameters: number }> {
+    return this.#exclusive(async () => {
+      const { backend, model } = this.#ready()
+      if (this.#policies.has(name)) throw new ArborError(`Policy "${name}" is open already. Close it first or take another name.`)
+      const { lora, seed, checkpoint } = spec
+      const weights = checkpoint
+        ? loadLora(backend, model.config, checkpoint)
+        : LoraWeights.fresh(backend, model.config, { spec: lora, seed })
+      if (!sameAdapter(weights.spec, lora)) {
+        weights.close()
+        throw new OptionError(
+          `${checkpoint}: the checkpoint's adapter is ${adapterText(weights.spec)}; asked for was ${adapterText(lora)}. Use the checkpoint's values.`,
+        )
+      }
+      this.#policies.set(name, weights)
+      return { policyVersion: weights.policyVersion, parameters: weights.parameters }
+    })
+  }
+
+  /** Completions of one prompt. When the signal aborts, those not finished come back as they are, with finishReason 'abort'. */
+  generate(request: GenerateRequest, control?: GenerateControl): Promise<Completion[]> {
+    return this.#calls.shared(async () => {
+      const { model, scheduler } = this.#ready()
+      const { contextLength, vocab } = model.config
+      const room = checkPrompt(request.prompt, { contextLength, vocab, maxNewTokens: request.maxNewTokens })
+      const policyVersion = request.policy === null ? 0 : this.#policy(request.policy).policyVersion
+      const fitting = { ...request, maxNewTokens: Math.min(request.maxNewTokens, room) }
+      const completions = scheduler.add(fitting, { policyVersion, ...(control && { control }) })
+      this.#pump ??= this.#run(scheduler)
+      return completions
+    })
+  }
+
+  logprobs(
+    policy: string | null,
+    sequences: readonly TrainSequence[],
+    options: { temperature: number; packTokens?: number },
+  ): Promise<TokenStats[]> {
+    return this.#exclusive(async () => {
+      const { trainer } = this.#ready()
+      return trainer.logprobs(policy === null ? null : this.#policy(policy), sequences, options)
+    })
+  }
+
+  trainStep(policy: string, sequences: readonly TrainSequence[], loss: LossGradient, config: StepConfig): Promise<TrainStats> {
+    return this.#exclusive(async () => {
+      const { trainer, scheduler } = this.#ready()
+      const weights = this.#policy(policy)
+      try {
+        return await trainer.trainStep(weights, sequences, loss, config)
+      } finally {
+        scheduler.cache.forget(policy)
+      }
+    })
+  }
+
+  savePolicy(name: string, dir: string): Promise<void> {
+    return this.#exclusive(async () => saveLora(this.#policy(name), dir, { baseModel: this.#ready().info.name }))
+  }
+
+  closePolicy(name: string): Promise<void> {
+    return this.#exclusive(async () => {
+      const weights = this.#policy(name)
+      this.#policies.delete(name)
+      this.#ready().scheduler.cache.forget(name)
+      weights.close()
+    })
+  }
+
+  async status(): Promise<EngineStatus> {
+    const { running = 0, waiting = 0, cache } = this.#loaded?.scheduler ?? {}
+    const policies = [...this.#policies].map(([name, { policyVersion }]) => ({ name, policyVersion }))
+    return { running, waiting, cachedTokens: cache?.cachedTokens ?? 0, policies }
+  }
+
+  /** Ends generations in flight with an error, waits for the call that runs, frees the device. A second call does nothing. */
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    this.#loaded?.scheduler.fail(new ArborError('The engine was closed.', { code: 'engine_closed' }))
+    await this.#calls.exclusive(async () => {
+      await this.#pump // the step in flight
+      const loaded = this.#loaded
+      this.#loaded = null
+      for (const weights of this.#policies.values()) weights.close()
+      this.#policies.clear()
+      loaded?.trainer.close()
+      loaded?.runner.close()
+      loaded?.model.close()
+      ;(loaded?.backend ?? this.options.backend)?.close()
+    })
+  }
+
+  /** Steps while anybody waits for a token. Between steps the event loop turns, so new requests join and aborts arrive. */
+  async #run(scheduler: Scheduler): Promise<void> {
+    try {
+      await turn() // requests made at the same moment share the first batch
+      while (scheduler.busy) {
+        await scheduler.step()
+        await turn()
+      }
+    } catch (error) {
+      scheduler.fail(error)
+    } finally {
+      this.#pump = null
+    }
+  }
+
+  #exclusive<Result>(task: () => Promise<Result>): Promise<Result> {
+    return this.#calls.exclusive(async () => {
+      this.#checkOpen()
+      return task()
+    })
+  }
+
+  #ready(): Loaded {
+    this.#checkOpen()
+    if (!this.#loaded) throw new ArborError('No model is loaded yet. Call load() first.')
+    return this.#loaded
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw new ArborError('The engine was closed.', { code: 'engine_closed' })
+  }
+
+  #policy(name: string): LoraWeights {
+    const weights = this.#policies.get(name)
+    if (weights) return weights
+    const near = nearestName(name, this.#policies.keys())
+    const known = this.#policies.size === 0 ? 'None is open.' : `Open: ${[...this.#policies.keys()].join(', ')}.`
+    throw new ArborError(`There is no policy "${name}".${near ? ` Did you mean "${near}"?` : ''} ${known}`, {
+      code: 'unknown_policy',
+    })
+  }
+}
+
+/** How many new tokens the context leaves room for. */
+function checkPrompt(
+  prompt: readonly number[],
+  { contextLength, vocab, maxNewTokens }: { contextLength: number; vocab: number; maxNewTokens: number },
+): number {
+  if (!Number.isInteger(maxNewTokens) || maxNewTokens < 0)
+    throw new OptionError(`maxNewTokens is ${maxNewTokens}; it must be a whole number from 0 up.`)
+  if (prompt.length === 0) throw new OptionError('The prompt has no token, so there is nothing to continue.')
+  const stranger = prompt.find((token) => !(Number.isInteger(token) && token >= 0 && token < vocab))
+  if (stranger !== undefined)
+    throw new OptionError(`The prompt holds token ${stranger}; the model's vocabulary has ids 0 to ${vocab - 1}.`)
+  if (prompt.length + Math.min(maxNewTokens, 1) > contextLength)
+    throw new ContextWindowExceededError(
+      `This model's maximum context length is ${contextLength} tokens; the prompt alone has ${prompt.length}. Shorten it.`,
+    )
+  return contextLength - prompt.length
+}
+
+function describe(name: string, backend: Backend, model: Model): ModelInfo {
+  const { architecture, contextLength, vocab, layers, hidden, eosTokenIds } = model.config
+  return {
+    name,
+    architecture,
+    parameters: model.parameters,
+    contextLength,
+    vocab,
+    layers,
+    hidden,
+    device: backend.device,
+    deviceDescription: backend.description,
+    dtype: 'f32',
+    eosTokenIds,
+  }
+}
+
+function sameAdapter(a: PolicySpec['lora'], b: PolicySpec['lora']): boolean {
+  return adapterText(a) === adapterText(b)
+}
+
+function adapterText({ rank, alpha, targets }: PolicySpec['lora']): string {
+  return `r ${rank}, lora_alpha ${alpha}, target_modules ${[...targets].sort().join(' ')}`
+}

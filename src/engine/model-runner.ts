@@ -1,0 +1,192 @@
+// Runs a batch plan on the device: uploads it, one forward pass, logits of the sampled rows, one token each.
+
+import type { Batch, KvStore } from './batch'
+import type { BatchLimits, BatchPlan } from './batch-plan'
+import type { LoraWeights } from './lora'
+import type { Model } from './model'
+import type { ModelConfig } from './model-config'
+import type { Arena, Backend, Tensor } from './ops/ops'
+import type { Runner } from './scheduler'
+import type { Sequence, SequenceToken, TokenAlternative } from './sequence'
+
+export interface InferenceLimits extends BatchLimits {
+  /** Tokens whose keys and values fit into the cache. */
+  readonly slots: number
+}
+
+const KV_CACHE_BYTES = 512 * 1024 ** 2
+/** TensorFlow.js passes whole stores into its ops, so a large one costs at every step. */
+const TFJS_SLOTS = 4096
+const BATCH_TOKENS = 1024
+const BATCH_SEQUENCES = 64
+
+/** What inference takes: half a GiB of keys and values (on tfjs less), 1024 rows and 64 sequences at once, unless told otherwise. */
+export function planInference(
+  config: ModelConfig,
+  options: { device: Backend['device']; kvCacheTokens?: number; batchTokens?: number; batchSequences?: number },
+): InferenceLimits {
+  const bytesPerSlot = config.layers * 2 * config.kvHeads * config.headDim * 4
+  const affordable = options.device === 'tfjs' ? TFJS_SLOTS : Math.floor(KV_CACHE_BYTES / bytesPerSlot)
+  const sequences = options.batchSequences ?? BATCH_SEQUENCES
+  const slots = options.kvCacheTokens ?? Math.min(affordable, sequences * config.contextLength)
+  const tokens = Math.max(options.batchTokens ?? BATCH_TOKENS, sequences)
+  return { slots, tokens, sequences, context: sequences * Math.min(config.contextLength, slots) }
+}
+
+export class ModelRunner implements Runner {
+  readonly #inputs: Inputs
+  readonly #kv: readonly KvStore[]
+  /** What lives within one pass. */
+  readonly #scratch: Arena
+  readonly #memory: Arena
+
+  constructor(
+    private readonly backend: Backend,
+    private readonly model: Model,
+    options: { limits: InferenceLimits; loras: (policy: string) => LoraWeights },
+  ) {
+    const { slots, sequences, context, tokens } = options.limits
+    const { config } = model
+    const kvBytes = config.layers * 2 * slots * config.kvHeads * config.headDim * 4
+    const inputBytes = 4 * (2 * context + 3 * tokens + sequences * (config.vocab + config.hidden + 32))
+    this.loras = options.loras
+    this.#memory = backend.arena(kvBytes + inputBytes + 64 * (2 * config.layers + 16))
+    this.#kv = model.kvStores(slots, this.#memory)
+    this.#inputs = takeInputs(this.#memory, options.limits, config)
+    this.#scratch = backend.arena(4 * tokens * (4 * config.hidden + 4 * config.inner + 4 * config.heads * config.headDim))
+  }
+
+  private readonly loras: (policy: string) => LoraWeights
+
+  async run(plan: BatchPlan): Promise<SequenceToken[]> {
+    const { backend, model } = this
+    const { samples } = plan
+    this.#scratch.reset()
+    const hidden = model.forward(this.#upload(plan), this.#kv, { arena: this.#scratch, loras: this.loras })
+    if (samples.length === 0) return [] // part of a long prompt
+    const inputs = firstRows(this.#inputs, samples.length)
+    this.#uploadSampling(samples.map(({ sequence }) => sequence))
+    this.#put(
+      inputs.sampleRows,
+      samples.map(({ row }) => row),
+    )
+    backend.ops.gatherRows({ out: inputs.sampled, from: hidden, rows: inputs.sampleRows })
+    model.logits(inputs.sampled, inputs.logits)
+    const alternatives = await this.#alternatives(plan, inputs.logits)
+    backend.ops.sample({ ...inputs, history: this.#inputs.history })
+    const tokens = await backend.download(inputs.tokens)
+    const logprobs = await backend.download(inputs.logprobs)
+    return samples.map((_, i) => {
+      const sampled = { token: tokens[i]!, logprob: logprobs[2 * i]!, plainLogprob: logprobs[2 * i + 1]! }
+      return alternatives[i] ? { ...sampled, topLogprobs: alternatives[i] } : sampled
+    })
+  }
+
+  close(): void {
+    this.#scratch.close()
+    this.#memory.close()
+  }
+
+  #upload(plan: BatchPlan): Batch {
+    const { backend } = this
+    const inputs = this.#inputs
+    const [ids, positions, slots] = [inputs.ids, inputs.positions, inputs.slots].map((tensor) => tensor.rows(0, plan.rows)) as [
+      Tensor,
+      Tensor,
+      Tensor,
+    ]
+    backend.upload(ids, plan.ids.subarray(0, plan.rows))
+    backend.upload(positions, plan.positions.subarray(0, plan.rows))
+    backend.upload(slots, plan.slots.subarray(0, plan.rows))
+    backend.upload(inputs.segments.rows(0, plan.segmentCount), plan.segments.subarray(0, 4 * plan.segmentCount))
+    backend.upload(inputs.context.rows(0, plan.contextCount), plan.context.subarray(0, plan.contextCount))
+    const attention = { segments: inputs.segments, context: inputs.context, segmentCount: plan.segmentCount }
+    return { tokens: plan.rows, ids, positions, slots, plan: attention, policies: plan.policies }
+  }
+
+  /** Each row's sampling values, random number and, under a repetition penalty, the tokens it has seen. */
+  #uploadSampling(sequences: readonly Sequence[]): void {
+    const { floats, ints } = firstRows(this.#inputs, sequences.length)
+    const history = sequences.flatMap((sequence) => [...sequence.history])
+    let start = 0
+    const rows = sequences.map(({ request: { sampling }, uniform, history: { size } }) => {
+      const { temperature, topP, minP, repetitionPenalty, topK } = sampling
+      const row = { floats: [temperature, topP, minP, repetitionPenalty, uniform, 0], ints: [topK, start, size, 0] }
+      start += size
+      return row
+    })
+    this.backend.upload(floats, Float32Array.from(rows.flatMap((row) => row.floats)))
+    this.#put(
+      ints,
+      rows.flatMap((row) => row.ints),
+    )
+    if (history.length > 0) this.#put(this.#inputs.history.rows(0, history.length), history)
+  }
+
+  /** The most likely tokens of the rows that asked for them; the logits are read before `sample` may overwrite them. */
+  async #alternatives(plan: BatchPlan, logits: Tensor): Promise<(TokenAlternative[] | undefined)[]> {
+    const answers: (TokenAlternative[] | undefined)[] = []
+    for (const [i, { sequence }] of plan.samples.entries()) {
+      const count = sequence.request.topLogprobs
+      if (count) answers[i] = mostLikely((await this.backend.download(logits.rows(i, 1))) as Float32Array, count)
+    }
+    return answers
+  }
+
+  #put(to: Tensor, values: readonly number[]): void {
+    this.backend.upload(to, Int32Array.from(values))
+  }
+}
+
+/** Device buffers at full size. */
+type Inputs = ReturnType<typeof takeInputs>
+
+function takeInputs(arena: Arena, limits: InferenceLimits, config: ModelConfig) {
+  const { tokens, sequences, context } = limits
+  return {
+    ids: arena.tensor([tokens], 'i32'),
+    positions: arena.tensor([tokens], 'i32'),
+    slots: arena.tensor([tokens], 'i32'),
+    segments: arena.tensor([sequences, 4], 'i32'),
+    context: arena.tensor([context], 'i32'),
+    history: arena.tensor([sequences * Math.min(config.contextLength, config.vocab)], 'i32'),
+    sampleRows: arena.tensor([sequences], 'i32'),
+    sampled: arena.tensor([sequences, config.hidden]),
+    logits: arena.tensor([sequences, config.vocab]),
+    floats: arena.tensor([sequences, 6]),
+    ints: arena.tensor([sequences, 4], 'i32'),
+    tokens: arena.tensor([sequences], 'i32'),
+    logprobs: arena.tensor([sequences, 2]),
+  }
+}
+
+/** Views of the per-sample buffers for `count` samples. */
+function firstRows({ sampleRows, sampled, logits, floats, ints, tokens, logprobs }: Inputs, count: number) {
+  const first = (tensor: Tensor) => tensor.rows(0, count)
+  return {
+    sampleRows: first(sampleRows),
+    sampled: first(sampled),
+    logits: first(logits),
+    floats: first(floats),
+    ints: first(ints),
+    tokens: first(tokens),
+    logprobs: first(logprobs),
+  }
+}
+
+/** The `count` largest of log-softmax(logits), best first; equal ones by token id. */
+export function mostLikely(logits: Float32Array, count: number): TokenAlternative[] {
+  const best: number[] = []
+  for (let token = 0; token < logits.length; token++) {
+    if (best.length === count && logits[token]! <= logits[best.at(-1)!]!) continue
+    let place = best.length
+    while (place > 0 && logits[token]! > logits[best[place - 1]!]!) place--
+    best.splice(place, 0, token)
+    if (best.length > count) best.pop()
+  }
+  const top = logits[best[0]!]!
+  let sum = 0
+  for (let i = 0; i < logits.length; i++) sum += Math.exp(logits[i]! - top)
+  const lse = top + Math.log(sum)
+  return best.map((token) => ({ token, logprob: logits[token]! - lse }))
+}

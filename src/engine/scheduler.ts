@@ -1,0 +1,238 @@
+// Continuous batching. Requests wait, then run; each `step` computes either the prompts of newcomers or one more token of everybody
+// who runs, whatever their policies. Nothing here touches a device: the runner computes a plan and answers with the sampled tokens.
+
+import { ArborError } from '../errors'
+import { type BatchLimits, BatchPlan } from './batch-plan'
+import type { Completion, GenerateControl, GenerateRequest } from './engine'
+import { KvCache } from './kv-cache'
+import { Sequence, type SequenceToken } from './sequence'
+
+export interface Runner {
+  /** Computes the plan's rows and samples; one answer per entry of `plan.samples`, in order. */
+  run(plan: BatchPlan): Promise<SequenceToken[]>
+}
+
+/** The completions of one request. */
+interface Job {
+  readonly control: GenerateControl
+  readonly completions: Completion[]
+  remaining: number
+  resolve(completions: Completion[]): void
+  reject(error: unknown): void
+}
+
+export class Scheduler {
+  readonly cache: KvCache
+  /** What was done so far; tests prove by it which path ran. */
+  readonly counters = { prefillTokens: 0, decodeTokens: 0, steps: 0, preemptions: 0 }
+  #waiting: Sequence[] = []
+  /** In the order they were let in; whoever comes later gives way when slots run short. */
+  #running: Sequence[] = []
+  readonly #jobs = new Map<Sequence, Job>()
+  readonly #plan: BatchPlan
+
+  constructor(
+    private readonly runner: Runner,
+    readonly limits: BatchLimits & { readonly slots: number },
+  ) {
+    this.cache = new KvCache(limits.slots)
+    this.#plan = new BatchPlan(limits)
+  }
+
+  get running(): number {
+    return this.#running.length
+  }
+
+  get waiting(): number {
+    return this.#waiting.length
+  }
+
+  get busy(): boolean {
+    return this.#jobs.size > 0
+  }
+
+  /** Queues one sequence per seed; resolves when all have ended. The caller checked the request and calls `step` while `busy`. */
+  add(request: GenerateRequest, options: { policyVersion: number; control?: GenerateControl }): Promise<Completion[]> {
+    this.#checkFits(request)
+    const { policyVersion, control = {} } = options
+    const sequences = request.seeds.map((_, i) => new Sequence(request, i, policyVersion))
+    return new Promise((resolve, reject) => {
+      const job: Job = { control, completions: [], remaining: sequences.length, resolve, reject }
+      if (sequences.length === 0) resolve([])
+      for (const sequence of sequences) this.#jobs.set(sequence, job)
+      for (const sequence of sequences)
+        if (control.signal?.aborted) this.#finish(sequence, 'abort')
+        else if (request.maxNewTokens === 0) this.#finish(sequence, 'length')
+        else this.#waiting.push(sequence)
+    })
+  }
+
+  /** One forward pass: prompts first, so that many decode together. */
+  async step(): Promise<void> {
+    this.#dropAborted()
+    const plan = this.#schedulePrefill() ?? this.#scheduleDecode()
+    if (!plan) return
+    this.counters.steps++
+    const tokens = await this.runner.run(plan)
+    for (const [i, { sequence }] of plan.samples.entries()) this.#postprocess(sequence, tokens[i]!)
+  }
+
+  /** Ends everything in flight with an error and empties the cache: after a device fault its contents can't be trusted. */
+  fail(error: unknown): void {
+    for (const [sequence, job] of this.#jobs) {
+      this.#release(sequence)
+      job.reject(error)
+    }
+    this.#jobs.clear()
+    this.#waiting = []
+    this.#running = []
+    this.cache.clear()
+  }
+
+  /** The next tokens of prompts, in order of arrival, as far as rows and slots allow. */
+  #schedulePrefill(): BatchPlan | null {
+    const plan = this.#plan
+    plan.clear()
+    for (const sequence of [...this.#running]) // a preempted one has left the list by then
+      if (sequence.prefilling && plan.room > 0 && this.#running.includes(sequence)) this.#prefill(sequence)
+    while (this.#waiting.length > 0 && plan.room > 0 && this.#running.length < this.limits.sequences) {
+      const sequence = this.#waiting[0]!
+      if (!this.#admit(sequence)) break
+      this.#waiting.shift()
+      this.#running.push(sequence)
+      this.#prefill(sequence)
+    }
+    if (plan.empty) return null
+    this.counters.prefillTokens += plan.build().rows
+    return plan
+  }
+
+  /** Lets a waiting sequence hold what is cached of it, if the rest fits beside one more token for each that runs. */
+  #admit(sequence: Sequence): boolean {
+    const { cache } = this
+    sequence.node = cache.open(sequence.policy, sequence.policyVersion)
+    this.#descend(sequence)
+    const missing = sequence.tokens.length - sequence.slots.length
+    if (missing + this.#running.length > cache.available && this.#running.length > 0) {
+      this.#release(sequence)
+      return false
+    }
+    return true
+  }
+
+  /** Takes over what is cached of a sequence's next tokens. */
+  #descend(sequence: Sequence): void {
+    const known = sequence.slots.length
+    sequence.node = this.cache.descend(sequence.node!, sequence.tokens, sequence.slots)
+    sequence.sharedSlots = sequence.slots.length
+    if (sequence.completion.length > 0) return // it comes back after it gave way
+    sequence.cachedTokens = (known === 0 ? 0 : sequence.cachedTokens) + sequence.sharedSlots - known
+  }
+
+  /** Puts the next part of a sequence's tokens into the plan. What others computed since, or compute in this very pass, is shared. */
+  #prefill(sequence: Sequence): void {
+    const plan = this.#plan
+    const { tokens, slots } = sequence
+    this.#descend(sequence)
+    const from = slots.length
+    const count = Math.min(tokens.length - from, plan.room)
+    if (count > 0) {
+      if (!this.#makeRoom(sequence, count)) return
+      sequence.node = this.cache.extend(sequence.node!, tokens, { slots, count })!
+      sequence.sharedSlots = slots.length
+      plan.compute(sequence, from, slots.length)
+    }
+    if (slots.length < tokens.length) return
+    // A prompt that is wholly cached still needs its last row's hidden state: that row is computed again, to the same bits.
+    if (!plan.computes(slots.at(-1)!)) {
+      if (plan.room === 0) return
+      plan.compute(sequence, slots.length - 1, slots.length)
+      if (sequence.completion.length === 0) sequence.cachedTokens--
+    }
+    plan.sample(sequence)
+  }
+
+  /** One row for each running sequence: its last token. */
+  #scheduleDecode(): BatchPlan | null {
+    const plan = this.#plan
+    plan.clear()
+    for (const sequence of [...this.#running]) {
+      if (!this.#running.includes(sequence) || !this.#makeRoom(sequence, 1)) continue
+      sequence.slots.push(...this.cache.allocate(1)!)
+      plan.compute(sequence, sequence.slots.length - 1, sequence.slots.length)
+      plan.sample(sequence)
+    }
+    if (plan.empty) return null
+    this.counters.decodeTokens += plan.build().rows
+    return plan
+  }
+
+  /** Sends the youngest back to wait until `count` slots are to be had; false when that was `sequence` itself. */
+  #makeRoom(sequence: Sequence, count: number): boolean {
+    while (count > this.cache.available) {
+      const youngest = this.#running.pop()!
+      this.#release(youngest)
+      this.#waiting.unshift(youngest)
+      this.counters.preemptions++
+      if (youngest === sequence) return false
+    }
+    return true
+  }
+
+  #postprocess(sequence: Sequence, token: SequenceToken): void {
+    const job = this.#jobs.get(sequence)
+    if (!job) return // its request failed meanwhile
+    sequence.append(token)
+    sequence.prefilling = false
+    try {
+      const answer = job.control.onTokens?.(sequence.index, sequence.completion)
+      const reason = job.control.signal?.aborted ? 'abort' : (sequence.ended ?? answer ?? null)
+      if (reason) this.#finish(sequence, reason)
+    } catch (error) {
+      this.#end((other) => this.#jobs.get(other) === job)
+      job.reject(error)
+    }
+  }
+
+  #finish(sequence: Sequence, reason: Completion['finishReason']): void {
+    const job = this.#jobs.get(sequence)!
+    job.completions[sequence.index] = sequence.toCompletion(reason)
+    this.#end((other) => other === sequence)
+    if (--job.remaining === 0) job.resolve(job.completions)
+  }
+
+  #dropAborted(): void {
+    for (const [sequence, job] of this.#jobs) if (job.control.signal?.aborted) this.#finish(sequence, 'abort')
+  }
+
+  /** Takes sequences out of every list and frees what they hold. */
+  #end(which: (sequence: Sequence) => boolean): void {
+    for (const sequence of [...this.#jobs.keys()].filter(which)) {
+      this.#release(sequence)
+      this.#jobs.delete(sequence)
+      this.#running = this.#running.filter((other) => other !== sequence)
+      this.#waiting = this.#waiting.filter((other) => other !== sequence)
+    }
+  }
+
+  /** Frees a sequence's own slots and lets go of its prefix. It can start again: its tokens stay. */
+  #release(sequence: Sequence): void {
+    if (!sequence.node) return
+    this.cache.free(sequence.slots.slice(sequence.sharedSlots))
+    this.cache.release(sequence.node)
+    sequence.node = null
+    sequence.slots.length = 0
+    sequence.sharedSlots = 0
+    sequence.prefilling = true
+  }
+
+  #checkFits({ prompt, maxNewTokens }: GenerateRequest): void {
+    const needed = prompt.length + Math.max(maxNewTokens - 1, 0) // the last token's keys and values are never needed
+    if (needed > this.limits.slots)
+      throw new ArborError(
+        `A prompt of ${prompt.length} tokens with up to ${maxNewTokens} new ones needs ${needed} slots of the KV cache, which has ` +
+          `${this.limits.slots}. Ask for at most ${Math.max(this.limits.slots + 1 - prompt.length, 0)} new tokens, or start with a larger cache.`,
+        { code: 'kv_cache_too_small' },
+      )
+  }
+}

@@ -1,0 +1,88 @@
+// One completion on its way: its tokens so far, the slots that hold their keys and values, and what was recorded of each.
+
+import type { Completion, GenerateRequest } from './engine'
+import type { PrefixNode } from './kv-cache'
+import { type SampledToken, uniform } from './sampling'
+
+export interface TokenAlternative {
+  readonly token: number
+  readonly logprob: number
+}
+
+/** What the device says of one new token. */
+export interface SequenceToken extends SampledToken {
+  readonly topLogprobs?: readonly TokenAlternative[]
+}
+
+export class Sequence {
+  /** Prompt, then completion. */
+  readonly tokens: number[]
+  readonly completion: number[] = []
+  /** Slot of each token whose keys and values are computed, in order; as long as they, so at most `tokens.length`. */
+  readonly slots: number[] = []
+  /** The first of `slots` belong to the prefix tree, the rest to this sequence alone. */
+  sharedSlots = 0
+  /** The deepest node of the prefix tree this sequence holds; null while it waits. */
+  node: PrefixNode | null = null
+  /** Some of `tokens` other than the last are not computed yet. */
+  prefilling = true
+  /** Prompt tokens it did not have to compute, counted until its first sample. */
+  cachedTokens = 0
+  readonly #logprobs: number[] = []
+  readonly #plainLogprobs: number[] = []
+  readonly #topLogprobs: (readonly TokenAlternative[])[] = []
+  readonly #seen: Set<number> | null
+
+  constructor(
+    readonly request: GenerateRequest,
+    readonly index: number,
+    readonly policyVersion: number,
+  ) {
+    this.tokens = [...request.prompt]
+    this.#seen = request.sampling.repetitionPenalty === 1 ? null : new Set(this.tokens)
+  }
+
+  get policy(): string | null {
+    return this.request.policy
+  }
+
+  /** The random number of the next token: of seed and position alone, so never of what else runs. */
+  get uniform(): number {
+    return uniform(this.request.seeds[this.index]!, this.completion.length)
+  }
+
+  /** Distinct tokens of prompt and completion, which the repetition penalty applies to; empty without one. */
+  get history(): ReadonlySet<number> {
+    return this.#seen ?? NO_TOKENS
+  }
+
+  append(sampled: SequenceToken): void {
+    this.tokens.push(sampled.token)
+    this.completion.push(sampled.token)
+    this.#seen?.add(sampled.token)
+    this.#logprobs.push(sampled.logprob)
+    this.#plainLogprobs.push(sampled.plainLogprob)
+    if (this.request.topLogprobs) this.#topLogprobs.push(sampled.topLogprobs ?? [])
+  }
+
+  /** Whether the last token ends the completion, and why. */
+  get ended(): 'stop' | 'length' | null {
+    const last = this.completion.at(-1)
+    if (last !== undefined && this.request.stopTokenIds.includes(last)) return 'stop'
+    return this.completion.length >= this.request.maxNewTokens ? 'length' : null
+  }
+
+  toCompletion(finishReason: Completion['finishReason']): Completion {
+    return {
+      tokens: this.completion,
+      logprobs: this.#logprobs,
+      plainLogprobs: this.#plainLogprobs,
+      ...(this.request.topLogprobs ? { topLogprobs: this.#topLogprobs } : {}),
+      finishReason,
+      policyVersion: this.policyVersion,
+      cachedTokens: this.cachedTokens,
+    }
+  }
+}
+
+const NO_TOKENS: ReadonlySet<number> = new Set()
