@@ -3,7 +3,7 @@
 import { resolveModel } from '../engine/model-source'
 import { openModel } from '../engine/open-model'
 import { parseOptions } from './options'
-import { formatBytes, progressReporter } from './progress'
+import { formatBytes, logLine, progressReporter } from './progress'
 
 export const help = `Usage: arbor-nb fetch MODEL
 
@@ -18,8 +18,7 @@ Environment: HF_TOKEN for models with restricted access, HF_ENDPOINT for a mirro
 
 export async function run(argv: readonly string[]): Promise<number> {
   const { positionals } = parseOptions(argv, {}, ['MODEL'])
-  const log = (line: string) => process.stderr.write(`${line}\n`)
-  const model = await resolveModel(positionals[0]!, { log, progress: progressReporter() })
+  const model = await resolveModel(positionals[0]!, { log: logLine, progress: progressReporter() })
   const { config, weights } = await openModel(model)
   const parameters = weights.names.reduce((sum, name) => sum + weights.shape(name).reduce((a, b) => a * b, 1), 0)
   weights.close()

@@ -16,6 +16,11 @@ export function progressReporter(stream: NodeJS.WriteStream = process.stderr): (
   }
 }
 
+/** A line on stderr, in the place of a bar that stopped half way. */
+export function logLine(line: string): void {
+  process.stderr.write(`${process.stderr.isTTY ? '\r\x1b[K' : ''}${line}\n`)
+}
+
 function bar(share: number): string {
   const full = Math.round(share * WIDTH)
   return '█'.repeat(full) + '░'.repeat(WIDTH - full)

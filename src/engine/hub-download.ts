@@ -72,7 +72,8 @@ async function wantedFiles(name: string, repository: Repository): Promise<ListFi
     ...(has((file) => file.endsWith('.safetensors')) ? [] : ['model.safetensors']),
   ]
   if (missing.length === 0) return wanted
-  throw new HubError(`"${name}" is on the hub, but without ${missing.join(' and ')}`, { reached: true })
+  const gguf = all.some((file) => file.path.endsWith('.gguf')) ? '; download one of its .gguf files and give its path' : ''
+  throw new HubError(`"${name}" is on the hub, but without ${missing.join(' and ')}${gguf}`, { reached: true })
 }
 
 function expectedOf(file: ListFileEntry): Expected {

@@ -168,8 +168,10 @@ describe('resolveModel from the hub', () => {
 
   it('a model that the hub does not have, one without safetensors, and a hub that is off are told apart', async () => {
     await expect(resolveModel('Some-Org/nothing')).rejects.toThrow(/the hub does not have it, or only for people with access/)
-    hub.files = { 'config.json': '{}', 'model.bin': 'x' }
-    await expect(resolveModel(NAME)).rejects.toThrow(/is on the hub, but without tokenizer\.json and model\.safetensors/)
+    hub.files = { 'config.json': '{}', 'model.gguf': 'x' }
+    await expect(resolveModel(NAME)).rejects.toThrow(
+      /is on the hub, but without tokenizer\.json and model\.safetensors; download one of its \.gguf/,
+    )
     vi.stubEnv('HF_HUB_OFFLINE', '1')
     await expect(resolveModel(NAME)).rejects.toThrow(/HF_HUB_OFFLINE is set/)
     vi.stubEnv('HF_HUB_OFFLINE', '')
@@ -180,6 +182,7 @@ describe('resolveModel from the hub', () => {
   it('an unknown name mentions the nearest cached one', async () => {
     await resolveModel(NAME)
     await expect(resolveModel('Some-Org/tiny.model-2')).rejects.toThrow(`Did you mean ${NAME}?`)
+    await expect(resolveModel('smollm2')).rejects.toThrow(`Did you mean ${SMOLLM2}?`)
     await expect(resolveModel('tiny.model')).rejects.toThrow(`Did you mean ${NAME}?`)
   })
 })

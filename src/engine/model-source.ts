@@ -80,10 +80,9 @@ async function fetchModel(name: string, options: ResolveOptions): Promise<Resolv
   )
 }
 
-/** Names that a person may have meant: those in the cache and those that need no hub. */
+/** The name a person may have meant, of those in the cache and those that need no hub: one that contains it, else the nearest. */
 function nearMention(name: string): string {
   const known = [...new Set([...cachedModels().map((model) => model.name), ...Object.keys(SHIPPED_MODELS)])]
-  const short = new Map(known.map((full) => [full.split('/')[1]!, full]))
-  const near = nearestName(name, known) ?? short.get(nearestName(name, short.keys()) ?? '')
-  return near === undefined || near === name ? '' : `\nDid you mean ${near}?`
+  const near = known.find((full) => full.toLowerCase().includes(name.toLowerCase())) ?? nearestName(name, known)
+  return near === null || near === name ? '' : `\nDid you mean ${near}?`
 }
