@@ -1,0 +1,74 @@
+// Loads examples and demos from JSON lines.
+
+import { existsSync, readFileSync } from 'node:fs'
+import { dirname, isAbsolute, join, resolve } from 'node:path'
+import { OptionError } from '../errors'
+import { Example } from './example'
+
+export interface Dataset {
+  readonly trainset: Example[]
+  readonly devset: Example[]
+  readonly testset: Example[]
+}
+
+/**
+ * Reads train.jsonl, dev.jsonl and test.jsonl of a folder; `inputs` names the input fields.
+ * A relative path is looked for in the working folder, then in this package.
+ * @throws OptionError for a missing file, a line that is no JSON object, or a row without an input field
+ */
+export async function loadExamples(dir: string, options: { readonly inputs: readonly string[] }): Promise<Dataset> {
+  const inputs = options?.inputs
+  if (!Array.isArray(inputs) || inputs.length === 0) {
+    throw new OptionError(`Say which fields are inputs: loadExamples('${dir}', { inputs: ['question'] }).`)
+  }
+  const folder = findFolder(dir)
+  const load = (file: string) => readRows(join(folder, file), inputs).map((row) => new Example(row).withInputs(...inputs))
+  return { trainset: load('train.jsonl'), devset: load('dev.jsonl'), testset: load('test.jsonl') }
+}
+
+/** Reads demos.jsonl of a folder: worked examples for a prompt, in none of the data sets. @throws OptionError */
+export async function loadDemos(dir: string): Promise<Example[]> {
+  return readRows(join(findFolder(dir), 'demos.jsonl'), []).map((row) => new Example(row))
+}
+
+function findFolder(dir: string): string {
+  const places = isAbsolute(dir) ? [dir] : [resolve(dir), join(packageRoot(), dir)]
+  const found = places.find((place) => existsSync(place))
+  if (found) return found
+  throw new OptionError(`There is no folder '${dir}': looked at ${[...new Set(places)].join(' and ')}.`)
+}
+
+/** The folder of our package.json, from the sources as well as from the build. */
+function packageRoot(): string {
+  let folder = __dirname
+  while (!existsSync(join(folder, 'package.json')) && dirname(folder) !== folder) folder = dirname(folder)
+  return folder
+}
+
+function readRows(path: string, required: readonly string[]): Record<string, unknown>[] {
+  if (!existsSync(path)) throw new OptionError(`There is no file ${path}; it should hold one JSON object a line.`)
+  const lines = readFileSync(path, 'utf8').split(/\r?\n/)
+  const rows = lines.flatMap((line, i) => (line.trim() === '' ? [] : [readRow(line, `${path}, line ${i + 1}`, required)]))
+  if (rows.length > 0) return rows
+  throw new OptionError(`${path} is empty; it should hold one JSON object a line.`)
+}
+
+function readRow(line: string, where: string, required: readonly string[]): Record<string, unknown> {
+  const row = parseLine(line, where)
+  if (typeof row !== 'object' || row === null || Array.isArray(row)) {
+    throw new OptionError(`${where}: expected a JSON object like {"question": "…", "answer": "…"}, but got ${line.slice(0, 80)}`)
+  }
+  const missing = required.find((name) => !(name in row))
+  if (missing === undefined) return row as Record<string, unknown>
+  throw new OptionError(
+    `${where}: the input field '${missing}' is missing; the row has ${Object.keys(row).join(', ') || 'no fields'}.`,
+  )
+}
+
+function parseLine(line: string, where: string): unknown {
+  try {
+    return JSON.parse(line)
+  } catch (error) {
+    throw new OptionError(`${where}: not JSON (${(error as Error).message}): ${line.slice(0, 80)}`, { cause: error })
+  }
+}

@@ -1,0 +1,240 @@
+// Reads JSON as language models write it: in prose or code fences, with single quotes, bare keys, trailing commas, no closing bracket.
+
+import { pyNumber, strip, stripEnd } from './python-text'
+
+const QUOTES: Record<string, string> = { '"': '"', "'": "'", '“': '”', '”': '”' }
+const CLOSERS: Record<string, string> = { '{': '}', '[': ']', '(': ')' }
+
+/**
+ * The JSON value in a text: the text itself where it is JSON (Python's NaN and Infinity included), else the objects and lists found in
+ * it, one value or a list of several. `''` when there is none, which is also what an empty text gives.
+ */
+export function looseJson(text: string): unknown {
+  const exact = exactJson(text)
+  return exact === undefined ? new Reader(text).document() : exact
+}
+
+function exactJson(text: string): unknown {
+  const special: Record<string, number> = {
+    NaN: Number.NaN,
+    Infinity: Number.POSITIVE_INFINITY,
+    '-Infinity': Number.NEGATIVE_INFINITY,
+  }
+  const bare = text.replace(/^[ \t\n\r]+|[ \t\n\r]+$/g, '')
+  if (Object.hasOwn(special, bare)) return special[bare]
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined // not JSON as it stands: the loose reader goes over it
+  }
+}
+
+class Reader {
+  #at = 0
+  readonly #text: string
+
+  constructor(text: string) {
+    this.#text = text
+  }
+
+  document(): unknown {
+    const values: unknown[] = []
+    for (;;) {
+      const separated = /,\s*$/.test(this.#text.slice(0, this.#at)) || /^\s*,/.test(this.#text.slice(this.#at))
+      this.#skipProse()
+      if (this.#at >= this.#text.length) break
+      const value = this.#container()
+      // The same shape again is a corrected version of what stood before.
+      if (values.length > 0 && ((!separated && sameShape(values.at(-1), value)) || isEmpty(values.at(-1)))) values.pop()
+      if (values.length === 0 || !isEmpty(value)) values.push(value)
+    }
+    return values.length === 0 ? '' : values.length === 1 ? values[0] : values
+  }
+
+  #skipProse(): void {
+    while (this.#at < this.#text.length) {
+      const char = this.#text[this.#at]!
+      if (char === '{' || char === '[') return
+      if (char === '(' && this.#startsTuple()) return
+      if (!this.#skipComment()) this.#at++
+    }
+  }
+
+  /** A parenthesis opens a value only where it stands alone on its line; otherwise it is prose. */
+  #startsTuple(): boolean {
+    const before = this.#text.slice(0, this.#at)
+    const rest = this.#text.slice(this.#at)
+    const line = /^\(\s*(?:[){[("'“\d.-]|true|false|null|none)[^\n]*\)[^\S\n]*(?:\n|$)/i
+    return /(?:^|[\n\r])[^\S\n]*$/.test(before) && line.test(rest)
+  }
+
+  #skipComment(): boolean {
+    const rest = this.#text.slice(this.#at)
+    const comment = /^(?:#|\/\/)[^\n\r]*|^\/\*[^]*?(?:\*\/|$)/.exec(rest)
+    if (comment) this.#at += comment[0].length
+    return comment !== null
+  }
+
+  #skipSpace(): void {
+    do this.#at += /^\s*/.exec(this.#text.slice(this.#at))![0].length
+    while (this.#skipComment())
+  }
+
+  #container(): unknown {
+    const open = this.#text[this.#at]!
+    if (open === '{') return this.#object()
+    const items = this.#list(CLOSERS[open]!)
+    return open === '(' && items.length === 1 && !/,\s*\)\s*$/.test(this.#text.slice(0, this.#at)) ? items[0] : items
+  }
+
+  #object(): unknown {
+    const start = this.#at++
+    const fields: Record<string, unknown> = {}
+    for (;;) {
+      this.#skipSpace()
+      const char = this.#text[this.#at]
+      if (char === undefined) break
+      if (char === '}') {
+        this.#at++
+        break
+      }
+      if (char === ']') break // the object was never closed; its list goes on
+      if (char === ',' || char === ':') {
+        this.#at++
+        continue
+      }
+      const key = this.#key()
+      this.#skipSpace()
+      if (this.#text[this.#at] !== ':') {
+        if (Object.keys(fields).length === 0) return this.#set(start)
+        continue
+      }
+      this.#at++
+      fields[key] = this.#value('}')
+    }
+    return fields
+  }
+
+  /** Braces without a key are a set: a list. */
+  #set(start: number): unknown[] {
+    this.#at = start
+    return this.#list('}')
+  }
+
+  #list(close: string): unknown[] {
+    this.#at++
+    const items: unknown[] = []
+    for (;;) {
+      this.#skipSpace()
+      const char = this.#text[this.#at]
+      if (char === undefined) break
+      if (char === close || char === '}') {
+        this.#at++
+        break
+      }
+      if (char === ',') {
+        this.#at++
+        continue
+      }
+      const before = this.#at
+      const value = this.#value(close)
+      if (!(value === '...' && this.#text[this.#at - 1] === '.')) items.push(value)
+      if (this.#at === before) this.#at++
+    }
+    return items
+  }
+
+  #key(): string {
+    const quote = QUOTES[this.#text[this.#at]!]
+    if (quote) return this.#quoted(quote, ':')
+    const key = /^[^\s:,{}[\]]*/.exec(this.#text.slice(this.#at))![0]
+    this.#at += Math.max(1, key.length)
+    return key
+  }
+
+  /** A value inside an object or list that ends with `close`. */
+  #value(close: string): unknown {
+    this.#skipSpace()
+    const char = this.#text[this.#at]
+    if (char === undefined || char === ',' || char === close) return ''
+    if (char === '{' || char === '[' || char === '(') return this.#container()
+    const quote = QUOTES[char]
+    if (quote) return this.#quoted(quote, close)
+    return this.#bare(close)
+  }
+
+  /** A quote closes its string only where something follows that may follow a string; else it is part of the text. */
+  #quoted(quote: string, close: string): string {
+    let text = ''
+    for (this.#at++; this.#at < this.#text.length; this.#at++) {
+      const char = this.#text[this.#at]!
+      if (char === '\\') text += this.#escape()
+      else if (char === quote && this.#endsString(close)) {
+        this.#at++
+        return text
+      } else text += char
+    }
+    return stripEnd(text)
+  }
+
+  #endsString(close: string): boolean {
+    const rest = this.#text.slice(this.#at + 1)
+    const next = /^\s*([^\s]?)/.exec(rest)![1]!
+    if (close === ':') return next === ':' || next === '' || next === '}'
+    if (next === '' || next === close || next === '}' || next === ']') return true
+    if (next !== ',') return /^\s*\n\s*["'“]/.test(rest) // the comma was forgotten
+    return close !== '}' || /^\s*,\s*(?:["'“][^"'”]*["'”]\s*:|[\p{L}_][\w-]*\s*:|\}|$)/u.test(rest)
+  }
+
+  #escape(): string {
+    const rest = this.#text.slice(this.#at)
+    const hex = /^\\(?:u([\da-fA-F]{4})|x([\da-fA-F]{2}))/.exec(rest)
+    if (hex) {
+      this.#at += hex[0].length - 1
+      return String.fromCharCode(Number.parseInt(hex[1] ?? hex[2]!, 16))
+    }
+    const next = rest[1]
+    const plain: Record<string, string> = {
+      n: '\n',
+      t: '\t',
+      r: '\r',
+      b: '\b',
+      f: '\f',
+      '/': '/',
+      '\\': '\\',
+      '"': '"',
+      "'": "'",
+    }
+    if (next === undefined || !(next in plain)) return '\\'
+    this.#at++
+    return plain[next]!
+  }
+
+  /** A number, a literal, or text without quotes. */
+  #bare(close: string): unknown {
+    const ends = close === '}' ? /^[^,}\n\]]*/ : close === ')' ? /^[^,)\n]*/ : /^[^,\]}\n]*/
+    const raw = ends.exec(this.#text.slice(this.#at))![0]
+    this.#at += raw.length
+    const text = strip(raw.replace(/\s(?:#|\/\/).*$/, ''))
+    const literal = { true: true, false: false, null: null, none: null }[text.toLowerCase()]
+    if (literal !== undefined) return literal
+    if (/^-?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$/.test(text)) return Number(text.replaceAll('_', ''))
+    return text
+  }
+}
+
+function isEmpty(value: unknown): boolean {
+  return value === '' || value === null || (typeof value === 'object' && Object.keys(value).length === 0)
+}
+
+function sameShape(a: unknown, b: unknown): boolean {
+  if (a === null || b === null || typeof a !== 'object' || typeof b !== 'object') return kindOf(a) === kindOf(b)
+  const [keysA, keysB] = [Object.keys(a), Object.keys(b)]
+  if (Array.isArray(a) !== Array.isArray(b) || keysA.length !== keysB.length) return false
+  return keysA.every((key) => Object.hasOwn(b, key) && sameShape((a as never)[key], (b as never)[key]))
+}
+
+/** JSON kind, whole numbers and fractions apart as in Python. */
+function kindOf(value: unknown): string {
+  return typeof value === 'number' ? (pyNumber(value).includes('.') ? 'float' : 'int') : value === null ? 'null' : typeof value
+}

@@ -1,0 +1,133 @@
+// A module is a program: predictors and other modules as attributes, and `forward`, which calls them.
+
+import { OptionError } from '../errors'
+import type { Prediction } from './example'
+import type { BaseLM } from './lm'
+import type { Predict, PredictorState } from './predict'
+
+/** The saved state of a program: one entry per predictor, by its path. */
+export type ProgramState = Record<string, PredictorState>
+
+/**
+ * Base of all programs.
+ * @example
+ * class SimpleQA extends dspy.Module {
+ *   answer = new dspy.ChainOfThought('question -> answer')
+ *   forward({ question }: { question: string }) { return this.answer.call({ question }) }
+ * }
+ */
+export abstract class Module {
+  /** Set by optimizers: as a part of another program this one is finished, and its predictors are left alone. */
+  compiled = false
+
+  /** What the program does. Call `call`, which this is for. */
+  abstract forward(inputs: never, options?: never): unknown
+
+  /** Runs the program. */
+  async call(...args: Parameters<this['forward']>): Promise<Awaited<ReturnType<this['forward']>>> {
+    const forward = this.forward as (...args: unknown[]) => unknown
+    return (await forward.apply(this, args)) as Awaited<ReturnType<this['forward']>>
+  }
+
+  /**
+   * Predictors with their paths, in attribute order: `answer.predict`, `many[0]`, `table['x']`. Lists and records are looked into one
+   * level deep; a predictor that occurs twice is listed once; modules that are `compiled` are passed over.
+   */
+  namedPredictors(): [string, Predict][] {
+    const found = new Map<Predict, string>()
+    for (const [name, predictor] of this.ownPredictors()) if (!found.has(predictor)) found.set(predictor, name)
+    return [...found].map(([predictor, name]) => [name, predictor])
+  }
+
+  predictors(): Predict[] {
+    return this.namedPredictors().map(([, predictor]) => predictor)
+  }
+
+  /** Every predictor under this module, repeated ones included. A predictor answers itself as `self`. */
+  protected ownPredictors(): [string, Predict][] {
+    return Object.entries(this).flatMap(([name, value]) => {
+      if (value instanceof Module) return value.predictorsAs(name)
+      if (Array.isArray(value))
+        return value.flatMap((item, i) => (item instanceof Module ? item.predictorsAs(`${name}[${i}]`) : []))
+      if (!isPlainRecord(value)) return []
+      return Object.entries(value).flatMap(([key, item]) =>
+        item instanceof Module ? item.predictorsAs(`${name}['${key}']`) : [],
+      )
+    })
+  }
+
+  /** The predictors of this module where it is the attribute `path` of another. */
+  protected predictorsAs(path: string): [string, Predict][] {
+    if (this.compiled) return []
+    return this.namedPredictors().map(([name, predictor]) => [`${path}.${name}`, predictor])
+  }
+
+  /** Gives every predictor this language model. */
+  setLm(lm: BaseLM | null): void {
+    for (const predictor of this.predictors()) predictor.lm = lm
+  }
+
+  /** The one language model of all predictors; null when they take the configured one. @throws OptionError when they differ */
+  getLm(): BaseLM | null {
+    const lms = new Set(this.predictors().map((predictor) => predictor.lm))
+    if (lms.size > 1)
+      throw new OptionError('Multiple LMs are being used in the module. There is no unique LM to return; use setLm first.')
+    return [...lms][0] ?? null
+  }
+
+  /** A copy with predictors, lists and records of its own; language models, signatures and functions are shared. */
+  deepcopy(): this {
+    return cloneValue(this, new Map()) as this
+  }
+
+  /** A copy without demos and language models. */
+  resetCopy(): this {
+    const copy = this.deepcopy()
+    for (const predictor of copy.predictors()) predictor.reset()
+    return copy
+  }
+
+  /** Demos, instructions and language model of every predictor, in DSPy's JSON shape. */
+  dumpState(): ProgramState {
+    return Object.fromEntries(this.namedPredictors().map(([name, predictor]) => [name, predictor.dumpOwnState()]))
+  }
+
+  /** Takes over a saved state. @throws OptionError when a predictor has no entry; then nothing is changed */
+  loadState(state: ProgramState): void {
+    const predictors = this.namedPredictors()
+    const missing = predictors.find(([name]) => !state[name])
+    if (missing)
+      throw new OptionError(
+        `The saved state has no entry '${missing[0]}'; it has ${Object.keys(state).join(', ') || 'none'}. It is another program's.`,
+      )
+    for (const [name, predictor] of predictors) predictor.loadOwnState(state[name]!)
+  }
+
+  toString(): string {
+    return this.namedPredictors()
+      .map(([name, predictor]) => `${name} = ${predictor.signature}`)
+      .join('\n')
+  }
+}
+
+/** A program that answers with a prediction: what optimizers and Evaluate take. */
+export type Program = Module & { forward(inputs: never): Prediction | Promise<Prediction> }
+
+function isPlainRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype
+}
+
+function cloneValue(value: unknown, done: Map<unknown, unknown>): unknown {
+  if (done.has(value)) return done.get(value)
+  if (Array.isArray(value)) {
+    const copy: unknown[] = []
+    done.set(value, copy)
+    for (const item of value) copy.push(cloneValue(item, done))
+    return copy
+  }
+  if (!(value instanceof Module) && !isPlainRecord(value)) return value
+  const copy = Object.create(Object.getPrototypeOf(value)) as Record<string, unknown>
+  done.set(value, copy)
+  for (const [key, item] of Object.entries(value)) copy[key] = cloneValue(item, done)
+  return copy
+}
