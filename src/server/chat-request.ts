@@ -65,7 +65,5 @@ export function maxNewTokens(request: ChatRequest, promptTokens: number, context
       `This model's maximum context length is ${contextLength} tokens. However, your messages resulted in ${promptTokens} tokens. Shorten the messages (fewer demos, a shorter question).`,
       { status: 400 },
     )
-  const asked = request.max_completion_tokens ?? request.max_tokens ?? room
-  if (asked < 1) throw new HttpError(400, `max_tokens is ${asked}; at least 1 is needed.`, { param: 'max_tokens' })
-  return Math.min(asked, room)
+  return Math.min(request.max_completion_tokens ?? request.max_tokens ?? room, room)
 }

@@ -80,7 +80,7 @@ export class Jobs {
         param: 'resume_from',
       })
     const running = this.jobs.get(id)
-    if (running?.status === 'running')
+    if (running?.status === 'running' || this.opening.has(id))
       throw new HttpError(400, `Job ${id} is running in this server. Terminate or cancel it first.`, { param: 'resume_from' })
     checkSameRun(id, folder.config() as StoredConfig, request)
     const checkpoints = folder.checkpoints()

@@ -1,21 +1,16 @@
-// The server on a socket: model, engine, port, and an end that loses nothing.
+// The server: model, engine, port, and an end that loses nothing.
 
-import type { Server } from 'node:http'
-import { createAdaptorServer } from '@hono/node-server'
 import type { Engine } from '../engine/engine'
-import { type ResolvedModel, resolveModel } from '../engine/model-source'
+import { resolveModel } from '../engine/model-source'
 import { WorkerEngine } from '../engine/worker-engine'
-import { OptionError } from '../errors'
 import { bareModelName } from '../protocol'
 import { createApp } from './app'
 import { CompletionStore } from './completion-store'
+import { errorResponse, HttpError } from './http-errors'
 import { Jobs } from './jobs'
 import { type Services, textCodec } from './services'
+import { openSocket } from './socket'
 import { loadTokenizer } from './tokenizer'
-
-/** Arbor's first port; the next free one is taken when it is in use and none was asked for. */
-const FIRST_PORT = 7453
-const PORTS_TRIED = 100
 
 export interface ServerOptions {
   /** A hub name, a folder or a GGUF file. */
@@ -51,78 +46,38 @@ export interface RunningServer {
  * @throws OptionError for a taken port, ModelError for a model that cannot be had
  */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
-  const host = options.host ?? '127.0.0.1'
   let app = async (_request: Request): Promise<Response> =>
-    new Response('{"error":{"message":"loading the model"}}', { status: 503 })
-  const server = createAdaptorServer({ fetch: (request) => app(request), overrideGlobalObjects: false }) as Server
-  const port = await listen(server, host, options.port)
+    errorResponse(
+      new HttpError(503, `The model ${options.model} is being loaded. Ask again in a moment.`, { code: 'loading' }),
+      '',
+    )
+  const { host, port, baseUrl, close: closeSocket } = await openSocket((request) => app(request), options)
   const engine = options.engine ?? new WorkerEngine({ device: options.device ?? 'auto' })
-  let services: Services
   try {
-    services = await loadServices(engine, options)
+    const services = await loadServices(engine, options)
+    app = createApp(services)
+    const close = async () => {
+      await closeSocket()
+      await services.jobs.interrupt()
+      await engine.close()
+    }
+    return { baseUrl, host, port, close }
   } catch (error) {
-    await Promise.allSettled([closeSocket(server), engine.close()])
+    await Promise.allSettled([closeSocket(), engine.close()])
     throw error
   }
-  app = createApp(services)
-  const close = async () => {
-    await closeSocket(server)
-    await services.jobs.interrupt()
-    await engine.close()
-  }
-  return { baseUrl: `http://${host.includes(':') ? `[${host}]` : host}:${port}/v1/`, host, port, close }
 }
 
 async function loadServices(engine: Engine, options: ServerOptions): Promise<Services> {
+  const { storage, version, log, progress } = options
   const name = bareModelName(options.model)
-  const source: ResolvedModel = await resolveModel(name, { log: options.log, progress: options.progress })
-  options.log?.(`Loading ${source.name} (${source.origin}) …`)
+  const source = await resolveModel(name, { ...(log ? { log } : {}), ...(progress ? { progress } : {}) })
+  log?.(`Loading ${source.name} (${source.origin}) …`)
   const [model, tokenizer] = await Promise.all([engine.load(source), loadTokenizer(source)])
-  options.log?.(`${model.name}: ${(model.parameters / 1e6).toFixed(0)} M parameters on ${model.deviceDescription}`)
+  log?.(`${model.name}: ${(model.parameters / 1e6).toFixed(0)} M parameters on ${model.deviceDescription}`)
   const codec = textCodec(tokenizer, model)
   const completions = new CompletionStore()
   const modelNames = [...new Set([name, source.name, model.name])]
-  const { storage, version } = options
   const jobs = new Jobs({ engine, model, modelNames, codec, completions, storage, version })
   return { engine, model, modelNames, codec, completions, jobs }
-}
-
-/** The port bound: `wanted`, else the first free one. */
-async function listen(server: Server, host: string, wanted: number | undefined): Promise<number> {
-  const first = wanted ?? FIRST_PORT
-  const last = wanted ?? FIRST_PORT + PORTS_TRIED - 1
-  for (let port = first; port <= last; port++) if (await tryListen(server, host, port)) return boundPort(server)
-  if (wanted === undefined) throw new OptionError(`All ports from ${first} to ${last} are taken. Give one with --port.`)
-  throw new OptionError(`Port ${wanted} is taken by another program. Give another --port, or none to take the next free one.`)
-}
-
-/** False when the port is taken; other failures (a host that is not this machine's) are errors. */
-function tryListen(server: Server, host: string, port: number): Promise<boolean> {
-  return new Promise((resolve, reject) => {
-    const failed = (error: NodeJS.ErrnoException) => {
-      server.off('listening', bound)
-      if (error.code === 'EADDRINUSE') resolve(false)
-      else reject(new OptionError(`The server cannot listen on ${host}:${port}: ${error.message}.`, { cause: error }))
-    }
-    const bound = () => {
-      server.off('error', failed)
-      resolve(true)
-    }
-    server.once('error', failed)
-    server.once('listening', bound)
-    server.listen(port, host)
-  })
-}
-
-function boundPort(server: Server): number {
-  const address = server.address()
-  return typeof address === 'object' && address !== null ? address.port : 0
-}
-
-/** Streams that wait for a record would keep the socket open for ever, so connections are ended, not waited for. */
-function closeSocket(server: Server): Promise<void> {
-  return new Promise((resolve) => {
-    server.close(() => resolve())
-    server.closeAllConnections()
-  })
 }
