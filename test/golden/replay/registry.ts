@@ -1,6 +1,7 @@
 // Which kind of case is replayed by what. A new kind is a line in the table of its own file; a new file is a line here.
 import type { Replay } from './case'
+import { dspyReplays } from './dspy'
 import { lossReplays } from './loss'
 
 /** Replays by kind; a kind that isn't here counts as skipped, by name. */
-export const replays: Readonly<Record<string, Replay>> = { ...lossReplays }
+export const replays: Readonly<Record<string, Replay>> = { ...lossReplays, ...dspyReplays }
