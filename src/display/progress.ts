@@ -1,0 +1,69 @@
+// Draws what the program layer and the optimizers report: a bar for an evaluation, live charts for a training run.
+
+import type { StepRecord } from '../protocol'
+import { type LiveRun, liveRun, progressBar } from './live'
+import { displayHost, escapeHtml, type MimeBundle } from './mime'
+import type { ValidationPoint } from './reward-curve'
+
+/** The shape of program/context.ts' ProgressEvent. */
+export interface ProgressLike {
+  readonly kind: string
+  readonly id: string
+  readonly title: string
+  readonly done: number
+  /** 0: not known. */
+  readonly total: number
+  readonly note?: string
+  readonly payload?: unknown
+}
+
+interface RunPayload {
+  readonly record?: StepRecord
+  readonly validation?: ValidationPoint
+  readonly reason?: string | null
+}
+
+const EVERY_MS = 250
+const live = new Map<string, LiveRun>()
+const bars = new Map<string, number>()
+
+/** Registered as the observer of progress (src/index.ts). Shows nothing where there is no notebook. */
+export function drawProgress(event: ProgressLike): void {
+  const [activity, phase] = event.kind.split(':')
+  if (activity === 'grpo' || live.has(event.id)) drawRun(event, phase ?? '')
+  else if (live.size > 0) [...live.values()].at(-1)!.progress(barText(event))
+  else drawBar(event, phase ?? '')
+}
+
+function drawRun({ id, title, total, payload }: ProgressLike, phase: string): void {
+  const { record, validation, reason } = (payload ?? {}) as RunPayload
+  let run = live.get(id)
+  if (!run) live.set(id, (run = liveRun({ title: `${title}: reward`, ...(total > 0 ? { totalSteps: total } : {}) })))
+  if (record) run.update(record)
+  if (validation) run.validated(validation)
+  if (phase !== 'end') return
+  run.end(reason ?? null)
+  live.delete(id)
+}
+
+/** One output an activity, replaced at most four times a second; the last state always shows. */
+function drawBar(event: ProgressLike, phase: string): void {
+  const host = displayHost()
+  const drawn = bars.get(event.id)
+  if (phase !== 'end' && drawn !== undefined && Date.now() - drawn < EVERY_MS) return
+  bars.set(event.id, Date.now())
+  if (drawn === undefined) host?.display(barBundle(event), { displayId: event.id })
+  else host?.update(barBundle(event), event.id)
+  if (phase === 'end') bars.delete(event.id)
+}
+
+function barBundle(event: ProgressLike): MimeBundle {
+  const share = event.total > 0 ? event.done / event.total : 0
+  const html = `<div style="font-variant-numeric:tabular-nums;font-size:.9em">${escapeHtml(barText(event))}${progressBar(share)}</div>`
+  return { 'text/html': html, 'text/plain': barText(event) }
+}
+
+/** Evaluate: 34/100 · 41.2 % */
+function barText({ title, done, total, note }: ProgressLike): string {
+  return `${title}: ${done}${total > 0 ? `/${total}` : ''}${note ? ` · ${note}` : ''}`
+}
