@@ -2,7 +2,7 @@
 // examples → rollouts → rewards → groups → one update on the server → validation → checkpoint, and again.
 
 import { OptionError, ProtocolError } from '../errors'
-import { context, Evaluate, type Example, type LM, type Module, reportProgress } from '../program'
+import { context, Evaluate, type Example, type LM, type Program, reportProgress } from '../program'
 import { bareModelName, type InitializeRequest, type StepRecord } from '../protocol'
 import { ArborJob } from './arbor-job'
 import { CheckpointFolder } from './checkpoint-folder'
@@ -51,7 +51,7 @@ export class ArborGRPO {
    * An interrupted run (error, signal, dead notebook) leaves its records and a checkpoint; `resume` goes on from there with the same
    * examples, seeds and weights as if it had not been interrupted.
    */
-  async compile<P extends Module>(student: P, options: CompileOptions): Promise<P> {
+  async compile<P extends Program>(student: P, options: CompileOptions): Promise<P> {
     const { lm, predictors } = checkStudent(student)
     if (options.trainset.length === 0)
       throw new OptionError('The trainset is empty: GRPO needs at least one example to roll out.')
@@ -217,7 +217,7 @@ export type GrpoProgress =
 interface TrainLoop {
   readonly job: ArborJob
   readonly folder: CheckpointFolder
-  readonly program: Module
+  readonly program: Program
   readonly lm: LM
   readonly predictors: readonly string[]
   readonly options: CompileOptions

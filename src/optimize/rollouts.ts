@@ -6,9 +6,9 @@ import {
   context,
   type Example,
   type LM,
-  type Module,
   type Predict,
   type Prediction,
+  type Program,
   type TraceEntry,
 } from '../program'
 import type { Rollout, RolloutCall } from './groups'
@@ -16,7 +16,7 @@ import type { GrpoSettings } from './grpo-options'
 import { seedOf } from './sampler'
 
 export interface RolloutRequest {
-  readonly program: Module
+  readonly program: Program
   readonly lm: LM
   readonly trainset: readonly Example[]
   readonly settings: GrpoSettings
@@ -54,7 +54,7 @@ async function rollOut(
   let call = 0
   const lmOptions = () => ({ seed: seedOf(settings.seed, step, index, rollout, call++) })
   const run = await context({ trace, lmOptions, signal: signal ?? null, lm: request.lm }, () =>
-    attempt(() => program.call(example.inputs().toDict())),
+    attempt(() => program.call(example.inputs() as never)),
   )
   signal?.throwIfAborted()
   const { error, value } = run
@@ -113,7 +113,7 @@ async function score(
 }
 
 /** Every completion of a call is a row; with demonstrations excluded the trained prompt is formatted anew without them. */
-function rolloutCalls(entry: TraceEntry, program: Module, settings: GrpoSettings): RolloutCall[] {
+function rolloutCalls(entry: TraceEntry, program: Program, settings: GrpoSettings): RolloutCall[] {
   const name = program.namedPredictors().find(([, predictor]) => predictor === entry.predictor)?.[0]
   if (name === undefined) return [] // a predictor the program made on the fly: nothing ties its calls together
   const messages = settings.excludeDemos

@@ -86,7 +86,7 @@ function notes(config: TrainerConfig): string[] {
     out.push(
       `lora_dropout ${config.lora_config.lora_dropout} is accepted and not applied: with it the model that samples and the model that trains would differ.`,
     )
-  if (config.num_training_gpus + config.num_inference_gpus > 1)
+  if (Math.max(config.num_training_gpus, config.num_inference_gpus) > 1)
     out.push(
       `The GPU split (${config.num_inference_gpus} for rollouts, ${config.num_training_gpus} for training) is taken as a wish: here one device does both, on one set of weights.`,
     )

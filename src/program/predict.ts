@@ -60,7 +60,7 @@ export class Predict<const S extends SignatureSource = SignatureSource> extends 
     const now = currentSettings()
     const signature = options.signature ?? (this.signature as unknown as Signature)
     const lm = chooseLm(options.lm ?? this.lm ?? now.lm)
-    const values = this.#fillInputs(signature, fieldsOf(inputs as object), now)
+    const values = this.fillInputs(signature, fieldsOf(inputs as object), now)
     const call = await (now.adapter ?? new ChatAdapter()).call({
       lm,
       options: samplingOptions(lm, { ...contextOptions(now), ...this.config, ...options.config }),
@@ -71,7 +71,7 @@ export class Predict<const S extends SignatureSource = SignatureSource> extends 
     })
     const failure = firstFailure(call)
     const prediction = failure ? null : Prediction.fromCompletions(call.results.map((result) => result.fields!))
-    if (options.trace ?? true) this.#addToTrace(now, { call, inputs: values, prediction, failure })
+    if (options.trace ?? true) this.addToTrace(now, { call, inputs: values, prediction, failure })
     if (failure) throw failure
     return prediction as Prediction<OutputsOf<S>>
   }
@@ -111,7 +111,7 @@ export class Predict<const S extends SignatureSource = SignatureSource> extends 
   }
 
   /** Defaults for inputs that are absent; a word to whoever listens about those still missing and those nobody asked for. */
-  #fillInputs(signature: Signature, given: Loose, { onWarning }: Settings): Loose {
+  private fillInputs(signature: Signature, given: Loose, { onWarning }: Settings): Loose {
     const values = { ...given }
     for (const field of signature.inputFields)
       if (!(field.name in values) && 'default' in field) values[field.name] = field.default
@@ -131,7 +131,7 @@ export class Predict<const S extends SignatureSource = SignatureSource> extends 
     return values
   }
 
-  #addToTrace(
+  private addToTrace(
     { trace, maxTraceSize }: Settings,
     entry: { call: AdapterCall; inputs: Loose; prediction: Prediction | null; failure: AdapterParseError | null },
   ): void {
