@@ -33,7 +33,8 @@ export function createApp(services: Services): (request: Request) => Promise<Res
   })
   app.onError((error, c) => errorResponse(error, c.get('requestId')))
   app.notFound((c) => {
-    throw new HttpError(404, `There is nothing at ${c.req.method} ${c.req.path}.`, { code: 'not_found' })
+    const lost = new HttpError(404, `There is nothing at ${c.req.method} ${c.req.path}.`, { code: 'not_found' })
+    return errorResponse(lost, c.get('requestId'))
   })
   modelRoutes(app, services)
   chatRoutes(app, services)

@@ -1,6 +1,6 @@
 // One update of a policy: rewards → advantages → (reference logprobs) → one training pass with GRPO's loss → new weights.
 
-import type { Engine, LossGradient, StepConfig, TrainSequence, TrainStats } from '../engine/engine'
+import type { Engine, LossGradient, StepConfig, TrainStats } from '../engine/engine'
 import { learningRateAt } from '../engine/schedule'
 import { ArborError } from '../errors'
 import { groupAdvantages, type LossConfig, type LossRow, needsRow, type PolicyLoss, policyLoss, softLengthPenalty } from '../grpo'
@@ -85,7 +85,7 @@ async function trainIterations(
   }
   for (let iteration = 0; iteration < run.config.num_iterations; iteration++) {
     if (first) rows = withOldLogprobs(lossRows, first)
-    stats = await run.engine.trainStep(run.policy, sequences(pass), gradient, stepConfig(run.config, learningRate))
+    stats = await run.engine.trainStep(run.policy, pass, gradient, stepConfig(run.config, learningRate))
     if (!Number.isFinite(stats.gradNorm))
       throw new ArborError(`The gradient's norm is ${stats.gradNorm}: the policy has left the numbers. Lower the learning rate.`)
     tokens += stats.tokens
@@ -130,7 +130,7 @@ async function addReference(
   run: UpdateRun,
 ): Promise<LossRow[]> {
   const { beta, temperature } = run.config
-  const reference = beta > 0 ? await run.engine.logprobs(null, sequences(pass), { temperature }) : null
+  const reference = beta > 0 ? await run.engine.logprobs(null, pass, { temperature }) : null
   let next = 0
   return lossRows.map((row, i) => {
     if (!needed[i]) return { ...row, leftOut: true }
@@ -188,11 +188,6 @@ function rowNotes(rows: readonly TrainingRow[], run: UpdateRun): string[] {
   if (run.step === 1 && lora && lora.lora_dropout > 0)
     notes.push(`lora_dropout ${lora.lora_dropout} is not applied: it would part the model that samples from the one that trains.`)
   return notes
-}
-
-/** Tokens alone: what the engine may have to copy to another thread. */
-function sequences(pass: readonly TrainingRow[]): TrainSequence[] {
-  return pass.map(({ prompt, completion }) => ({ prompt, completion }))
 }
 
 function nothingToLearn(rows: readonly LossRow[]): string {
