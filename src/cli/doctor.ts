@@ -27,7 +27,16 @@ interface Finding {
 export async function run(argv: readonly string[]): Promise<number> {
   parseOptions(argv, {})
   const info = packageInfo()
-  const findings = [machine(), node(info), packages(info), ...optionalPackages(info), ...tools(), gpu(), ...models()]
+  const findings = [
+    machine(),
+    node(info),
+    packages(info),
+    await native(),
+    ...optionalPackages(info),
+    ...tools(),
+    gpu(),
+    ...models(),
+  ]
   for (const { what, state, detail, hint } of findings) {
     const mark = { ok: '✓', missing: '✗', absent: '·' }[state]
     process.stdout.write(`${mark} ${what.padEnd(16)} ${detail}\n${hint === undefined ? '' : `${' '.repeat(19)}→ ${hint}\n`}`)
@@ -68,6 +77,20 @@ function packages(info: PackageInfo): Finding {
   return { what: 'npm packages', state: 'missing', detail: `without ${gone.join(', ')}`, hint: `cd ${info.root} && npm ci` }
 }
 
+/** Loaded only here: without its npm package the rest of the report must still come. */
+async function native(): Promise<Finding> {
+  const what = 'native library'
+  try {
+    const { nativeStatus } = await import('../engine/ops/build-native')
+    const { found, path, description, compiler, missing } = await nativeStatus()
+    if (found) return { what, state: 'ok', detail: `${description} (${path})` }
+    if (missing !== null) return { what, state: 'missing', detail: description, hint: missing }
+    return { what, state: 'absent', detail: `${description}${compiler === null ? '' : `, with ${compiler}`}` }
+  } catch (error) {
+    return { what, state: 'missing', detail: (error as Error).message.split('\n')[0]!, hint: 'npm ci, then npm start' }
+  }
+}
+
 function optionalPackages(info: PackageInfo): Finding[] {
   const purpose: Readonly<Record<string, string>> = {
     '@tensorflow/tfjs': 'the reference device',
@@ -91,15 +114,17 @@ function versionOf(command: string, args: readonly string[] = ['--version']): st
 }
 
 function tools(): Finding[] {
-  const tool = (what: string, found: string | null, install: string): Finding =>
+  const tool = (what: string, found: string | null, use: string, debianPackage: string): Finding =>
     found === null
-      ? { what, state: 'absent', detail: 'not found (builds the native library)', hint: `Debian, Ubuntu: ${install}` }
+      ? { what, state: 'absent', detail: `not found (${use})`, hint: `Debian, Ubuntu: apt-get install ${debianPackage}` }
       : { what, state: 'ok', detail: found }
+  const builds = 'builds the native library'
+  const pip = versionOf('python3', ['-m', 'pip', '--version']) ?? versionOf('pip3')
   return [
-    tool('cmake', versionOf('cmake'), 'apt-get install cmake'),
-    tool('C++ compiler', versionOf(process.env['CXX'] ?? 'g++') ?? versionOf('c++'), 'apt-get install g++'),
-    tool('python3', versionOf('python3'), 'apt-get install python3 python3-venv python3-pip'),
-    tool('pip', versionOf('python3', ['-m', 'pip', '--version']) ?? versionOf('pip3'), 'apt-get install python3-pip'),
+    tool('cmake', versionOf('cmake'), builds, 'cmake'),
+    tool('C++ compiler', versionOf('c++'), builds, 'g++ make'),
+    tool('python3', versionOf('python3'), 'runs pip', 'python3'),
+    tool('pip', pip?.split(' from ')[0] ?? null, 'gets SmolLM2 when the Hugging Face hub is out of reach', 'python3-pip'),
   ]
 }
 

@@ -124,6 +124,17 @@ describe('progress', () => {
     expect(pieces[3]).toBe('   30 %  300 B of 1.0 kB\n')
   })
 
+  it('a bar never goes back, but another download starts at its beginning', () => {
+    const { pieces, progress } = fake(false)
+    for (const [bytes, total] of [
+      [90, 100],
+      [80, 100],
+      [5, 200],
+    ] as const)
+      progress(bytes, total)
+    expect(pieces).toEqual(['   90 %  90 B of 100 B\n', '    2 %  5 B of 200 B\n'])
+  })
+
   it('sizes are in decimal units', () => {
     expect([0, 999, 1000, 94_400_000, 1.26e9].map(formatBytes)).toEqual(['0 B', '999 B', '1.0 kB', '94.4 MB', '1.3 GB'])
   })

@@ -5,12 +5,16 @@ const WIDTH = 30
 /** A callback for resolveModel's `progress`. Writes to stderr, so that stdout keeps the result alone. */
 export function progressReporter(stream: NodeJS.WriteStream = process.stderr): (bytes: number, total: number) => void {
   let shown = -1
+  let of = -1
   return (bytes, total) => {
+    if (total !== of) [shown, of] = [-1, total] // another download
     const share = total > 0 ? Math.min(1, bytes / total) : 1
     const mark = stream.isTTY ? Math.floor(share * 1000) : Math.floor(share * 10)
-    if (mark === shown) return
+    if (mark <= shown) return
     shown = mark
-    const text = `${(share * 100).toFixed(0).padStart(3)} %  ${formatBytes(bytes)} of ${formatBytes(total)}`
+    const text = `${Math.floor(share * 100)
+      .toFixed(0)
+      .padStart(3)} %  ${formatBytes(bytes)} of ${formatBytes(total)}`
     if (!stream.isTTY) stream.write(`  ${text}\n`)
     else stream.write(`\r  ${bar(share)} ${text}\x1b[K${share === 1 ? '\n' : ''}`)
   }

