@@ -25,7 +25,7 @@ import { loadLora, saveLora } from './lora-file'
 import { Model } from './model'
 import { ModelRunner, planInference } from './model-runner'
 import { openModel } from './open-model'
-import { openBackend } from './ops/open-backend'
+import { type Device, openBackend } from './ops/open-backend'
 import type { Backend } from './ops/ops'
 import { Scheduler } from './scheduler'
 import { Trainer } from './trainer'
@@ -34,7 +34,7 @@ import type { OpenModel } from './weights'
 export interface LocalEngineOptions {
   /** A backend that is open already, or the name of one to open with the model. The engine closes it. */
   readonly backend?: Backend
-  readonly device?: 'cpu' | 'cuda' | 'tfjs' | 'auto'
+  readonly device?: Device
   /** Tokens whose keys and values the cache holds; default half a GiB's worth. */
   readonly kvCacheTokens?: number
   /** Rows of one forward pass. */
@@ -61,29 +61,15 @@ export class LocalEngine implements Engine {
 
   constructor(private readonly options: LocalEngineOptions = {}) {}
 
-  async load(source: ModelSource): Promise<ModelInfo> {
+  load(source: ModelSource): Promise<ModelInfo> {
     return this.#exclusive(async () => {
       const open = await openModel(source)
       try {
-        return await this.loadOpen(open, source.name)
+        return await this.#load(open, source.name)
       } finally {
         open.weights.close()
       }
     })
-  }
-
-  /** As `load`, from weights that are open already; used by `load` and by tests with a model made in memory. */
-  async loadOpen(open: OpenModel, name: string): Promise<ModelInfo> {
-    if (this.#loaded)
-      throw new ArborError(`${this.#loaded.info.name} is loaded; an engine holds one model. Start another for ${name}.`)
-    const backend = this.options.backend ?? (await openBackend(this.options.device ?? 'auto'))
-    const model = Model.load(backend, open)
-    const limits = planInference(open.config, { ...this.options, device: backend.device })
-    const runner = new ModelRunner(backend, model, { limits, loras: (policy) => this.#policy(policy) })
-    const scheduler = new Scheduler(runner, limits)
-    const info = describe(name, backend, model)
-    this.#loaded = { backend, model, info, runner, scheduler, trainer: new Trainer(backend, model) }
-    return info
   }
 
   openPolicy(name: string, spec: PolicySpec): Promise<{ policyVersion: number; parameters: number }> {
@@ -177,6 +163,19 @@ export class LocalEngine implements Engine {
       loaded?.model.close()
       ;(loaded?.backend ?? this.options.backend)?.close()
     })
+  }
+
+  async #load(open: OpenModel, name: string): Promise<ModelInfo> {
+    if (this.#loaded)
+      throw new ArborError(`${this.#loaded.info.name} is loaded; an engine holds one model. Start another for ${name}.`)
+    const backend = this.options.backend ?? (await openBackend(this.options.device ?? 'auto'))
+    const model = Model.load(backend, open)
+    const limits = planInference(open.config, { ...this.options, device: backend.device })
+    const runner = new ModelRunner(backend, model, { limits, loras: (policy) => this.#policy(policy) })
+    const scheduler = new Scheduler(runner, limits)
+    const info = describe(name, backend, model)
+    this.#loaded = { backend, model, info, runner, scheduler, trainer: new Trainer(backend, model) }
+    return info
   }
 
   /** Steps while anybody waits for a token. Between steps the event loop turns, so new requests join and aborts arrive. */

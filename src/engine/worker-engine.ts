@@ -1,0 +1,193 @@
+// An engine in a thread of its own, with the same interface. The loss and the callbacks run here; data crosses by message.
+
+import { existsSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { Worker } from 'node:worker_threads'
+import { ArborError, BackendError } from '../errors'
+import type {
+  Completion,
+  Engine,
+  EngineStatus,
+  GenerateControl,
+  GenerateRequest,
+  LossGradient,
+  ModelInfo,
+  ModelSource,
+  PolicySpec,
+  StepConfig,
+  TokenStats,
+  TrainSequence,
+  TrainStats,
+} from './engine'
+import type { LocalEngineOptions } from './local-engine'
+import { type EngineMethod, type FromWorker, fromErrorData, type ToWorker } from './worker-protocol'
+
+/** What LocalEngine takes, without what can't travel to a thread. */
+export type WorkerEngineOptions = Omit<LocalEngineOptions, 'backend'>
+
+interface Pending {
+  resolve(value: unknown): void
+  reject(error: unknown): void
+  readonly loss?: LossGradient
+  readonly onTokens?: GenerateControl['onTokens']
+  readonly tokens: number[][] // so far, per completion
+}
+
+export class WorkerEngine implements Engine {
+  readonly #worker: Worker
+  readonly #pending = new Map<number, Pending>()
+  #nextId = 1
+  #ended: Error | null = null
+  #closing: Promise<void> | null = null
+  #onClosed: (() => void) | null = null
+
+  constructor(options: WorkerEngineOptions = {}) {
+    this.#worker = new Worker(workerPath(), { workerData: options })
+    this.#worker.on('message', (message: FromWorker) => void this.#receive(message))
+    this.#worker.on('error', (cause) => this.#end(`The engine's thread failed: ${cause.message}`, cause))
+    this.#worker.on('exit', (code) => this.#end(`The engine's thread ended with code ${code}.`))
+  }
+
+  load(model: ModelSource): Promise<ModelInfo> {
+    return this.#call('load', [model])
+  }
+
+  openPolicy(name: string, spec: PolicySpec): Promise<{ policyVersion: number; parameters: number }> {
+    return this.#call('openPolicy', [name, spec])
+  }
+
+  async generate(request: GenerateRequest, { signal, onTokens }: GenerateControl = {}): Promise<Completion[]> {
+    const id = this.#nextId
+    const result = this.#call<Completion[]>('generate', [request, onTokens !== undefined], onTokens && { onTokens })
+    const abort = () => this.#send({ type: 'abort', id })
+    if (signal?.aborted) abort()
+    signal?.addEventListener('abort', abort)
+    return result.finally(() => signal?.removeEventListener('abort', abort))
+  }
+
+  logprobs(
+    policy: string | null,
+    sequences: readonly TrainSequence[],
+    options: { temperature: number; packTokens?: number },
+  ): Promise<TokenStats[]> {
+    return this.#call('logprobs', [policy, sequences.map(plain), options])
+  }
+
+  trainStep(policy: string, sequences: readonly TrainSequence[], loss: LossGradient, config: StepConfig): Promise<TrainStats> {
+    return this.#call('trainStep', [policy, sequences.map(plain), config], { loss })
+  }
+
+  savePolicy(name: string, dir: string): Promise<void> {
+    return this.#call('savePolicy', [name, dir])
+  }
+
+  closePolicy(name: string): Promise<void> {
+    return this.#call('closePolicy', [name])
+  }
+
+  status(): Promise<EngineStatus> {
+    return this.#call('status', [])
+  }
+
+  /** Closes the engine, then ends its thread. Calls still in flight reject. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    if (!this.#ended) {
+      await new Promise<void>((resolve) => {
+        this.#onClosed = resolve
+        this.#send({ type: 'close' })
+      })
+      this.#end('The engine was closed.')
+    }
+    await this.#worker.terminate()
+  }
+
+  #call<Result>(
+    method: EngineMethod,
+    args: readonly unknown[],
+    callbacks: Pick<Pending, 'loss' | 'onTokens'> = {},
+  ): Promise<Result> {
+    if (this.#ended) return Promise.reject(this.#ended)
+    if (this.#closing) return Promise.reject(new ArborError('The engine was closed.', { code: 'engine_closed' }))
+    const id = this.#nextId++
+    return new Promise<Result>((resolve, reject) => {
+      this.#send({ type: 'call', id, method, args }) // first: it throws for data that can't be cloned
+      this.#pending.set(id, { resolve: resolve as (value: unknown) => void, reject, ...callbacks, tokens: [] })
+    })
+  }
+
+  async #receive(message: FromWorker): Promise<void> {
+    if (message.type === 'closed') return this.#onClosed?.()
+    const pending = this.#pending.get(message.id)
+    if (!pending) return
+    switch (message.type) {
+      case 'result':
+        this.#pending.delete(message.id)
+        return pending.resolve(message.value)
+      case 'error':
+        this.#pending.delete(message.id)
+        return pending.reject(fromErrorData(message.error))
+      case 'tokens':
+        return this.#hear(pending, message)
+      case 'loss':
+        return this.#answerLoss(pending, message)
+    }
+  }
+
+  /** Gives onTokens what came. Its 'stop' travels back; its error ends the call. */
+  #hear(pending: Pending, { id, index, tokens }: Extract<FromWorker, { type: 'tokens' }>): void {
+    const all = (pending.tokens[index] ??= [])
+    all.push(...tokens)
+    try {
+      if (pending.onTokens?.(index, all) === 'stop') this.#send({ type: 'stop', id, index })
+    } catch (error) {
+      this.#send({ type: 'abort', id })
+      this.#pending.delete(id)
+      pending.reject(error)
+    }
+  }
+
+  /** Runs the loss here. When it throws, the caller of trainStep gets that very error, and no update is made. */
+  async #answerLoss(pending: Pending, { id, logprobs, entropies }: Extract<FromWorker, { type: 'loss' }>): Promise<void> {
+    try {
+      const { dLogprobs, dEntropies } = await pending.loss!(logprobs, entropies)
+      this.#send({ type: 'gradient', id, dLogprobs, ...(dEntropies && { dEntropies }) })
+    } catch (error) {
+      this.#send({ type: 'loss-failed', id, message: String(error) })
+      this.#pending.delete(id)
+      pending.reject(error)
+    }
+  }
+
+  #send(message: ToWorker): void {
+    if (!this.#ended) this.#worker.postMessage(message)
+  }
+
+  /** Nothing will come any more: all who wait hear it. */
+  #end(message: string, cause?: unknown): void {
+    if (this.#ended) return
+    this.#ended = this.#closing
+      ? new ArborError('The engine was closed.', { code: 'engine_closed' })
+      : new BackendError(`${message} Start the server again; a run continues from its last checkpoint.`, { op: 'worker', cause })
+    for (const { reject } of this.#pending.values()) reject(this.#ended)
+    this.#pending.clear()
+    this.#onClosed?.()
+  }
+}
+
+/** Only what the engine reads: rows of a caller may carry more, and not all of it could be cloned. */
+function plain({ prompt, completion }: TrainSequence): TrainSequence {
+  return { prompt, completion }
+}
+
+const WORKER = join('dist', 'src', 'engine', 'engine-worker.js')
+
+/** The compiled worker, found from the compiled file as from the TypeScript source: a thread can't start from TypeScript. */
+export function workerPath(): string {
+  for (let dir = __dirname; dir !== dirname(dir); dir = dirname(dir)) if (existsSync(join(dir, WORKER))) return join(dir, WORKER)
+  throw new ArborError(`${WORKER} is missing above ${__dirname}. Run "npm run build" in the package's folder.`)
+}

@@ -1,0 +1,59 @@
+// What travels between a WorkerEngine and its worker thread. Functions and signals stay at home and travel as messages.
+
+import { ArborError, BackendError, ContextWindowExceededError, ModelError, OptionError } from '../errors'
+import type { Engine } from './engine'
+
+/** Engine methods by name, each with plain data as arguments. */
+export type EngineMethod = Exclude<keyof Engine, 'close'>
+
+export type ToWorker =
+  | { readonly type: 'call'; readonly id: number; readonly method: EngineMethod; readonly args: readonly unknown[] }
+  /** Ends the generate call `id`. */
+  | { readonly type: 'abort'; readonly id: number }
+  /** onTokens of generate call `id` answered 'stop' for one completion. */
+  | { readonly type: 'stop'; readonly id: number; readonly index: number }
+  /** The loss's answer to 'loss' of trainStep call `id`. */
+  | { readonly type: 'gradient'; readonly id: number; readonly dLogprobs: Float32Array; readonly dEntropies?: Float32Array }
+  | { readonly type: 'loss-failed'; readonly id: number; readonly message: string }
+  | { readonly type: 'close' }
+
+export type FromWorker =
+  | { readonly type: 'result'; readonly id: number; readonly value: unknown }
+  | { readonly type: 'error'; readonly id: number; readonly error: ErrorData }
+  /** New tokens of one completion; only for calls with onTokens. */
+  | { readonly type: 'tokens'; readonly id: number; readonly index: number; readonly tokens: readonly number[] }
+  | { readonly type: 'loss'; readonly id: number; readonly logprobs: Float32Array; readonly entropies: Float32Array }
+  | { readonly type: 'closed' }
+
+/** An error as plain data: structured clone would drop its class and code. */
+export interface ErrorData {
+  readonly name: string
+  readonly message: string
+  readonly stack?: string
+  readonly code?: string
+  readonly op?: string
+}
+
+export function toErrorData(error: unknown): ErrorData {
+  if (!(error instanceof Error)) return { name: 'Error', message: String(error) }
+  const { name, message, stack } = error
+  const code = error instanceof ArborError ? { code: error.code } : {}
+  const op = error instanceof BackendError ? { op: error.op } : {}
+  return { name, message, ...(stack ? { stack } : {}), ...code, ...op }
+}
+
+/** The error again, of the class it had; its stack is the worker's. */
+export function fromErrorData({ name, message, stack, code, op }: ErrorData): Error {
+  const error = rebuild(name, message, { code, op })
+  if (stack) error.stack = stack
+  return error
+}
+
+function rebuild(name: string, message: string, { code, op }: { code?: string | undefined; op?: string | undefined }): Error {
+  if (name === BackendError.name) return new BackendError(message, { op: op ?? 'unknown' })
+  if (name === ContextWindowExceededError.name) return new ContextWindowExceededError(message)
+  if (name === ModelError.name) return new ModelError(message)
+  if (name === OptionError.name) return new OptionError(message)
+  if (code !== undefined) return new ArborError(message, { code })
+  return new Error(message)
+}
