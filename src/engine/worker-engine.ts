@@ -34,7 +34,7 @@ interface Pending {
 }
 
 export class WorkerEngine implements Engine {
-  readonly #worker: Worker
+  private readonly thread: Worker
   readonly #pending = new Map<number, Pending>()
   #nextId = 1
   #ended: Error | null = null
@@ -42,10 +42,10 @@ export class WorkerEngine implements Engine {
   #onClosed: (() => void) | null = null
 
   constructor(options: WorkerEngineOptions = {}) {
-    this.#worker = new Worker(workerPath(), { workerData: options })
-    this.#worker.on('message', (message: FromWorker) => void this.#receive(message))
-    this.#worker.on('error', (cause) => this.#end(`The engine's thread failed: ${cause.message}`, cause))
-    this.#worker.on('exit', (code) => this.#end(`The engine's thread ended with code ${code}.`))
+    this.thread = new Worker(workerPath(), { workerData: options })
+    this.thread.on('message', (message: FromWorker) => void this.#receive(message))
+    this.thread.on('error', (cause) => this.#end(`The engine's thread failed: ${cause.message}`, cause))
+    this.thread.on('exit', (code) => this.#end(`The engine's thread ended with code ${code}.`))
   }
 
   load(model: ModelSource): Promise<ModelInfo> {
@@ -103,7 +103,7 @@ export class WorkerEngine implements Engine {
       })
       this.#end('The engine was closed.')
     }
-    await this.#worker.terminate()
+    await this.thread.terminate()
   }
 
   #call<Result>(
@@ -164,7 +164,7 @@ export class WorkerEngine implements Engine {
   }
 
   #send(message: ToWorker): void {
-    if (!this.#ended) this.#worker.postMessage(message)
+    if (!this.#ended) this.thread.postMessage(message)
   }
 
   /** Nothing will come any more: all who wait hear it. */

@@ -1,0 +1,142 @@
+import { readdirSync, statSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { goldenFolder } from '../../test/golden/engine/open-golden'
+import { BackendError, ContextWindowExceededError, ModelError } from '../errors'
+import type { GenerateRequest, StepConfig } from './engine'
+import { LocalEngine } from './local-engine'
+import { readLoraSpec } from './lora-file'
+import { WorkerEngine, workerPath } from './worker-engine'
+
+const FOLDER = goldenFolder('llama')
+const SOURCE = { name: 'tiny', kind: 'folder', path: FOLDER } as const
+const sampling = { temperature: 1, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 }
+const request = (values: Partial<GenerateRequest> = {}): GenerateRequest => ({
+  policy: 'p',
+  prompt: [3, 1, 4],
+  seeds: [1, 2],
+  maxNewTokens: 8,
+  sampling,
+  stopTokenIds: [],
+  ...values,
+})
+const rows = [{ prompt: [1, 2], completion: [3, 4, 5] }]
+const STEP = {
+  temperature: 1,
+  learningRate: 0.01,
+  beta1: 0.9,
+  beta2: 0.999,
+  eps: 1e-8,
+  weightDecay: 0,
+  maxGradNorm: 1,
+} as StepConfig
+
+/** A thread starts from compiled files only, so they must be there and newer than the sources. */
+function buildMissing(): string | null {
+  try {
+    const compiled = dirname(workerPath())
+    const stale = readdirSync(__dirname).find((file) => {
+      if (!file.endsWith('.ts') || file.endsWith('.test.ts')) return false
+      const built = statSync(join(compiled, `${basename(file, '.ts')}.js`), { throwIfNoEntry: false })
+      return !built || built.mtimeMs < statSync(join(__dirname, file)).mtimeMs
+    })
+    return stale ? `${stale} is newer than dist/; run "npm run build"` : null
+  } catch (error) {
+    return (error as Error).message
+  }
+}
+
+const missing = buildMissing()
+
+describe.skipIf(missing !== null)(`WorkerEngine${missing ? ` (skipped: ${missing})` : ''}`, () => {
+  let engine: WorkerEngine
+  beforeAll(async () => {
+    engine = new WorkerEngine({ device: 'tfjs' })
+    expect(await engine.load(SOURCE)).toMatchObject({ name: 'tiny', device: 'tfjs', vocab: 256 })
+    await engine.openPolicy('p', { lora: readLoraSpec(join(FOLDER, 'adapter')), seed: 0, checkpoint: join(FOLDER, 'adapter') })
+  })
+  afterAll(() => engine.close())
+
+  it('answers as an engine in this thread does', async () => {
+    const local = new LocalEngine({ device: 'tfjs' })
+    await local.load(SOURCE)
+    await local.openPolicy('p', { lora: readLoraSpec(join(FOLDER, 'adapter')), seed: 0, checkpoint: join(FOLDER, 'adapter') })
+    for (const one of [request(), request({ policy: null, topLogprobs: 2 })])
+      expect(await engine.generate(one)).toEqual(await local.generate(one))
+    expect(await engine.logprobs('p', rows, { temperature: 1 })).toEqual(await local.logprobs('p', rows, { temperature: 1 }))
+    expect(await engine.status()).toEqual(await local.status())
+    await local.close()
+  })
+
+  it('streams tokens as they come; a stop and an abort travel back', async () => {
+    const heard: number[][] = [[], []]
+    const onTokens = (index: number, tokens: readonly number[]) => {
+      heard[index] = [...tokens]
+      return index === 0 && tokens.length >= 3 ? ('stop' as const) : undefined
+    }
+    const [stopped, whole] = await engine.generate(request({ maxNewTokens: 100 }), { onTokens })
+    expect(stopped!.finishReason).toBe('stop')
+    expect(stopped!.tokens.length).toBeLessThan(100)
+    expect(whole!.tokens).toHaveLength(100)
+    expect(heard).toEqual([stopped!.tokens, whole!.tokens])
+    const controller = new AbortController()
+    const aborted = await engine.generate(request({ maxNewTokens: 100 }), {
+      signal: controller.signal,
+      onTokens: () => void controller.abort(),
+    })
+    expect(aborted.map(({ finishReason }) => finishReason)).toEqual(['abort', 'abort'])
+    expect(await engine.status()).toMatchObject({ running: 0, waiting: 0 })
+  })
+
+  it('runs the loss on this side, also one that waits', async () => {
+    const seen: number[] = []
+    const stats = await engine.trainStep(
+      'p',
+      rows,
+      async (logprobs, entropies) => {
+        seen.push(logprobs.length, entropies.length)
+        await new Promise((resolve) => setTimeout(resolve, 5))
+        return { dLogprobs: Float32Array.of(-1, -1, -1), dEntropies: Float32Array.of(0, 0, 0.1) }
+      },
+      STEP,
+    )
+    expect(seen).toEqual([3, 3])
+    expect(stats.policyVersion).toBe(1)
+    expect(stats.gradNorm).toBeGreaterThan(0)
+  })
+
+  it('errors arrive as what they are, those of callbacks as the very object', async () => {
+    await expect(engine.generate(request({ prompt: Array(128).fill(1) }))).rejects.toBeInstanceOf(ContextWindowExceededError)
+    await expect(engine.generate(request({ policy: 'q' }))).rejects.toMatchObject({ code: 'unknown_policy' })
+    const other = new WorkerEngine({ device: 'tfjs' })
+    await expect(other.load({ ...SOURCE, path: '/nowhere' })).rejects.toBeInstanceOf(ModelError)
+    await other.close()
+    const mine = new Error('mine')
+    const fail = () => {
+      throw mine
+    }
+    await expect(engine.trainStep('p', rows, fail, STEP)).rejects.toBe(mine)
+    await expect(engine.generate(request(), { onTokens: fail })).rejects.toBe(mine)
+    expect((await engine.status()).policies).toEqual([{ name: 'p', policyVersion: 1 }])
+  })
+
+  it('closing rejects what runs and all that comes after', async () => {
+    const other = new WorkerEngine({ device: 'tfjs' })
+    await other.load(SOURCE)
+    const running = expect(other.generate(request({ policy: null, maxNewTokens: 100 }))).rejects.toThrow(/was closed/)
+    await other.close()
+    await running
+    await expect(other.status()).rejects.toThrow(/was closed/)
+    await other.close()
+  })
+
+  it('a thread that dies is a BackendError for all who wait, and for those who come later', async () => {
+    const other = new WorkerEngine({ device: 'tfjs' })
+    await other.load(SOURCE)
+    const running = expect(other.generate(request({ policy: null, maxNewTokens: 100 }))).rejects.toMatchObject({ op: 'worker' })
+    await (other as unknown as { thread: { terminate(): Promise<number> } }).thread.terminate()
+    await running
+    await expect(other.status()).rejects.toBeInstanceOf(BackendError)
+    await other.close()
+  })
+})
