@@ -24,9 +24,9 @@ export function describeOps(name: string, open: () => Promise<Backend>, options:
     beforeAll(async () => {
       backend = await open()
       judge = backend.device === 'tfjs' ? backend : await openTfjs()
-    })
+    }, 600_000) // a native library may have to be built first
     afterAll(() => {
-      backend.close()
+      backend?.close()
       if (judge !== backend) judge.close()
     })
     for (const one of opCases) {
@@ -87,7 +87,7 @@ const GUARD = 1 // a token or a row that exists, so that reading too far is no c
 function compare(actual: Downloaded, expected: Downloaded, one: OpCase): void {
   for (const name of one.outputs) {
     const [a, e] = [actual[name]!, expected[name]!]
-    let [worst, scale] = [0, 1e-3]
+    let [worst, scale] = [0, 0.1] // inputs are of size one: a gradient that is zero leaves rounding of that size
     for (const value of e) scale = Math.max(scale, Math.abs(value))
     for (let i = 0; i < a.length; i++) worst = Math.max(worst, Math.abs(a[i]! - e[i]!)) // NaN stays NaN
     const limit = e instanceof Int32Array ? 0 : (one.limit ?? 3e-5) * scale
