@@ -48,7 +48,14 @@ class Reader {
       if (values.length > 0 && ((!separated && sameShape(values.at(-1), value)) || isEmpty(values.at(-1)))) values.pop()
       if (values.length === 0 || !isEmpty(value)) values.push(value)
     }
-    return values.length === 0 ? '' : values.length === 1 ? values[0] : values
+    if (values.length === 0) return this.#withoutBrace()
+    return values.length === 1 ? values[0] : values
+  }
+
+  /** `"a": 1}`: an object whose opening brace is missing, when that alone is wrong. */
+  #withoutBrace(): unknown {
+    const braced = /^\s*"[^"]*"\s*:[\s\S]*\}\s*$/.test(this.#text) ? exactJson(`{${this.#text}`) : undefined
+    return braced ?? ''
   }
 
   #skipProse(): void {
@@ -64,13 +71,13 @@ class Reader {
   #startsTuple(): boolean {
     const before = this.#text.slice(0, this.#at)
     const rest = this.#text.slice(this.#at)
-    const line = /^\(\s*(?:[){[("'“\d.-]|true|false|null|none)[^\n]*\)[^\S\n]*(?:\n|$)/i
+    const line = /^\(\s*(?:(?:[{[("'“\d.-]|true|false|null|none)[^\n]*)?\)[^\S\n]*(?:\n|$)/i
     return /(?:^|[\n\r])[^\S\n]*$/.test(before) && line.test(rest)
   }
 
   #skipComment(): boolean {
     const rest = this.#text.slice(this.#at)
-    const comment = /^(?:#|\/\/)[^\n\r]*|^\/\*[^]*?(?:\*\/|$)/.exec(rest)
+    const comment = /^(?:#|\/\/)[^\n\r]*|^\/\*[\s\S]*?(?:\*\/|$)/.exec(rest)
     if (comment) this.#at += comment[0].length
     return comment !== null
   }
@@ -80,10 +87,10 @@ class Reader {
     while (this.#skipComment())
   }
 
-  #container(): unknown {
+  #container(inObject = false): unknown {
     const open = this.#text[this.#at]!
     if (open === '{') return this.#object()
-    const items = this.#list(CLOSERS[open]!)
+    const items = this.#list(CLOSERS[open]!, inObject)
     return open === '(' && items.length === 1 && !/,\s*\)\s*$/.test(this.#text.slice(0, this.#at)) ? items[0] : items
   }
 
@@ -121,7 +128,7 @@ class Reader {
     return this.#list('}')
   }
 
-  #list(close: string): unknown[] {
+  #list(close: string, inObject = false): unknown[] {
     this.#at++
     const items: unknown[] = []
     for (;;) {
@@ -136,6 +143,7 @@ class Reader {
         this.#at++
         continue
       }
+      if (inObject && items.length > 0 && this.#startsMember()) break // the list was never closed; its object goes on
       const before = this.#at
       const value = this.#value(close)
       if (!(value === '...' && this.#text[this.#at - 1] === '.')) items.push(value)
@@ -144,12 +152,20 @@ class Reader {
     return items
   }
 
+  #startsMember(): boolean {
+    return /^(["'])[^"']*\1\s*:/.test(this.#text.slice(this.#at))
+  }
+
   #key(): string {
     const quote = QUOTES[this.#text[this.#at]!]
     if (quote) return this.#quoted(quote, ':')
+    return this.#bareKey()
+  }
+
+  #bareKey(): string {
     const key = /^[^\s:,{}[\]]*/.exec(this.#text.slice(this.#at))![0]
     this.#at += Math.max(1, key.length)
-    return key
+    return key.replace(/["']+$/, '')
   }
 
   /** A value inside an object or list that ends with `close`. */
@@ -157,7 +173,7 @@ class Reader {
     this.#skipSpace()
     const char = this.#text[this.#at]
     if (char === undefined || char === ',' || char === close) return ''
-    if (char === '{' || char === '[' || char === '(') return this.#container()
+    if (char === '{' || char === '[' || char === '(') return this.#container(close === '}')
     const quote = QUOTES[char]
     if (quote) return this.#quoted(quote, close)
     return this.#bare(close)
@@ -165,6 +181,7 @@ class Reader {
 
   /** A quote closes its string only where something follows that may follow a string; else it is part of the text. */
   #quoted(quote: string, close: string): string {
+    const start = this.#at + 1
     let text = ''
     for (this.#at++; this.#at < this.#text.length; this.#at++) {
       const char = this.#text[this.#at]!
@@ -174,7 +191,9 @@ class Reader {
         return text
       } else text += char
     }
-    return stripEnd(text)
+    if (close !== ':') return stripEnd(text).replace(/[\s}\]]*$/, '') // cut off, or the closing quote was forgotten at the end
+    this.#at = start
+    return this.#bareKey()
   }
 
   #endsString(close: string): boolean {
@@ -182,8 +201,8 @@ class Reader {
     const next = /^\s*([^\s]?)/.exec(rest)![1]!
     if (close === ':') return next === ':' || next === '' || next === '}'
     if (next === '' || next === close || next === '}' || next === ']') return true
-    if (next !== ',') return /^\s*\n\s*["'“]/.test(rest) // the comma was forgotten
-    return close !== '}' || /^\s*,\s*(?:["'“][^"'”]*["'”]\s*:|[\p{L}_][\w-]*\s*:|\}|$)/u.test(rest)
+    if (next !== ',') return /^\s+["'“]/.test(rest) // the comma was forgotten
+    return close !== '}' || /^\s*,\s*(?:(?:\/\/|#)[^\n]*\s*)*(?:["'“][^"'”]*["'”]\s*:|[\p{L}_][\w-]*\s*:|\}|$)/u.test(rest)
   }
 
   #escape(): string {
@@ -212,13 +231,23 @@ class Reader {
 
   /** A number, a literal, or text without quotes. */
   #bare(close: string): unknown {
+    const grouped = close === '}' ? /^-?\d{1,3}(?:,\d{3})+(?=\s*[,}])/.exec(this.#text.slice(this.#at)) : null
+    if (grouped) {
+      this.#at += grouped[0].length
+      return grouped[0]
+    }
+    const number = /^-?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?=[\s;,}\])]|\/\*|$)/.exec(this.#text.slice(this.#at))
+    if (number) {
+      this.#at += number[0].length
+      if (this.#text[this.#at] === ';') this.#at++
+      return Number(number[0].replaceAll('_', ''))
+    }
     const ends = close === '}' ? /^[^,}\n\]]*/ : close === ')' ? /^[^,)\n]*/ : /^[^,\]}\n]*/
     const raw = ends.exec(this.#text.slice(this.#at))![0]
     this.#at += raw.length
     const text = strip(raw.replace(/\s(?:#|\/\/).*$/, ''))
     const literal = { true: true, false: false, null: null, none: null }[text.toLowerCase()]
     if (literal !== undefined) return literal
-    if (/^-?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$/.test(text)) return Number(text.replaceAll('_', ''))
     return text
   }
 }

@@ -47,8 +47,8 @@ function enumMember(value: unknown, type: EnumType): unknown {
 function literalOption(value: unknown, options: readonly unknown[]): unknown {
   if (options.includes(value)) return value
   if (typeof value === 'string') {
-    const wrapped = /^(?:Literal|str)\[([^]*)\]$/.exec(strip(value))
-    const bare = (wrapped ? wrapped[1]! : strip(value)).replace(/^(["'])([^]*)\1$/, '$2')
+    const wrapped = /^(?:Literal|str)\[([\s\S]*)\]$/.exec(strip(value))
+    const bare = (wrapped ? wrapped[1]! : strip(value)).replace(/^(["'])([\s\S]*)\1$/, '$2')
     if (options.includes(bare)) return bare
   }
   const list = options.length === 1 ? `(${pyRepr(options[0])},)` : `(${options.map(pyRepr).join(', ')})`

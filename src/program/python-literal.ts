@@ -1,7 +1,8 @@
 // `ast.literal_eval`: the value of a Python literal in a completion, and `ast.dump`, which error messages quote.
 
-import { type PyNode, PythonSyntaxError, parseExpression } from './python-expression'
+import { type PyNode, parseExpression } from './python-expression'
 import { pyRepr, strip } from './python-text'
+import { PythonSyntaxError } from './python-tokens'
 
 /** A tuple prints and validates like a list, except where a type asks for one or the other. */
 export class PyTuple extends Array<unknown> {}

@@ -2,8 +2,9 @@
 
 import { OptionError } from '../errors'
 import { type FieldType, type LiteralValue, unionOf } from './field-type'
-import { type PyNode, type PyParameter, PythonSyntaxError, parseExpression, parseParameters } from './python-expression'
+import { type PyNode, type PyParameter, parseExpression, parseParameters } from './python-expression'
 import { dump } from './python-literal'
+import { PythonSyntaxError } from './python-tokens'
 
 /** A signature that can't be meant. `code` tells bad syntax, a wrong value and a forbidden field name apart. */
 export class SignatureError extends OptionError {

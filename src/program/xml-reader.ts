@@ -19,8 +19,8 @@ const NAME =
 const OPEN = new RegExp(`<(${NAME})((?:\\s+${NAME}\\s*=\\s*(?:"[^"<]*"|'[^'<]*'))*)\\s*(/?)>`, 'uy')
 const CLOSE = new RegExp(`</(${NAME})\\s*>`, 'uy')
 const ATTRIBUTE = new RegExp(`(${NAME})\\s*=\\s*(?:"([^"]*)"|'([^']*)')`, 'gu')
-const SKIPPED = /<!--(?:(?!--)[^])*-->|<\?(?!xml[\s?])[^]*?\?>/y
-const CDATA = /<!\[CDATA\[([^]*?)\]\]>/y
+const SKIPPED = /<!--(?:(?!--)[\s\S])*-->|<\?(?!xml[\s?])[\s\S]*?\?>/y
+const CDATA = /<!\[CDATA\[([\s\S]*?)\]\]>/y
 const TEXT = /[^<]+/y
 const FORBIDDEN = /[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]|\p{Cs}/u
 const ENTITIES: Record<string, string> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" }
@@ -62,10 +62,14 @@ class XmlReader {
   #step(open: XmlElement[]): void {
     const parent = open.at(-1)!
     const text = this.#match(TEXT)
-    if (text) return this.#addText(parent, this.#decode(text[0]))
-    const cdata = this.#match(CDATA)
-    if (cdata) return this.#addText(parent, cdata[1]!)
-    if (this.#match(SKIPPED)) return
+    const cdata = text ? null : this.#match(CDATA)
+    if (text) this.#addText(parent, this.#decode(text[0]))
+    else if (cdata) this.#addText(parent, cdata[1]!)
+    else if (!this.#match(SKIPPED)) this.#tag(open)
+  }
+
+  #tag(open: XmlElement[]): void {
+    const parent = open.at(-1)!
     const close = this.#match(CLOSE)
     if (close) {
       if (open.length === 1 || close[1] !== parent.tag)

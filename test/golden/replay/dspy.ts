@@ -1,6 +1,16 @@
 // Replays of golden/dspy: what DSPy 3.3.1 does, asked of src/program.
 import { AdapterParseError } from '../../../src/errors'
-import { ChatAdapter, Example, type Field, inferPrefix, Prediction, PythonRandom, Signature, SignatureError, XMLAdapter } from '../../../src/program'
+import {
+  ChatAdapter,
+  Example,
+  type Field,
+  inferPrefix,
+  Prediction,
+  PythonRandom,
+  Signature,
+  SignatureError,
+  XMLAdapter,
+} from '../../../src/program'
 import type { Adapter } from '../../../src/program/adapter'
 import { describeField } from '../../../src/program/field'
 import { type FieldType, promptSchema } from '../../../src/program/field-type'
@@ -36,16 +46,18 @@ interface SignatureDescription extends Row {
 }
 
 function readSignature({ name, instructions, inputs, outputs }: SignatureDescription): Signature {
-  const read = (role: Field['role']) => (field: FieldDescription): Field => ({
-    name: field.name,
-    role,
-    type: field.type,
-    desc: field.desc,
-    prefix: field.prefix,
-    ...(typeof field.constraints === 'string' ? { constraints: field.constraints } : {}),
-    ...('default' in field ? { default: field.default } : {}),
-    ...(field.type_undefined ? { typeUndefined: true } : {}),
-  })
+  const read =
+    (role: Field['role']) =>
+    (field: FieldDescription): Field => ({
+      name: field.name,
+      role,
+      type: field.type,
+      desc: field.desc,
+      prefix: field.prefix,
+      ...(typeof field.constraints === 'string' ? { constraints: field.constraints } : {}),
+      ...('default' in field ? { default: field.default } : {}),
+      ...(field.type_undefined ? { typeUndefined: true } : {}),
+    })
   return Signature.fromFields([...inputs.map(read('input')), ...outputs.map(read('output'))], instructions, name)
 }
 
@@ -66,7 +78,9 @@ function describe(signature: Signature): Row {
 function withAnnotations(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(withAnnotations)
   if (typeof value !== 'object' || value === null) return value
-  const copy = Object.fromEntries(Object.entries(value).map(([key, item]) => [key, key === 'default' ? item : withAnnotations(item)]))
+  const copy = Object.fromEntries(
+    Object.entries(value).map(([key, item]) => [key, key === 'default' ? item : withAnnotations(item)]),
+  )
   return 'required' in value ? { ...copy, annotation: describeField(value as never).annotation } : copy
 }
 
@@ -77,7 +91,9 @@ function replaySignature({ input, expected }: GoldenCase): Difference | null {
     const base = readSignature(given.base)
     return firstDifference(expected, { results: given.ops!.map((op) => describe(applyOp(base, op))) })
   }
-  return compareResult(expected as Row, () => ({ value: describe(given.spec ? signatureFromSpec(given.spec) : new Signature(given.string!)) }))
+  return compareResult(expected as Row, () => ({
+    value: describe(given.spec ? signatureFromSpec(given.spec) : new Signature(given.string!)),
+  }))
 }
 
 interface SpecField extends Row {
@@ -93,7 +109,11 @@ function signatureFromSpec(spec: Row): Signature {
   const signature: Signature =
     typeof spec.string === 'string'
       ? new Signature(spec.string, instructions, customTypes)
-      : new Signature({ name: spec.name as string, inputs: fields(spec.inputs), outputs: fields(spec.outputs) }, instructions, customTypes)
+      : new Signature(
+          { name: spec.name as string, inputs: fields(spec.inputs), outputs: fields(spec.outputs) },
+          instructions,
+          customTypes,
+        )
   return spec.cot ? (signature.prepend('reasoning', { role: 'output' }) as Signature) : signature
 }
 
@@ -195,7 +215,11 @@ function compareResult(expected: Row, run: () => Row): Difference | null {
   }
 }
 
-const PYTHON_CLASSES = { signature_syntax: 'SyntaxError', signature_value: 'ValueError', signature_name: 'PydanticUserError' } as const
+const PYTHON_CLASSES = {
+  signature_syntax: 'SyntaxError',
+  signature_value: 'ValueError',
+  signature_name: 'PydanticUserError',
+} as const
 
 function describeFailure(error: unknown): Row {
   if (error instanceof AdapterParseError) {
