@@ -1,0 +1,177 @@
+// The contract of a native library (kernels/cpu, and later kernels/cuda): ops on an in-order stream. src/engine/ops/native.ts is written
+// from this file, and reads its prototypes from here. What each op computes is said in src/engine/ops/ops.ts.
+//
+//   op              forward                 backward                      file
+//   fill            arbor_fill                                            fill.cpp
+//   copy            arbor_copy                                            copy.cpp
+//   gatherRows      arbor_gather_rows                                     gather_rows.cpp
+//   embed           arbor_embed             arbor_embed_backward          embed.cpp
+//   rmsNorm         arbor_rms_norm          arbor_rms_norm_backward       rms_norm.cpp
+//   linear          arbor_linear            arbor_linear_backward         linear.cpp
+//     + one adapter arbor_lora              arbor_lora_backward           lora.cpp
+//   ropeStoreKv     arbor_rope_store_kv     arbor_rope_store_kv_backward  rope_store_kv.cpp
+//   attention       arbor_attention         arbor_attention_backward      attention.cpp
+//   swiglu          arbor_swiglu            arbor_swiglu_backward         swiglu.cpp
+//   logprob         arbor_logprob           arbor_logprob_backward        logprob.cpp
+//   sample          arbor_sample                                          sample.cpp
+//   sumSquares      arbor_sum_squares                                     sum_squares.cpp
+//   adamw           arbor_adamw                                           adamw.cpp
+//   prepareWeight   arbor_prepare_weight                                  prepare_weight.cpp
+//   stream, memory  arbor_open … arbor_replay                             stream.cpp
+//
+// Rules. Every op checks its sizes, enqueues and returns ARBOR_OK or a negative status whose text arbor_last_error() gives on the same
+// thread. What fails later, on the stream, stops the ops behind it and is reported by the next arbor_status. Nothing here ends the
+// process or lets an exception out. Matrices are row-major; sizes are elements unless they say bytes; an optional pointer may be null.
+// `type` is the type of the activations (void pointers); weights carry their own type and layout.
+#ifndef ARBOR_OPS_H
+#define ARBOR_OPS_H
+
+#include <stdint.h>
+
+#if defined(__cplusplus)
+#define ARBOR_API extern "C" __attribute__((visibility("default")))
+#else
+#define ARBOR_API
+#endif
+
+typedef enum arbor_code {
+  ARBOR_OK = 0,
+  ARBOR_BUSY = 1, // arbor_wait: not yet
+  ARBOR_BAD_ARGUMENT = -1,
+  ARBOR_OUT_OF_MEMORY = -2,
+  ARBOR_UNSUPPORTED = -3,
+  ARBOR_FAILED = -4,
+} arbor_code;
+
+typedef enum arbor_type {
+  ARBOR_F32 = 0,
+  ARBOR_BF16 = 1,
+  ARBOR_I32 = 2,
+  ARBOR_F32_PANELS = 3, // a prepared weight: [out / 16][in][16], rows of the last panel padded with zeros
+} arbor_type;
+
+typedef struct arbor_stream arbor_stream;
+typedef struct arbor_capture arbor_capture;
+
+// ---- library, stream and memory ----------------------------------------------------------------------------------------------
+
+// Text of the last failure on this thread; never null.
+ARBOR_API const char *arbor_last_error(void);
+// For people: instruction set, matrix products, threads.
+ARBOR_API const char *arbor_description(void);
+
+// Null when it fails. `device` counts from 0; a CPU has one.
+ARBOR_API arbor_stream *arbor_open(int32_t device);
+// Waits for the work in flight, then ends the stream.
+ARBOR_API int32_t arbor_close(arbor_stream *stream);
+
+// 64-byte aligned, huge pages advised; null when there is none.
+ARBOR_API void *arbor_alloc(int64_t bytes);
+// Freed when the stream gets there; with a null stream, at once.
+ARBOR_API int32_t arbor_free(arbor_stream *stream, void *memory);
+
+// `from` (host) may be reused as soon as the call returns.
+ARBOR_API int32_t arbor_upload(arbor_stream *stream, void *to, const void *from, int64_t bytes);
+// Enqueues the copy into `to` (host), which must stay alive until it is done. Returns a ticket (> 0) for arbor_wait, or a status.
+ARBOR_API int64_t arbor_download(arbor_stream *stream, void *to, const void *from, int64_t bytes);
+// Waits until everything up to the ticket is done: ARBOR_OK, or ARBOR_BUSY after `microseconds` (< 0: no limit).
+ARBOR_API int32_t arbor_wait(arbor_stream *stream, int64_t ticket, int64_t microseconds);
+// The first error up to the ticket, if any; it is then forgotten and the stream goes on.
+ARBOR_API int32_t arbor_status(arbor_stream *stream, int64_t ticket);
+
+// Between begin and end, ops are recorded and not run.
+ARBOR_API int32_t arbor_capture_begin(arbor_stream *stream);
+ARBOR_API arbor_capture *arbor_capture_end(arbor_stream *stream);
+ARBOR_API int32_t arbor_replay(arbor_stream *stream, arbor_capture *capture);
+ARBOR_API int32_t arbor_capture_free(arbor_stream *stream, arbor_capture *capture);
+
+// ---- weights -----------------------------------------------------------------------------------------------------------------
+
+// The layout this library likes best for a frozen weight, and the bytes a [out, in] weight takes in it.
+ARBOR_API int32_t arbor_weight_type(void);
+ARBOR_API int64_t arbor_weight_bytes(int32_t weight_type, int64_t out, int64_t in);
+// Synchronous: `to` is fresh device memory, `from` the plain f32 [out, in] on the host.
+ARBOR_API int32_t arbor_prepare_weight(void *to, int32_t weight_type, const float *from, int64_t out, int64_t in);
+
+// ---- ops ---------------------------------------------------------------------------------------------------------------------
+
+ARBOR_API int32_t arbor_fill(arbor_stream *stream, int32_t type, void *target, int64_t count, double value);
+ARBOR_API int32_t arbor_copy(arbor_stream *stream, void *to, const void *from, int64_t bytes);
+ARBOR_API int32_t arbor_gather_rows(arbor_stream *stream, void *out, const void *from, const int32_t *rows, int64_t count,
+                                    int64_t from_rows, int64_t row_bytes);
+
+ARBOR_API int32_t arbor_embed(arbor_stream *stream, int32_t type, void *out, const void *table, int32_t table_type,
+                              const int32_t *ids, int64_t tokens, int64_t vocab, int64_t hidden);
+ARBOR_API int32_t arbor_embed_backward(arbor_stream *stream, int32_t type, float *d_table, const void *d_out, const int32_t *ids,
+                                       int64_t tokens, int64_t vocab, int64_t hidden);
+
+// `delta` null: y = norm(x), `sum` unused.
+ARBOR_API int32_t arbor_rms_norm(arbor_stream *stream, int32_t type, void *y, float *rstd, void *sum, const void *x,
+                                 const void *delta, const float *weight, int64_t tokens, int64_t hidden, double eps);
+ARBOR_API int32_t arbor_rms_norm_backward(arbor_stream *stream, int32_t type, void *dx, const void *dy, const void *x,
+                                          const float *weight, const float *rstd, const void *d_residual, float *d_weight,
+                                          int64_t tokens, int64_t hidden);
+
+// y = x Wᵀ + bias
+ARBOR_API int32_t arbor_linear(arbor_stream *stream, int32_t type, void *y, const void *x, const void *weight, int32_t weight_type,
+                               const float *bias, int64_t tokens, int64_t in, int64_t out);
+// dx = dy W; dWeight += dyᵀ x; dBias += Σ dy. Each of dx, d_weight, d_bias may be null.
+ARBOR_API int32_t arbor_linear_backward(arbor_stream *stream, int32_t type, void *dx, const void *dy, const void *x,
+                                        const void *weight, int32_t weight_type, float *d_weight, float *d_bias, int64_t tokens,
+                                        int64_t in, int64_t out);
+// xa = x aᵀ; y += scale · xa bᵀ, part by part. Pointers at the slice's first row. Unused parts are 0; their sum is `out`.
+ARBOR_API int32_t arbor_lora(arbor_stream *stream, int32_t type, void *y, void *xa, const void *x, const float *a, const float *b,
+                             int64_t rows, int64_t in, int64_t out, int64_t rank, double scale, int64_t part0, int64_t part1,
+                             int64_t part2, int64_t part3);
+// dx += scale (dy b) a (dx may be null); da += scale (dy b)ᵀ x; db += scale dyᵀ xa.
+ARBOR_API int32_t arbor_lora_backward(arbor_stream *stream, int32_t type, void *dx, float *da, float *db, const void *dy,
+                                      const void *x, const void *xa, const float *a, const float *b, int64_t rows, int64_t in,
+                                      int64_t out, int64_t rank, double scale, int64_t part0, int64_t part1, int64_t part2,
+                                      int64_t part3);
+
+ARBOR_API int32_t arbor_rope_store_kv(arbor_stream *stream, int32_t type, const void *qkv, void *q, void *k, void *v,
+                                      const int32_t *positions, const int32_t *slots, const float *rope, int64_t tokens,
+                                      int64_t slot_count, int64_t position_count, int64_t heads, int64_t kv_heads,
+                                      int64_t head_dim);
+ARBOR_API int32_t arbor_rope_store_kv_backward(arbor_stream *stream, int32_t type, void *dqkv, const void *dq, const void *dk,
+                                               const void *dv, const int32_t *positions, const int32_t *slots, const float *rope,
+                                               int64_t tokens, int64_t slot_count, int64_t position_count, int64_t heads,
+                                               int64_t kv_heads, int64_t head_dim);
+
+// `segments` is [segment_count, 4]: rowStart, rowCount, contextStart, contextLength; `context` holds slots. `lse` may be null.
+ARBOR_API int32_t arbor_attention(arbor_stream *stream, int32_t type, void *out, float *lse, const void *q, const void *k,
+                                  const void *v, const int32_t *segments, const int32_t *context, int64_t segment_count,
+                                  int64_t context_capacity, int64_t tokens, int64_t slot_count, int64_t heads, int64_t kv_heads,
+                                  int64_t head_dim);
+ARBOR_API int32_t arbor_attention_backward(arbor_stream *stream, int32_t type, void *dq, void *dk, void *dv, const void *d_out,
+                                           const void *out, const void *q, const void *k, const void *v, const float *lse,
+                                           const int32_t *segments, const int32_t *context, int64_t segment_count,
+                                           int64_t context_capacity, int64_t tokens, int64_t slot_count, int64_t heads,
+                                           int64_t kv_heads, int64_t head_dim);
+
+ARBOR_API int32_t arbor_swiglu(arbor_stream *stream, int32_t type, void *y, const void *gate_up, int64_t tokens, int64_t inner);
+ARBOR_API int32_t arbor_swiglu_backward(arbor_stream *stream, int32_t type, void *d_gate_up, const void *dy, const void *gate_up,
+                                        int64_t tokens, int64_t inner);
+
+ARBOR_API int32_t arbor_logprob(arbor_stream *stream, int32_t type, float *logprobs, float *entropies, float *lse,
+                                const void *hidden, const int32_t *rows, const int32_t *targets, const void *head,
+                                int32_t head_type, int64_t pairs, int64_t tokens, int64_t vocab, int64_t hidden_size,
+                                double temperature);
+// `d_entropies` and `d_head` may be null.
+ARBOR_API int32_t arbor_logprob_backward(arbor_stream *stream, int32_t type, void *d_hidden, float *d_head,
+                                         const float *d_logprobs, const float *d_entropies, const float *entropies,
+                                         const float *lse, const void *hidden, const int32_t *rows, const int32_t *targets,
+                                         const void *head, int32_t head_type, int64_t pairs, int64_t tokens, int64_t vocab,
+                                         int64_t hidden_size, double temperature);
+
+// `floats` [rows, 6] and `ints` [rows, 4] as in ops.ts; `logits` may be overwritten.
+ARBOR_API int32_t arbor_sample(arbor_stream *stream, float *logits, const float *floats, const int32_t *ints,
+                               const int32_t *history, int32_t *tokens, float *logprobs, int64_t rows, int64_t vocab,
+                               int64_t history_capacity);
+
+ARBOR_API int32_t arbor_sum_squares(arbor_stream *stream, float *out, const float *x, int64_t count);
+ARBOR_API int32_t arbor_adamw(arbor_stream *stream, float *param, const float *grad, float *m, float *v, int64_t count,
+                              double learning_rate, double beta1, double beta2, double eps, double weight_decay,
+                              double grad_scale, int64_t step);
+
+#endif

@@ -1,0 +1,199 @@
+// Blocked f32 matrix product after Goto and van de Geijn (ACM TOMS 34, 2008): a block of A, packed in tiles of a few rows, stays in the
+// second-level cache; panels of 16 columns of B pass by; the micro-kernel keeps a tile of C in registers (6x16 with AVX2, 14x32
+// with AVX-512). With few rows a wider tile of columns keeps enough multiply-adds in flight.
+
+#include "gemm.h"
+
+#include "../arbor_ops.h"
+#include "external.h"
+#include "pool.h"
+#include "simd.h"
+
+namespace arbor {
+namespace {
+
+constexpr int kVectors = kPanel / kLanes; // per panel
+#if defined(__AVX512F__)
+constexpr int kTileRows = 14, kTilePanels = 2, kRegisters = 28;
+#else
+constexpr int kTileRows = 6, kTilePanels = 1, kRegisters = 12;
+#endif
+constexpr int kWidest = 4;           // panels side by side when rows are few
+constexpr int64_t kBlockRows = 192;  // rows of A packed at a time
+constexpr int64_t kBlockInner = 384; // k's packed at a time: a panel of B is then 24 KiB
+
+constexpr int panels_for(int rows) {
+  const int fit = kRegisters / (rows * kVectors);
+  return fit > kWidest ? kWidest : fit < kTilePanels ? kTilePanels : fit;
+}
+
+// C tile [rows, panels * 16] += A tile (packed [k][rows]) x B panels (each packed [k][16]). `init` null means zero.
+using Tile = void (*)(int64_t k, const float *a, const float *b, int64_t panel_stride, const float *init, int64_t init_row, float *c,
+                      int64_t c_row);
+
+template <int Rows, int Panels>
+void tile(int64_t k, const float *a, const float *b, int64_t panel_stride, const float *init, int64_t init_row, float *c,
+          int64_t c_row) {
+  constexpr int kColumns = Panels * kVectors;
+  vf sum[Rows][kColumns];
+#pragma GCC unroll 16
+  for (int r = 0; r < Rows; r++)
+#pragma GCC unroll 8
+    for (int j = 0; j < kColumns; j++) sum[r][j] = init ? load(init + r * init_row + j * kLanes) : vf{};
+  for (int64_t i = 0; i < k; i++) {
+    vf column[kColumns];
+#pragma GCC unroll 8
+    for (int j = 0; j < kColumns; j++)
+      column[j] = load(b + (j / kVectors) * panel_stride + i * kPanel + (j % kVectors) * kLanes);
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; r++) {
+      const vf value = splat(a[i * Rows + r]);
+#pragma GCC unroll 8
+      for (int j = 0; j < kColumns; j++) sum[r][j] = fma(value, column[j], sum[r][j]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < Rows; r++)
+#pragma GCC unroll 8
+    for (int j = 0; j < kColumns; j++) store(c + r * c_row + j * kLanes, sum[r][j]);
+}
+
+struct Tiles {
+  Tile one, usual, wide;
+};
+template <int Rows> constexpr Tiles tiles() { return {tile<Rows, 1>, tile<Rows, kTilePanels>, tile<Rows, panels_for(Rows)>}; }
+
+constexpr Tiles kTiles[] = {
+    {},         tiles<1>(), tiles<2>(), tiles<3>(),  tiles<4>(),  tiles<5>(),  tiles<6>(),
+#if defined(__AVX512F__)
+    tiles<7>(), tiles<8>(), tiles<9>(), tiles<10>(), tiles<11>(), tiles<12>(), tiles<13>(), tiles<14>(),
+#endif
+};
+
+// [k][rows] from A.
+void pack_a(float *to, const MatrixA &a, int64_t m0, int64_t rows, int64_t k0, int64_t k) {
+  const float *from = a.data + m0 * a.row + k0 * a.column;
+  if (a.column == 1) return transpose(to, rows, from, a.row, rows, k, a.scale);
+  for (int64_t i = 0; i < k; i++)
+    for (int64_t r = 0; r < rows; r++) to[i * rows + r] = from[r * a.row + i * a.column] * a.scale;
+}
+
+// [k][16] from columns n0 … of B, zeros past `columns`. Prepared panels are used where they lie.
+const float *pack_b(float *to, const MatrixB &b, int64_t n0, int64_t columns, int64_t k0, int64_t k) {
+  const int64_t width = columns < kPanel ? columns : kPanel;
+  if (b.kind == MatrixB::Panels) return b.data + (n0 * b.inner) + k0 * kPanel;
+  if (b.kind == MatrixB::PanelsTransposed) {
+    // Stored [out / 16][in][16]; k runs over out, n over in: 16x16 blocks, transposed.
+    for (int64_t i = 0; i < k; i += kPanel)
+      transpose(to + i * kPanel, kPanel, b.data + (k0 + i) * b.inner + n0 * kPanel, kPanel, width, k - i < kPanel ? k - i : kPanel, 1);
+    if (width <= 8)
+      for (int64_t i = 0; i < k; i++) std::memset(to + i * kPanel + 8, 0, 8 * sizeof(float));
+    return to;
+  }
+  const float *from = b.data + k0 * b.k_stride + n0 * b.n_stride;
+  if (b.n_stride == 1) {
+    for (int64_t i = 0; i < k; i++) {
+      std::memcpy(to + i * kPanel, from + i * b.k_stride, size_t(width) * sizeof(float));
+      if (width < kPanel) std::memset(to + i * kPanel + width, 0, size_t(kPanel - width) * sizeof(float));
+    }
+    return to;
+  }
+  transpose(to, kPanel, from, b.n_stride, width, k, 1);
+  if (width <= 8)
+    for (int64_t i = 0; i < k; i++) std::memset(to + i * kPanel + 8, 0, 8 * sizeof(float));
+  return to;
+}
+
+// A tile that sticks out on the right goes through a buffer.
+void edge_tile(Tile run, int64_t rows, int64_t columns, int64_t k, const float *a, const float *b, int64_t panel_stride,
+               const float *init, int64_t init_row, float *c, int64_t c_row) {
+  alignas(64) float buffer[kTileRows * kWidest * kPanel] = {};
+  constexpr int64_t kRow = kWidest * kPanel;
+  if (init)
+    for (int64_t r = 0; r < rows; r++) std::memcpy(buffer + r * kRow, init + r * init_row, size_t(columns) * sizeof(float));
+  run(k, a, b, panel_stride, buffer, kRow, buffer, kRow);
+  for (int64_t r = 0; r < rows; r++) std::memcpy(c + r * c_row, buffer + r * kRow, size_t(columns) * sizeof(float));
+}
+
+} // namespace
+
+MatrixB MatrixB::weight(const void *data, int32_t type, int64_t in) {
+  const float *values = static_cast<const float *>(data);
+  return type == ARBOR_F32_PANELS ? panels(values, in) : strided(values, 1, in);
+}
+
+MatrixB MatrixB::weight_transposed(const void *data, int32_t type, int64_t in) {
+  const float *values = static_cast<const float *>(data);
+  return type == ARBOR_F32_PANELS ? panels_transposed(values, in) : strided(values, in, 1);
+}
+
+void gemm_block(const Gemm &g, int64_t m0, int64_t rows, int64_t n0, int64_t columns) {
+  const int64_t tile_count = (rows + kTileRows - 1) / kTileRows;
+  const bool few = tile_count == 1;
+  const int64_t group = few ? panels_for(int(rows)) : kTilePanels;
+  // With prepared panels and few rows, whole panels stream from memory in one go.
+  const bool whole = g.b.kind == MatrixB::Panels && rows * g.k <= kBlockRows * kBlockInner / 2;
+  const int64_t k_step = whole ? g.k : kBlockInner;
+  const int64_t k_most = g.k < k_step ? g.k : k_step;
+  float *packed_a = scratch(0, rows * k_most + 8);
+  float *packed_b = g.b.kind == MatrixB::Panels ? nullptr : scratch(1, group * k_most * kPanel + 8);
+
+  int64_t k0 = 0;
+  do {
+    const int64_t k = g.k - k0 < k_step ? g.k - k0 : k_step;
+    // Tiles of near-equal height: tile t starts at row t * rows / tile_count.
+    for (int64_t t = 0; t < tile_count; t++) {
+      const int64_t first = t * rows / tile_count, next = (t + 1) * rows / tile_count;
+      pack_a(packed_a + first * k, g.a, m0 + first, next - first, k0, k);
+    }
+    const float *init = k0 > 0 ? g.c.data : g.c.init;
+    const int64_t init_row = k0 > 0 ? g.c.row : g.c.init_row;
+    for (int64_t n = n0; n < n0 + columns;) {
+      const int64_t left = n0 + columns - n;
+      const int64_t panels = left > (group - 1) * kPanel ? group : 1;
+      const int64_t width = left < panels * kPanel ? left : panels * kPanel;
+      const float *b = nullptr;
+      for (int64_t p = 0; p < panels; p++) {
+        const float *panel = pack_b(packed_b + p * k * kPanel, g.b, n + p * kPanel, left - p * kPanel, k0, k);
+        if (p == 0) b = panel;
+      }
+      const int64_t panel_stride = (packed_b ? k : g.k) * kPanel;
+      for (int64_t t = 0; t < tile_count; t++) {
+        const int64_t first = t * rows / tile_count, height = (t + 1) * rows / tile_count - first;
+        const Tiles &kinds = kTiles[height];
+        const Tile run = panels == 1 ? kinds.one : few ? kinds.wide : kinds.usual;
+        const float *from = init ? init + (m0 + first) * init_row + n : nullptr;
+        float *to = g.c.data + (m0 + first) * g.c.row + n;
+        if (width == panels * kPanel)
+          run(k, packed_a + first * k, b, panel_stride, from, init_row, to, g.c.row);
+        else
+          edge_tile(run, height, width, k, packed_a + first * k, b, panel_stride, from, init_row, to, g.c.row);
+      }
+      n += width;
+    }
+    k0 += k;
+  } while (k0 < g.k);
+}
+
+void gemm(const Gemm &g) {
+  if (g.m <= 0 || g.n <= 0) return;
+  if (external_gemm(g)) return;
+  const int64_t threads = thread_count();
+  const int64_t m_blocks = (g.m + kBlockRows - 1) / kBlockRows;
+  const int64_t panels = (g.n + kPanel - 1) / kPanel;
+  // Enough tasks to share out evenly, none below about a million operations.
+  const int64_t worth = g.m * g.n * g.k / (1 << 19) / m_blocks;
+  int64_t n_blocks = (4 * threads + m_blocks - 1) / m_blocks;
+  if (n_blocks > worth) n_blocks = worth;
+  if (n_blocks > panels / kWidest) n_blocks = panels / kWidest;
+  if (n_blocks < 1 || threads == 1) n_blocks = 1;
+  parallel_for(m_blocks * n_blocks, [&](int64_t task) {
+    const int64_t mb = task / n_blocks, nb = task % n_blocks;
+    const int64_t m0 = mb * g.m / m_blocks, m1 = (mb + 1) * g.m / m_blocks;
+    const int64_t p0 = nb * panels / n_blocks, p1 = (nb + 1) * panels / n_blocks;
+    const int64_t n1 = p1 * kPanel < g.n ? p1 * kPanel : g.n;
+    gemm_block(g, m0, m1 - m0, p0 * kPanel, n1 - p0 * kPanel);
+  });
+}
+
+} // namespace arbor

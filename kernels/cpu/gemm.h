@@ -1,0 +1,57 @@
+// Matrix products C = init + (scale · A) B with a fixed order of sums: every element of C is one chain of multiply-adds over k, started from
+// its initial value, whatever the sizes, the blocking, the threads. So a row never depends on the other rows (bitwise).
+#pragma once
+
+#include <cstdint>
+
+namespace arbor {
+
+constexpr int64_t kPanel = 16; // columns a packed panel holds; the layout ARBOR_F32_PANELS
+
+// Element (m, k) lies at data[m * row + k * column]; one of the strides is 1.
+struct MatrixA {
+  const float *data;
+  int64_t row, column;
+  float scale = 1;
+};
+
+// Element (k, n).
+struct MatrixB {
+  enum Kind { Strided, Panels, PanelsTransposed } kind;
+  const float *data;
+  int64_t k_stride, n_stride; // Strided: one of them is 1
+  int64_t inner;              // Panels: rows k of the stored panels. PanelsTransposed: the stored `in`, here the number of columns
+
+  static MatrixB strided(const float *data, int64_t k_stride, int64_t n_stride) { return {Strided, data, k_stride, n_stride, 0}; }
+  // A weight [out, in] stored in panels of 16 outputs: as its transpose (y = x Wᵀ), and as itself (dx = dy W).
+  static MatrixB panels(const float *data, int64_t in) { return {Panels, data, 0, 0, in}; }
+  static MatrixB panels_transposed(const float *data, int64_t in) { return {PanelsTransposed, data, 0, 0, in}; }
+  // A weight of either layout.
+  static MatrixB weight(const void *data, int32_t type, int64_t in);
+  static MatrixB weight_transposed(const void *data, int32_t type, int64_t in);
+};
+
+struct MatrixC {
+  float *data;
+  int64_t row;
+  const float *init = nullptr; // null: zero; a bias: init_row 0; data itself: accumulate
+  int64_t init_row = 0;
+
+  static MatrixC overwrite(float *data, int64_t row) { return {data, row, nullptr, 0}; }
+  static MatrixC accumulate(float *data, int64_t row) { return {data, row, data, row}; }
+};
+
+struct Gemm {
+  int64_t m, n, k;
+  MatrixA a;
+  MatrixB b;
+  MatrixC c;
+};
+
+// Rows [m0, m0 + rows) and columns [n0, n0 + columns) on this thread; n0 is a multiple of 16. Uses scratch slots 0 and 1.
+void gemm_block(const Gemm &gemm, int64_t m0, int64_t rows, int64_t n0, int64_t columns);
+
+// All of it, over the pool's threads.
+void gemm(const Gemm &gemm);
+
+} // namespace arbor

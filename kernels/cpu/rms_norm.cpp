@@ -1,0 +1,85 @@
+// y = x / sqrt(mean(x²) + eps) · weight, with the residual addition fused, and its gradient.
+
+#include <cmath>
+
+#include "pool.h"
+#include "simd.h"
+#include "stream.h"
+
+namespace arbor {
+namespace {
+
+// Σ a[i] b[i]: lane sums first, then the lanes, then what is left over.
+float dot(const float *a, const float *b, int64_t count) {
+  vf sum{};
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) sum = fma(load(a + i), load(b + i), sum);
+  float total = sum_lanes(sum);
+  for (; i < count; i++) total = fma(a[i], b[i], total);
+  return total;
+}
+
+// One row. `sum` may be `x`.
+float norm_row(float *y, float *sum, const float *x, const float *delta, const float *weight, int64_t hidden, float eps) {
+  if (delta) {
+    for (int64_t i = 0; i < hidden; i++) sum[i] = x[i] + delta[i];
+    x = sum;
+  }
+  const float rstd = 1 / std::sqrt(dot(x, x, hidden) / float(hidden) + eps);
+  for (int64_t i = 0; i < hidden; i++) y[i] = x[i] * rstd * weight[i];
+  return rstd;
+}
+
+// dx = residual + rstd (g − x rstd² mean(g x)), g = dy · weight.
+void norm_row_backward(float *dx, const float *dy, const float *x, const float *weight, float rstd, const float *residual,
+                       int64_t hidden) {
+  vf lanes{};
+  int64_t i = 0;
+  for (; i + kLanes <= hidden; i += kLanes) lanes = fma(load(dy + i) * load(weight + i), load(x + i), lanes);
+  float total = sum_lanes(lanes);
+  for (; i < hidden; i++) total = fma(dy[i] * weight[i], x[i], total);
+  const float pull = total * rstd * rstd / float(hidden);
+  for (int64_t j = 0; j < hidden; j++) {
+    const float own = rstd * (dy[j] * weight[j] - x[j] * pull);
+    dx[j] = residual ? residual[j] + own : own;
+  }
+}
+
+} // namespace
+} // namespace arbor
+
+int32_t arbor_rms_norm(arbor_stream *stream, int32_t type, void *y, float *rstd, void *sum, const void *x, const void *delta,
+                       const float *weight, int64_t tokens, int64_t hidden, double eps) {
+  using namespace arbor;
+  const bool valid = given(y, rstd, x, weight) && (!delta || sum) && tokens >= 0 && hidden > 0;
+  return enqueue(stream, "arbor_rms_norm", type, valid, [=] {
+    parallel_ranges(tokens, 3 * hidden, [=](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; t++) {
+        const int64_t at = t * hidden;
+        rstd[t] = norm_row(static_cast<float *>(y) + at, static_cast<float *>(sum) + at, static_cast<const float *>(x) + at,
+                           delta ? static_cast<const float *>(delta) + at : nullptr, weight, hidden, float(eps));
+      }
+    });
+  });
+}
+
+int32_t arbor_rms_norm_backward(arbor_stream *stream, int32_t type, void *dx, const void *dy, const void *x, const float *weight,
+                                const float *rstd, const void *d_residual, float *d_weight, int64_t tokens, int64_t hidden) {
+  using namespace arbor;
+  const bool valid = given(dx, dy, x, weight, rstd) && tokens >= 0 && hidden > 0;
+  return enqueue(stream, "arbor_rms_norm_backward", type, valid, [=] {
+    const float *dys = static_cast<const float *>(dy), *xs = static_cast<const float *>(x);
+    const float *residual = static_cast<const float *>(d_residual);
+    // Before dx, which may lie where the residual or dy lies. Columns are shared out; tokens are added in order.
+    if (d_weight)
+      parallel_ranges(hidden, tokens, [=](int64_t begin, int64_t end) {
+        for (int64_t t = 0; t < tokens; t++)
+          for (int64_t i = begin; i < end; i++) d_weight[i] += dys[t * hidden + i] * xs[t * hidden + i] * rstd[t];
+      });
+    parallel_ranges(tokens, 3 * hidden, [=](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; t++)
+        norm_row_backward(static_cast<float *>(dx) + t * hidden, dys + t * hidden, xs + t * hidden, weight, rstd[t],
+                          residual ? residual + t * hidden : nullptr, hidden);
+    });
+  });
+}

@@ -1,0 +1,188 @@
+// One token for each row of logits. src/engine/sampling.ts is the definition of every step; here exponentials are f32, sums double, and the
+// vocabulary is never sorted as a whole: truncation looks at the likeliest tokens only.
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "pool.h"
+#include "simd.h"
+#include "stream.h"
+
+namespace arbor {
+namespace {
+
+typedef double vd __attribute__((vector_size(kLanes * 8)));
+constexpr int64_t kBlock = 256; // weights summed at a time
+
+struct Wish {
+  float temperature, top_p, min_p, penalty, uniform;
+  int32_t top_k, history_start, history_count;
+};
+
+int64_t argmax(const float *x, int64_t count) {
+  vf lanes = splat(-INFINITY);
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) lanes = max(load(x + i), lanes);
+  float best = max_lanes(lanes);
+  for (; i < count; i++) best = std::max(best, x[i]);
+  const float *found = std::find(x, x + count, best);
+  return found == x + count ? 0 : found - x;
+}
+
+// weights[i] = e^((x[i] − best) / T); returns their sum.
+double weigh(float *weights, const float *x, int64_t count, float best, float temperature) {
+  vd lanes{};
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    const vf w = exp((load(x + i) - best) / temperature);
+    store(weights + i, w);
+    lanes += __builtin_convertvector(w, vd);
+  }
+  double total = 0;
+  for (int l = 0; l < kLanes; l++) total += lanes[l];
+  for (; i < count; i++) total += double(weights[i] = exp((x[i] - best) / temperature));
+  return total;
+}
+
+double sum_block(const float *weights, int64_t count) {
+  vd lanes{};
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) lanes += __builtin_convertvector(load(weights + i), vd);
+  double total = 0;
+  for (int l = 0; l < kLanes; l++) total += lanes[l];
+  for (; i < count; i++) total += double(weights[i]);
+  return total;
+}
+
+// Inverse CDF in order of token id: the first token at which the running sum passes u · total.
+int64_t draw(const float *weights, int64_t count, float uniform) {
+  const int64_t blocks = (count + kBlock - 1) / kBlock;
+  const auto width = [=](int64_t b) { return std::min(kBlock, count - b * kBlock); };
+  std::vector<double> sums(size_t(blocks), 0);
+  double total = 0;
+  for (int64_t b = 0; b < blocks; b++) total += sums[size_t(b)] = sum_block(weights + b * kBlock, width(b));
+  const double goal = double(uniform) * total;
+  double before = 0;
+  int64_t last = 0;
+  for (int64_t b = 0; b < blocks; b++) {
+    const double after = before + sums[size_t(b)];
+    if (after > goal) {
+      double sum = before;
+      for (int64_t i = b * kBlock; i < b * kBlock + width(b); i++) {
+        sum += double(weights[i]);
+        if (weights[i] != 0) last = i;
+        if (sum > goal) return i;
+      }
+      return last; // the goal lies within rounding of the block's end
+    }
+    before = after;
+    for (int64_t i = b * kBlock + width(b) - 1; sums[size_t(b)] > 0 && i >= b * kBlock; i--)
+      if (weights[i] != 0) {
+        last = i;
+        break;
+      }
+  }
+  return last;
+}
+
+// The likeliest tokens, best first (lower id first among equals): all of the first `top_k`, or enough to hold `mass`.
+std::vector<int32_t> likeliest(const float *x, const float *weights, int64_t count, float best, const Wish &wish, double mass) {
+  std::vector<int32_t> order;
+  for (float reach = 4 * wish.temperature;; reach *= 2) {
+    order.clear();
+    double held = 0;
+    for (int64_t i = 0; i < count; i++)
+      if (x[i] >= best - reach) order.push_back(int32_t(i)), held += double(weights[i]);
+    const bool enough = wish.top_k > 0 ? int64_t(order.size()) >= wish.top_k : held >= mass;
+    if (enough || int64_t(order.size()) == count || !std::isfinite(reach)) break;
+  }
+  std::sort(order.begin(), order.end(), [x](int32_t a, int32_t b) { return x[a] > x[b] || (x[a] == x[b] && a < b); });
+  if (wish.top_k > 0 && int64_t(order.size()) > wish.top_k) order.resize(size_t(wish.top_k));
+  return order;
+}
+
+// Zeroes the weights that top-k, top-p over the kept, and min-p (relative to the best) leave out.
+void truncate(float *weights, const float *x, int64_t count, int64_t best, double total, Wish wish) {
+  if (wish.top_k >= count) wish.top_k = 0;
+  if (wish.top_k > 0 || wish.top_p < 1) {
+    std::vector<int32_t> order = likeliest(x, weights, count, x[best], wish, double(wish.top_p) * total);
+    if (wish.top_p < 1) {
+      double kept = total;
+      if (wish.top_k > 0) {
+        kept = 0;
+        for (const int32_t i : order) kept += double(weights[i]);
+      }
+      double sum = 0;
+      size_t keep = 0;
+      while (keep < order.size() && (keep == 0 || sum < double(wish.top_p) * kept)) sum += double(weights[order[keep++]]);
+      order.resize(keep);
+    }
+    std::vector<float> kept;
+    for (const int32_t i : order) kept.push_back(weights[i]);
+    std::fill_n(weights, count, 0.0f);
+    for (size_t i = 0; i < order.size(); i++) weights[order[i]] = kept[i];
+  }
+  if (wish.min_p > 0)
+    for (int64_t i = 0; i < count; i++)
+      if (weights[i] < wish.min_p && i != best) weights[i] = 0;
+}
+
+void sample_row(float *x, int64_t count, const Wish &wish, const int32_t *history, int32_t *token, float *logprobs) {
+  float *weights = scratch(2, count);
+  const float temperature = wish.temperature > 0 ? wish.temperature : 1;
+  int64_t best = argmax(x, count);
+  const double peak = double(x[best]);
+  const double at_one = std::log(weigh(weights, x, count, x[best], 1));
+  double total = temperature == 1 ? 0 : weigh(weights, x, count, x[best], temperature);
+  const double at_temperature = temperature == 1 ? at_one : std::log(total);
+
+  std::vector<float> untouched; // of the tokens under penalty
+  if (wish.penalty != 1) {
+    for (int64_t i = 0; i < wish.history_count; i++) untouched.push_back(x[history[i]]);
+    for (int64_t i = 0; i < wish.history_count; i++) {
+      const double value = double(untouched[size_t(i)]);
+      x[history[i]] = float(value > 0 ? value / double(wish.penalty) : value * double(wish.penalty));
+    }
+    best = argmax(x, count);
+  }
+  int64_t chosen = best;
+  if (wish.temperature > 0) {
+    if (wish.penalty != 1 || total == 0) total = weigh(weights, x, count, x[best], temperature);
+    if (wish.top_k > 0 || wish.top_p < 1 || wish.min_p > 0) truncate(weights, x, count, best, total, wish);
+    chosen = draw(weights, count, wish.uniform);
+  }
+  double logit = double(x[chosen]);
+  for (size_t i = 0; i < untouched.size(); i++)
+    if (history[i] == chosen) logit = double(untouched[i]);
+  *token = int32_t(chosen);
+  logprobs[0] = float((logit - peak) / double(temperature) - at_temperature);
+  logprobs[1] = float(logit - peak - at_one);
+}
+
+} // namespace
+} // namespace arbor
+
+int32_t arbor_sample(arbor_stream *stream, float *logits, const float *floats, const int32_t *ints, const int32_t *history,
+                     int32_t *tokens, float *logprobs, int64_t rows, int64_t vocab, int64_t history_capacity) {
+  using namespace arbor;
+  const bool valid = given(logits, floats, ints, history, tokens, logprobs) && rows >= 0 && vocab > 0 && history_capacity >= 0;
+  return enqueue(stream, "arbor_sample", ARBOR_F32, valid, [=] {
+    const auto wish_of = [=](int64_t r) {
+      const float *f = floats + r * 6;
+      const int32_t *i = ints + r * 4;
+      return Wish{f[0], f[1], f[2], f[3], f[4], i[0], i[1], i[2]};
+    };
+    for (int64_t r = 0; r < rows; r++) {
+      const Wish wish = wish_of(r);
+      if (wish.penalty == 1 || wish.history_count == 0) continue;
+      require_index(wish.history_start, history_capacity, "historyStart");
+      require_index(wish.history_start + int64_t(wish.history_count) - 1, history_capacity, "the end of the history");
+      for (int64_t i = 0; i < wish.history_count; i++) require_index(history[wish.history_start + i], vocab, "token of the history");
+    }
+    parallel_for(rows, [&](int64_t r) {
+      const Wish wish = wish_of(r);
+      sample_row(logits + r * vocab, vocab, wish, history + wish.history_start, tokens + r, logprobs + r * 2);
+    });
+  });
+}

@@ -1,0 +1,55 @@
+// Loads a native library through koffi. The prototypes come from kernels/arbor_ops.h itself, so binding and library can't drift apart.
+
+import { existsSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import koffi from 'koffi'
+import { BackendError } from '../../errors'
+import type { TypedArray } from './ops'
+
+/** Device memory, streams and captures travel as plain addresses. */
+export type NativeValue = number | bigint | null | TypedArray | Uint8Array
+
+export interface NativeCall {
+  (...values: NativeValue[]): number | bigint | string | null
+  /** Runs on a thread of libuv, so the JavaScript thread stays free. */
+  async(...valuesAndCallback: unknown[]): void
+}
+
+export interface NativeCalls {
+  readonly call: (name: string) => NativeCall
+  /** Text of the last failure on this thread. */
+  lastError(): string
+}
+
+/** The folder of our package.json, from src/ as well as from dist/src. */
+export function packageRoot(): string {
+  for (let folder = __dirname; ; folder = dirname(folder)) {
+    const manifest = join(folder, 'package.json')
+    if (existsSync(manifest) && JSON.parse(readFileSync(manifest, 'utf8')).name === 'arbor-nb') return folder
+    if (folder === dirname(folder)) throw new BackendError(`No package.json of arbor-nb above ${__dirname}.`, { op: 'load' })
+  }
+}
+
+/** Each exported function's C prototype, streams and captures as void pointers. */
+export function prototypes(header: string): ReadonlyMap<string, string> {
+  const code = header.replace(/\/\/.*$/gm, '').replace(/arbor_(stream|capture) \*/g, 'void *')
+  const found = [...code.matchAll(/^ARBOR_API\s+([^;]+?(\w+)\([^;]*\));/gm)]
+  return new Map(found.map(([, prototype, name]) => [name!, prototype!.replace(/\s+/g, ' ')]))
+}
+
+/** Throws BackendError when the file can't be loaded or lacks a function of the contract. */
+export function loadNative(path: string): NativeCalls {
+  const declared = prototypes(readFileSync(join(packageRoot(), 'kernels', 'arbor_ops.h'), 'utf8'))
+  try {
+    const library = koffi.load(path)
+    const calls = new Map([...declared].map(([name, prototype]) => [name, library.func(prototype) as unknown as NativeCall]))
+    const call = (name: string): NativeCall => {
+      const found = calls.get(name)
+      if (!found) throw new BackendError(`arbor_ops.h has no function ${name}.`, { op: name })
+      return found
+    }
+    return { call, lastError: () => String(call('arbor_last_error')()) }
+  } catch (cause) {
+    throw new BackendError(`The native library ${path} can't be loaded: ${(cause as Error).message}`, { op: 'load', cause })
+  }
+}

@@ -1,0 +1,51 @@
+// A tensor of a native backend: an address on the device.
+
+import { BackendError } from '../../errors'
+import { DTYPE_BYTES } from './arena'
+import type { DType, Tensor } from './ops'
+
+/** arbor_type of arbor_ops.h. */
+export const TYPE = { f32: 0, bf16: 1, i32: 2, f32Panels: 3 } as const
+const PANEL = 16
+
+export class NativeTensor implements Tensor {
+  /** Number of elements. */
+  readonly length: number
+  readonly type: number
+
+  constructor(
+    readonly dtype: DType,
+    readonly shape: readonly number[],
+    readonly address: number,
+    type: number = TYPE[dtype],
+  ) {
+    this.length = product(shape)
+    this.type = type
+  }
+
+  /** A tensor at a byte offset of a block. */
+  static view(block: number, offset: number, spec: { shape: readonly number[]; dtype: DType }): NativeTensor {
+    return new NativeTensor(spec.dtype, spec.shape, block + offset)
+  }
+
+  get bytes(): number {
+    return this.length * DTYPE_BYTES[this.dtype]
+  }
+
+  rows(start: number, count: number): NativeTensor {
+    const [rows = 0, ...inner] = this.shape
+    if (start < 0 || count < 0 || start + count > rows)
+      throw new BackendError(`Rows ${start} to ${start + count} of a tensor [${this.shape}].`, { op: 'rows' })
+    // Panels keep 16 rows together, so a view starts at one of them.
+    if (this.type === TYPE.f32Panels && start % PANEL !== 0)
+      throw new BackendError(`Rows of a prepared weight start at a multiple of ${PANEL}, not at ${start}.`, { op: 'rows' })
+    const offset = start * product(inner) * DTYPE_BYTES[this.dtype]
+    return new NativeTensor(this.dtype, [count, ...inner], this.address + offset, this.type)
+  }
+}
+
+function product(shape: readonly number[]): number {
+  let n = 1
+  for (const size of shape) n *= size
+  return n
+}

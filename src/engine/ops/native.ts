@@ -1,0 +1,129 @@
+// A native library as a Backend: memory, the stream, captures. What the ops pass on is in native-ops.ts.
+
+import { BackendError } from '../../errors'
+import { BumpArena } from './arena'
+import { loadNative, type NativeCalls, type NativeValue } from './native-library'
+import { nativeOps } from './native-ops'
+import { NativeTensor } from './native-tensor'
+import type { Arena, Backend, Ops, Tensor, TypedArray } from './ops'
+
+/** A library that lies on disk and loads on this machine. */
+export interface NativeLibrary {
+  readonly path: string
+  readonly description: string
+}
+
+const BUSY = 1
+/** A wait this short, on our own thread, costs less than the way through another thread and back (about 90 µs). */
+const SHORT_WAIT_US = 60
+
+/** Opens a stream of its own on the library; any number may be open in one process. */
+export function openNative(library: NativeLibrary): Backend {
+  return new NativeBackend(loadNative(library.path), library.description)
+}
+
+class NativeBackend implements Backend {
+  readonly device = 'cpu'
+  readonly ops: Ops
+  private stream: number | null
+  private waiting = 0
+  private closed = false
+  private readonly weights: number[] = []
+
+  constructor(
+    private readonly calls: NativeCalls,
+    readonly description: string,
+  ) {
+    this.stream = Number(this.run('arbor_open', 0))
+    this.ops = nativeOps(calls, () => this.open('op'))
+  }
+
+  arena(bytes: number): Arena {
+    const free = (block: number) => void this.run('arbor_free', this.stream, block)
+    return new BumpArena<number>({ allocate: (size) => this.allocate(size), view: NativeTensor.view, free }, bytes)
+  }
+
+  upload(to: Tensor, data: TypedArray): void {
+    const target = to as NativeTensor
+    if (target.length !== data.length)
+      throw new BackendError(`${data.length} values for a tensor [${to.shape}].`, { op: 'upload' })
+    if (data.length > 0) this.run('arbor_upload', this.open('upload'), target.address, data, data.byteLength)
+  }
+
+  async download(from: Tensor): Promise<TypedArray> {
+    const source = from as NativeTensor
+    // A buffer of its own lies outside the collected heap and never moves while the stream writes into it.
+    const buffer = new ArrayBuffer(Math.max(source.bytes, 1))
+    const ticket = Number(this.run('arbor_download', this.open('download'), new Uint8Array(buffer), source.address, source.bytes))
+    await this.wait(ticket)
+    if (source.dtype === 'f32') return new Float32Array(buffer, 0, source.length)
+    return source.dtype === 'i32' ? new Int32Array(buffer, 0, source.length) : new Uint16Array(buffer, 0, source.length)
+  }
+
+  capture(run: () => void): () => void {
+    this.run('arbor_capture_begin', this.open('capture'))
+    let recorded: number
+    try {
+      run()
+    } finally {
+      recorded = Number(this.run('arbor_capture_end', this.stream))
+    }
+    return () => void this.run('arbor_replay', this.open('capture'), recorded)
+  }
+
+  prepareWeight(shape: readonly [number, number], data: Float32Array): Tensor {
+    const [out, inner] = shape
+    if (data.length !== out * inner)
+      throw new BackendError(`${data.length} values for a weight [${shape}].`, { op: 'prepareWeight' })
+    const type = Number(this.run('arbor_weight_type'))
+    const memory = this.allocate(Number(this.run('arbor_weight_bytes', type, out, inner)))
+    this.weights.push(memory)
+    this.run('arbor_prepare_weight', memory, type, data, out, inner)
+    return new NativeTensor('f32', shape, memory, type)
+  }
+
+  close(): void {
+    if (this.closed) return
+    this.closed = true
+    if (this.waiting === 0) this.release()
+  }
+
+  private open(op: string): number {
+    if (this.closed || this.stream === null) throw new BackendError('The backend is closed.', { op })
+    return this.stream
+  }
+
+  /** A call of the library; null and negative answers become BackendError. */
+  private run(name: string, ...values: NativeValue[]): number | bigint {
+    const answer = this.calls.call(name)(...values)
+    if (answer === null || Number(answer) < 0) throw new BackendError(this.calls.lastError(), { op: name.replace('arbor_', '') })
+    return answer as number | bigint
+  }
+
+  private allocate(bytes: number): number {
+    return Number(this.run('arbor_alloc', bytes))
+  }
+
+  /** Everything up to the ticket is done; an error on the way is thrown. A backend that is closed meanwhile ends with the last wait. */
+  private async wait(ticket: number): Promise<void> {
+    const stream = this.open('download')
+    const wait = this.calls.call('arbor_wait')
+    this.waiting++
+    try {
+      if (wait(stream, ticket, SHORT_WAIT_US) === BUSY)
+        await new Promise<void>((resolve, reject) =>
+          wait.async(stream, ticket, -1, (error: unknown) => (error ? reject(error) : resolve())),
+        )
+      this.run('arbor_status', stream, ticket)
+    } finally {
+      this.waiting--
+      if (this.closed && this.waiting === 0) this.release()
+    }
+  }
+
+  private release(): void {
+    this.run('arbor_close', this.stream)
+    this.stream = null
+    for (const memory of this.weights.splice(0)) this.run('arbor_free', null, memory)
+  }
+}
