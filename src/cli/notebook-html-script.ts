@@ -8,13 +8,14 @@ export const PAGE_SCRIPT = `
     const text = style('--muted'), grid = style('--grid')
     const out = { ...layout, paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)' }
     out.font = { ...layout.font, color: text, family: style('--sans') }
+    if (layout.title) out.title = { ...layout.title, font: { ...layout.title.font, color: style('--text') } }
     for (const axis of axes(layout)) out[axis] = { ...layout[axis], gridcolor: grid, zerolinecolor: grid, linecolor: grid }
     return out
   }
   const charts = [...document.querySelectorAll('figure.chart')].map(figure => ({
     box: figure.querySelector('div'), ...JSON.parse(figure.querySelector('script').textContent) }))
   const draw = () => charts.forEach(({ box, data, layout, config }) =>
-    Plotly.react(box, data, themed(layout ?? {}), { displaylogo: false, responsive: true, ...config }))
+    Plotly.react(box, data, themed(layout ?? {}), { displayModeBar: false, responsive: true, ...config }))
   if (charts.length) {
     draw()
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw)

@@ -16,11 +16,11 @@ export const PAGE_STYLE = `
 * { box-sizing: border-box }
 html { scroll-behavior: smooth; scroll-padding-top: 1.5rem }
 body { margin: 0; background: var(--paper); color: var(--text); font: 17px/1.65 var(--sans); text-rendering: optimizeLegibility }
-main { max-width: 50rem; margin: 0 auto; padding: 3rem 1.5rem 5rem }
+main { max-width: 53rem; margin: 0 auto; padding: 3rem 1.5rem 5rem }
 nav.contents { display: none }
 @media (min-width: 76rem) {
   nav.contents { display: block; position: fixed; inset: 0 auto 0 0; width: 17rem; padding: 3.2rem 1rem 2rem 1.5rem; overflow-y: auto; font-size: .84rem; line-height: 1.4 }
-  main { margin-left: max(18.5rem, calc(50vw - 25rem)) }
+  main { margin-left: max(18.5rem, calc(50vw - 26.5rem)) }
 }
 nav ol { list-style: none; margin: 0; padding: 0; border-left: 1px solid var(--line) }
 nav a { display: block; padding: .24rem .8rem; color: var(--muted); text-decoration: none; border-left: 2px solid transparent; margin-left: -1px }
@@ -60,14 +60,13 @@ tbody th { font-weight: 400; color: var(--muted) }
 .mark span:first-child { margin-right: auto }
 .mark span:first-child:not(:empty)::before { content: "[" } .mark span:first-child:not(:empty)::after { content: "]" }
 .outputs { padding: .75em 0 0 }
-.outputs > * + * { margin-top: .8em }
+.outputs > * + * { margin-top: .9em }
 .stream, .value { padding: .15em 0 .15em 1.1em; border-left: 3px solid var(--line); max-height: 26em; overflow-y: auto; white-space: pre-wrap; overflow-wrap: anywhere }
 .stderr { color: var(--muted) }
 .error { padding: .85em 1.1em; border-left: 3px solid var(--bad); background: var(--bad-panel); color: var(--bad); border-radius: 3px 7px 7px 3px; white-space: pre-wrap; overflow-wrap: anywhere }
 .html { font-size: .93rem }
 .html p { margin: .4em 0 0; color: var(--muted); font-size: .84rem }
 .chart { margin: 0; min-height: 12rem }
-@media (min-width: 76rem) { .chart { margin-right: calc(-1 * clamp(0px, 50vw - 27rem, 9rem)) } }
 .picture { display: block; max-width: 100% }
 footer { margin-top: 4rem; padding-top: 1rem; border-top: 1px solid var(--line); color: var(--muted); font-size: .82rem }
 .hljs-keyword, .hljs-literal, .hljs-meta { color: var(--keyword) }

@@ -14,7 +14,6 @@ interface Marker {
   size?: number
   symbol?: 'circle' | 'diamond'
   showscale?: boolean
-  colorbar?: { title?: { text: string; side?: 'right' | 'top' }; thickness?: number; len?: number; outlinewidth?: number }
   line?: { width: number; color?: Colour }
 }
 
@@ -107,7 +106,7 @@ let renders = 0
 
 /** A chart. As the last expression of a cell it shows itself; `data` and `layout` are plotly's. */
 export class Figure implements Displayable {
-  readonly config = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ['lasso2d', 'select2d'] }
+  readonly config = { displayModeBar: false, responsive: true }
 
   /** `summary` says in one line what the chart shows, for text-only places. */
   constructor(

@@ -2,7 +2,7 @@
 
 import { OptionError } from '../errors'
 import type { GroupRecord, StepRecord } from '../protocol'
-import { type Axis, Figure, type Trace } from './figure'
+import { type Annotation, type Axis, Figure, type Trace } from './figure'
 import { escapeHtml, shorten } from './mime'
 import { axis, baseLayout, SCALE, stepAxis } from './style'
 
@@ -16,11 +16,11 @@ export function groupAdvantages(input: StepRecord | readonly StepRecord[], { tit
   if (!last) throw new OptionError('groupAdvantages needs at least one step record; the list is empty')
   const groups = last.groups.slice(0, MAX_GROUPS)
   const more = last.groups.length > MAX_GROUPS ? `, the first ${MAX_GROUPS} of ${last.groups.length} groups` : ''
-  const layout = baseLayout(title ?? `Advantages in step ${last.step}${more}`, 120 + 26 * Math.max(4, groups.length))
+  const layout = baseLayout(title ?? `Advantages in step ${last.step}${more}`, 120 + 28 * Math.max(4, groups.length))
   layout.uirevision = 'advantages'
   layout.hovermode = 'closest'
   layout.margin.l = 250
-  layout.margin.r = 70
+  layout.margin.r = 24
   const several = records.length > 1
   layout.xaxis = axis('advantage: worse ← the group → better', {
     domain: [0, several ? 0.56 : 1],
@@ -29,12 +29,14 @@ export function groupAdvantages(input: StepRecord | readonly StepRecord[], { tit
   })
   layout.yaxis = groupAxis(groups)
   const data = [dots(groups)]
+  layout.annotations.push(colourKey(groups, several ? 0.56 : 1))
   if (several) {
     const shownRecords = records.slice(-MAX_STEPS)
     data.push(map(shownRecords))
     layout.xaxis2 = stepAxis(
       shownRecords.map(({ step }) => step),
       { domain: [0.62, 1], anchor: 'y2', title: { text: 'step: every rollout, by group' } },
+      6,
     )
     layout.yaxis2 = { domain: [0, 1], anchor: 'x2', showticklabels: false, showgrid: false, zeroline: false }
     layout.barmode = 'overlay'
@@ -68,8 +70,6 @@ function dots(groups: readonly GroupRecord[]): Trace {
       colorscale: SCALE,
       ...range(points.map(({ reward }) => reward)),
       line: { width: 1, color: 'rgba(90,98,108,0.55)' },
-      showscale: true,
-      colorbar: { title: { text: 'reward', side: 'top' }, thickness: 10, len: 0.7, outlinewidth: 0 },
     },
   }
 }
@@ -104,7 +104,9 @@ function map(records: readonly StepRecord[]): Trace {
 }
 
 function groupAxis(groups: readonly GroupRecord[]): Axis {
-  const names = groups.map(({ title, advantages }) => `${label(title, 32)}${hasSpread(advantages) ? '' : ' ○'}`)
+  const names = groups.map(({ title, advantages }) =>
+    hasSpread(advantages) ? label(title, 36) : `${label(title, 22)} (no spread)`,
+  )
   return {
     tickvals: groups.map((_, row) => row),
     ticktext: names,
@@ -129,8 +131,29 @@ function hover(group: GroupRecord, i: number): string {
 function sideBySide(values: readonly number[]): number[] {
   return values.map((value, i) => {
     const same = values.flatMap((other, j) => (Math.abs(other - value) < 1e-6 ? [j] : []))
-    return (same.indexOf(i) - (same.length - 1) / 2) * Math.min(0.22, 0.7 / same.length)
+    return (same.indexOf(i) - (same.length - 1) / 2) * Math.min(0.27, 0.8 / same.length)
   })
+}
+
+/** What the dots' colours mean, above their right corner at `x`. */
+function colourKey(groups: readonly GroupRecord[], x: number): Annotation {
+  const { cmin, cmax } = range(groups.flatMap(({ rewards }) => rewards))
+  const dot = (colour: string) => `<span style="color:${colour}">●</span>`
+  const text = `reward ${dot(SCALE[0]![1])} ${+cmin.toFixed(2)} … ${dot(SCALE.at(-1)![1])} ${+cmax.toFixed(2)}`.replace(
+    ' -',
+    ' −',
+  )
+  return {
+    text,
+    x,
+    y: 1.02,
+    xref: 'paper',
+    yref: 'paper',
+    xanchor: 'right',
+    yanchor: 'bottom',
+    showarrow: false,
+    font: { size: 12 },
+  }
 }
 
 function symmetric(groups: readonly GroupRecord[]): readonly [number, number] {

@@ -38,6 +38,7 @@ export function rewardCurve(run: RunRecords, { title = 'Reward', target }: Rewar
       overlaying: 'y',
       side: 'right',
       range: [0, 100],
+      dtick: 20,
       ticksuffix: ' %',
       showgrid: false,
       zeroline: false,
@@ -58,7 +59,7 @@ function spread(records: readonly StepRecord[], steps: readonly number[]): Trace
   const edge = { color: GREY, width: 1, dash: 'dot' } as const
   const none = { width: 0, color: bandOf(0) }
   return [
-    { ...common, name: 'best rollout', y: records.map((r) => r.reward_max), line: edge, hovertemplate: '%{y:.2f}' },
+    { ...common, name: 'best and worst rollout', y: records.map((r) => r.reward_max), line: edge, hovertemplate: '%{y:.2f}' },
     {
       ...common,
       name: 'worst rollout',
@@ -70,7 +71,7 @@ function spread(records: readonly StepRecord[], steps: readonly number[]): Trace
     {
       ...common,
       name: 'upper',
-      y: records.map((r) => r.reward + r.reward_std),
+      y: records.map((r) => Math.min(r.reward_max, r.reward + r.reward_std)),
       line: none,
       showlegend: false,
       hoverinfo: 'skip',
@@ -78,7 +79,7 @@ function spread(records: readonly StepRecord[], steps: readonly number[]): Trace
     {
       ...common,
       name: 'spread in a group (±1 std)',
-      y: records.map((r) => r.reward - r.reward_std),
+      y: records.map((r) => Math.max(r.reward_min, r.reward - r.reward_std)),
       line: none,
       fill: 'tonexty',
       fillcolor: bandOf(0.18),

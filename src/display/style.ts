@@ -43,11 +43,11 @@ export function axis(title: string, more: Partial<Axis> = {}): Axis {
   return { title: { text: title, standoff: 8 }, gridcolor: GRID, zerolinecolor: GRID, linecolor: GRID, automargin: true, ...more }
 }
 
-/** The x axis of steps: whole numbers only. */
-export function stepAxis(steps: readonly number[], more: Partial<Axis> = {}): Axis {
+/** The x axis of steps: whole numbers only, at most about `ticks` of them. */
+export function stepAxis(steps: readonly number[], more: Partial<Axis> = {}, ticks = 12): Axis {
   const first = Math.min(1, ...steps)
   const last = Math.max(1, ...steps)
   const pad = Math.max(0.25, (last - first) * 0.02)
-  const every = Math.max(1, Math.ceil((last - first) / 12))
+  const every = Math.max(1, Math.ceil((last - first) / ticks))
   return axis('step', { range: [first - pad, last + pad], dtick: every, tick0: 0, showgrid: false, ...more })
 }

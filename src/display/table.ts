@@ -30,7 +30,7 @@ export function rolloutTable(record: StepRecord, { groups: count = 6, length = 2
 }
 
 function groupRows(group: GroupRecord, limit: number, length: number): string {
-  const title = `<tr><th colspan="4" style="text-align:left;padding-top:1.1em">${escapeHtml(shorten(group.title, 160))}</th></tr>`
+  const title = `<tr><th colspan="4" style="text-align:left;padding-top:1.2em;font-weight:600;color:inherit">${escapeHtml(shorten(group.title, 160))}</th></tr>`
   const rows = order(group).map((i) => {
     const completion = group.completions[i] ?? ''
     const cut = completion.length > length ? `${completion.slice(0, length - 1)}…` : completion
@@ -91,7 +91,7 @@ function told(value: unknown): string {
 }
 
 function formatNumber(value: number): string {
-  return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(4)))
+  return String(Number.isInteger(value) ? value : Number(value.toPrecision(4))).replace('-', '−')
 }
 
 function signed(value: number): string {
