@@ -166,8 +166,10 @@ export class GrpoJob {
   async interrupt(): Promise<void> {
     this.interrupted = true
     await this.queue.run(async () => {
-      const saved = this.lastCheckpoint === null ? 0 : this.checkpoints.get(this.lastCheckpoint)!.global_step
-      if (this.status === 'running' && this.step > saved) await this.save('interrupted', null)
+      const last = this.lastCheckpoint === null ? null : this.checkpoints.get(this.lastCheckpoint)!
+      // What a client noted with its last checkpoint (its best score so far) still holds.
+      if (this.status === 'running' && this.step > (last?.global_step ?? 0))
+        await this.save('interrupted', last?.metadata ?? null)
     })
   }
 
