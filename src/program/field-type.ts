@@ -135,7 +135,8 @@ function schemaOf(type: FieldType, definitions: Record<string, JsonSchema>): Jso
     case 'literal':
       return literalSchema(type.values)
     case 'union':
-      return { anyOf: type.options.map((option) => schemaOf(option, definitions)) }
+      // pydantic names null last, wherever the author wrote None
+      return { anyOf: [...type.options].sort((a, b) => rankOf(a) - rankOf(b)).map((option) => schemaOf(option, definitions)) }
     case 'enum':
     case 'model':
       if (!definitions[type.name]) {
@@ -144,6 +145,10 @@ function schemaOf(type: FieldType, definitions: Record<string, JsonSchema>): Jso
       }
       return { $ref: `#/$defs/${type.name}` }
   }
+}
+
+function rankOf(option: FieldType): number {
+  return option.kind === 'none' ? 1 : 0
 }
 
 function tupleSchema(type: Extract<FieldType, { kind: 'tuple' }>, definitions: Record<string, JsonSchema>): JsonSchema {

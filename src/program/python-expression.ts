@@ -180,6 +180,7 @@ class Parser {
       this.#index++
       return token.text in CONSTANTS ? { node: 'Constant', value: CONSTANTS[token.text] } : { node: 'Name', id: token.text }
     }
+    if (this.#take('...')) return { node: 'Name', id: '...' }
     if (this.#take('(')) return this.#parenthesized()
     if (this.#take('[')) return { node: 'List', elts: this.#items(']') }
     if (this.#take('{')) return this.#braces()

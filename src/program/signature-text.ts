@@ -4,6 +4,7 @@ import { OptionError } from '../errors'
 import { type FieldType, type LiteralValue, unionOf } from './field-type'
 import { type PyNode, type PyParameter, parseExpression, parseParameters } from './python-expression'
 import { dump } from './python-literal'
+import { pyStr } from './python-text'
 import { PythonSyntaxError } from './python-tokens'
 
 /** A signature that can't be meant. `code` tells bad syntax, a wrong value and a forbidden field name apart. */
@@ -85,19 +86,17 @@ const SIMPLE: Record<string, FieldType> = {
   Any: { kind: 'any' },
   NoneType: { kind: 'none' },
   list: { kind: 'list' },
-  List: { kind: 'list' },
   dict: { kind: 'dict' },
-  Dict: { kind: 'dict' },
   tuple: { kind: 'tuple' },
-  Tuple: { kind: 'tuple' },
 }
 
 function typeOf(node: PyNode, custom: CustomTypes): FieldType {
   switch (node.node) {
     case 'Name': {
       const type = Object.hasOwn(custom, node.id) ? custom[node.id] : Object.hasOwn(SIMPLE, node.id) ? SIMPLE[node.id] : undefined
-      if (!type) throw new SignatureError(`Unknown name: ${node.id}`, 'signature_value')
-      return type
+      if (type) return type
+      if (['List', 'Dict', 'Tuple'].includes(node.id)) throw noType(`typing.${node.id}`, 'typing._SpecialGenericAlias')
+      throw new SignatureError(`Unknown name: ${node.id}`, 'signature_value')
     }
     case 'Attribute':
       return attributeType(node, custom)
@@ -108,9 +107,16 @@ function typeOf(node: PyNode, custom: CustomTypes): FieldType {
       break
     case 'Constant':
       if (node.value === null) return { kind: 'none' }
-      throw new SignatureError(`Field types must be types, but received: ${String(node.value)}.`, 'signature_value')
+      throw noType(pyStr(node.value), { string: 'str', boolean: 'bool' }[typeof node.value as string] ?? 'int')
   }
   throw unhandled(node)
+}
+
+function noType(received: string, pythonClass: string): SignatureError {
+  return new SignatureError(
+    `Field types must be types, but received: ${received} of type <class '${pythonClass}'>.`,
+    'signature_value',
+  )
 }
 
 function unhandled(node: PyNode): SignatureError {
@@ -127,7 +133,8 @@ function attributeType(node: Extract<PyNode, { node: 'Attribute' }>, custom: Cus
   if (Object.hasOwn(custom, name)) return custom[name]!
   if (name === 'dspy.History') return { kind: 'history' }
   if (base === 'typing') return typeOf({ node: 'Name', id: node.attr }, custom)
-  throw new SignatureError(`Unknown attribute: ${node.attr} on ${base || dump(node.value)}`, 'signature_value')
+  const message = base === 'dspy' ? `Unknown attribute: ${node.attr} on dspy` : `Unknown name: ${base || dump(node.value)}`
+  throw new SignatureError(message, 'signature_value')
 }
 
 function subscriptType(base: PyNode, args: readonly PyNode[], custom: CustomTypes): FieldType {
@@ -148,11 +155,12 @@ function subscriptType(base: PyNode, args: readonly PyNode[], custom: CustomType
       return isVariadic ? { kind: 'tuple', items: [typeOf(args[0]!, custom)], variadic: true } : { kind: 'tuple', items: types() }
     }
     case 'Optional':
-      return unionOf([exactly(1, types(), name)[0]!, { kind: 'none' }])
+      if (args.length !== 1) throw new SignatureError('Optional must have exactly one type argument', 'signature_value')
+      return unionOf([typeOf(args[0]!, custom), { kind: 'none' }])
     case 'Union':
       return unionOf(types())
     case 'Literal':
-      return { kind: 'literal', values: args.map(literalValue) }
+      return { kind: 'literal', values: [...new Set(args.map(literalValue))] }
   }
   throw new SignatureError(`Unknown name: ${name || dump(base)}`, 'signature_value')
 }

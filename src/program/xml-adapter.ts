@@ -6,7 +6,7 @@ import { ChatAdapter, fieldPlaceholder, formatValue, parseField } from './chat-a
 import type { Field } from './field'
 import { type FieldType, type JsonSchema, jsonSchema } from './field-type'
 import type { Loose } from './infer-types'
-import { TypeMismatch } from './parse-value'
+import { TypeMismatch, validate } from './parse-value'
 import { pyRepr, pyStr, strip } from './python-text'
 import type { Signature } from './signature'
 import { parseXml, writeXml, type XmlElement, XmlError } from './xml-reader'
@@ -177,13 +177,23 @@ function readElements(elements: readonly XmlElement[], field: Field): { value?: 
   for (const candidate of [schema, ...((schema.anyOf ?? []) as JsonSchema[])]) {
     const value = elementsToValue(elements, candidate, definitions)
     try {
-      return { value: parseField(field, value) }
+      return { value: parseOrValidate(field, value) }
     } catch (error) {
       if (!(error instanceof TypeMismatch)) throw error
       issue = `Failed to parse field ${field.name} with value ${pyRepr(value)}: ${error.message}`
     }
   }
   return { issue }
+}
+
+/** Text that reads as another type (`1` in a `str | list[str]` field) may still be of the type as it stands. */
+function parseOrValidate(field: Field, value: unknown): unknown {
+  try {
+    return parseField(field, value)
+  } catch (error) {
+    if (!(error instanceof TypeMismatch) || field.schema) throw error
+    return validate(value, field.type)
+  }
 }
 
 function elementsToValue(elements: readonly XmlElement[], given: JsonSchema, definitions: Definitions): unknown {
