@@ -3,8 +3,9 @@
 // and generations made after it wait for it, so no completion ever sees two versions of a policy.
 
 import { setImmediate as turn } from 'node:timers/promises'
-import { ArborError, ContextWindowExceededError, nearestName, OptionError } from '../errors'
+import { ArborError, nearestName, OptionError } from '../errors'
 import { CallQueue } from './call-queue'
+import { checkRequest } from './check-request'
 import type {
   Completion,
   Engine,
@@ -95,11 +96,9 @@ export class LocalEngine implements Engine {
   generate(request: GenerateRequest, control?: GenerateControl): Promise<Completion[]> {
     return this.#calls.shared(async () => {
       const { model, scheduler } = this.#ready()
-      const { contextLength, vocab } = model.config
-      const room = checkPrompt(request.prompt, { contextLength, vocab, maxNewTokens: request.maxNewTokens })
+      const maxNewTokens = checkRequest(request, model.config)
       const policyVersion = request.policy === null ? 0 : this.#policy(request.policy).policyVersion
-      const fitting = { ...request, maxNewTokens: Math.min(request.maxNewTokens, room) }
-      const completions = scheduler.add(fitting, { policyVersion, ...(control && { control }) })
+      const completions = scheduler.add({ ...request, maxNewTokens }, { policyVersion, ...(control && { control }) })
       this.#pump ??= this.#run(scheduler)
       return completions
     })
@@ -169,13 +168,21 @@ export class LocalEngine implements Engine {
     if (this.#loaded)
       throw new ArborError(`${this.#loaded.info.name} is loaded; an engine holds one model. Start another for ${name}.`)
     const backend = this.options.backend ?? (await openBackend(this.options.device ?? 'auto'))
+    try {
+      this.#loaded = this.#build(backend, open, name)
+      return this.#loaded.info
+    } catch (error) {
+      if (!this.options.backend) backend.close()
+      throw error
+    }
+  }
+
+  #build(backend: Backend, open: OpenModel, name: string): Loaded {
     const model = Model.load(backend, open)
     const limits = planInference(open.config, { ...this.options, device: backend.device })
     const runner = new ModelRunner(backend, model, { limits, loras: (policy) => this.#policy(policy) })
     const scheduler = new Scheduler(runner, limits)
-    const info = describe(name, backend, model)
-    this.#loaded = { backend, model, info, runner, scheduler, trainer: new Trainer(backend, model) }
-    return info
+    return { backend, model, info: describe(name, backend, model), runner, scheduler, trainer: new Trainer(backend, model) }
   }
 
   /** Steps while anybody waits for a token. Between steps the event loop turns, so new requests join and aborts arrive. */
@@ -219,24 +226,6 @@ export class LocalEngine implements Engine {
       code: 'unknown_policy',
     })
   }
-}
-
-/** How many new tokens the context leaves room for. */
-function checkPrompt(
-  prompt: readonly number[],
-  { contextLength, vocab, maxNewTokens }: { contextLength: number; vocab: number; maxNewTokens: number },
-): number {
-  if (!Number.isInteger(maxNewTokens) || maxNewTokens < 0)
-    throw new OptionError(`maxNewTokens is ${maxNewTokens}; it must be a whole number from 0 up.`)
-  if (prompt.length === 0) throw new OptionError('The prompt has no token, so there is nothing to continue.')
-  const stranger = prompt.find((token) => !(Number.isInteger(token) && token >= 0 && token < vocab))
-  if (stranger !== undefined)
-    throw new OptionError(`The prompt holds token ${stranger}; the model's vocabulary has ids 0 to ${vocab - 1}.`)
-  if (prompt.length + Math.min(maxNewTokens, 1) > contextLength)
-    throw new ContextWindowExceededError(
-      `This model's maximum context length is ${contextLength} tokens; the prompt alone has ${prompt.length}. Shorten it.`,
-    )
-  return contextLength - prompt.length
 }
 
 function describe(name: string, backend: Backend, model: Model): ModelInfo {

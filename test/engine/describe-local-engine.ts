@@ -132,13 +132,22 @@ function declareDecoding(start: Start, open: () => Promise<Backend>): void {
 
 function declareSharing(start: Start): void {
   it('a seed gives the same bits alone, in a crowd, and from the cache', async () => {
-    const engine = await start()
+    const startWithTwo = async (options = {}) => {
+      const engine = await start(options)
+      await engine.openPolicy('other', { lora: { ...readLoraSpec(ADAPTER), rank: 3 }, seed: 5 })
+      const towards = (logprobs: Float32Array) => ({ dLogprobs: new Float32Array(logprobs.length).fill(-1) })
+      await engine.trainStep('other', [{ prompt: [1, 2, 3], completion: [4, 5] }], towards, STEP)
+      return engine
+    }
+    const engine = await startWithTwo()
     const prompts = [request({}).prompt, [3, 1, 4, 1, 5, 200], range(40)]
-    const crowd = prompts.flatMap((prompt) => [null, 'adapter'].map((policy) => request({ prompt, policy, seeds: range(3) })))
+    const crowd = prompts.flatMap((prompt) =>
+      [null, 'adapter', 'other'].map((policy) => request({ prompt, policy, seeds: range(3) })),
+    )
     const together = await Promise.all(crowd.map((one) => engine.generate(one)))
     for (const [i, one] of crowd.entries()) {
       expect(bits(await engine.generate(one))).toEqual(bits(together[i]!)) // prompts are cached now
-      const alone = await start({ batchTokens: 7, batchSequences: 3 }) // another engine, prompts in parts of 7
+      const alone = await startWithTwo({ batchTokens: 7, batchSequences: 3 }) // another engine, prompts in parts of 7
       expect(bits(await alone.generate(one))).toEqual(bits(together[i]!))
       await alone.close()
     }
@@ -249,6 +258,9 @@ function declareFaults(start: Start, open: () => Promise<Backend>): void {
     await fails({ prompt: [] }).toThrow(/no token/)
     await fails({ prompt: [256] }).toThrow(/token 256.*ids 0 to 255/)
     await fails({ policy: 'adaptor' }).toThrow(/no policy "adaptor"\. Did you mean "adapter"\?/)
+    await fails({ seeds: [1, Number.NaN] }).toThrow(/A seed is NaN/)
+    await fails({ sampling: { ...SAMPLED, topP: 1.5 } }).toThrow(/topP is 1.5; it must be between 0 and 1/)
+    await fails({ sampling: { ...SAMPLED, temperature: -1 } }).toThrow(/temperature is -1; it must be a number from 0 up/)
     await fails({ prompt: range(90), maxNewTokens: 30 }).toThrow(/KV cache, which has 100/)
     expect((await engine.generate(request({ maxNewTokens: 0 })))[0]).toMatchObject({ tokens: [], finishReason: 'length' })
   })
