@@ -31,7 +31,12 @@ export function createApp(services: Services): (request: Request) => Promise<Res
     await next()
     c.res.headers.set('x-request-id', c.get('requestId'))
   })
-  app.onError((error, c) => errorResponse(error, c.get('requestId')))
+  app.onError((error, c) => {
+    const response = errorResponse(error, c.get('requestId'))
+    if (response.status >= 500)
+      services.log?.(`Request ${c.get('requestId')} (${c.req.method} ${c.req.path}): ${error.stack ?? error.message}`)
+    return response
+  })
   app.notFound((c) => {
     const lost = new HttpError(404, `There is nothing at ${c.req.method} ${c.req.path}.`, { code: 'not_found' })
     return errorResponse(lost, c.get('requestId'))

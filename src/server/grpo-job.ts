@@ -43,6 +43,8 @@ export interface JobSetup {
   readonly completions: CompletionStore
   readonly batchIds: BatchIds
   readonly policyVersion: number
+  /** Hears why the job failed, with the stack. */
+  readonly log?: (line: string) => void
   /** Where a resumed job goes on. */
   readonly resumed?: { readonly records: readonly StepRecord[]; readonly checkpoints: readonly CheckpointRecord[] }
 }
@@ -227,6 +229,7 @@ export class GrpoJob {
       this.records.push(record)
       this.notify()
     } catch (error) {
+      this.setup.log?.(`Job ${this.id} failed at step ${step}: ${error instanceof Error ? error.stack : String(error)}`)
       this.end('failed', `step ${step}: ${error instanceof Error ? error.message : String(error)}`)
     }
   }

@@ -25,6 +25,8 @@ export interface JobsSetup {
   readonly storage: string
   /** Of this package; written into environment.json. */
   readonly version: string
+  /** Hears why a job failed. */
+  readonly log?: (line: string) => void
 }
 
 export class Jobs {
@@ -96,7 +98,7 @@ export class Jobs {
     request: Initialize,
     from: { last: CheckpointRecord; checkpoints: readonly CheckpointRecord[] } | null,
   ): Promise<GrpoJob> {
-    const { engine, codec, completions, model, storage } = this.setup
+    const { engine, codec, completions, model, storage, log } = this.setup
     const { trainer_config: config } = request
     checkTrainerConfig(config)
     const folder = RunFolder.at(storage, id)
@@ -110,7 +112,7 @@ export class Jobs {
       folder.create({ config: { job_id: id, created: Date.now() / 1000, ...request }, environment: this.environment(config) })
       const contextLength = Math.min(request.inference_config?.max_seq_len ?? model.contextLength, model.contextLength)
       const resumed = from ? { records: folder.steps(), checkpoints: from.checkpoints } : undefined
-      const common = { engine, codec, completions, batchIds: this.batchIds, policyVersion, folder }
+      const common = { engine, codec, completions, batchIds: this.batchIds, policyVersion, folder, ...(log ? { log } : {}) }
       const job = new GrpoJob({ id, config, contextLength, ...common, ...(resumed ? { resumed } : {}) })
       this.jobs.set(id, job)
       return job

@@ -78,6 +78,6 @@ async function loadServices(engine: Engine, options: ServerOptions): Promise<Ser
   const codec = textCodec(tokenizer, model)
   const completions = new CompletionStore()
   const modelNames = [...new Set([name, source.name, model.name])]
-  const jobs = new Jobs({ engine, model, modelNames, codec, completions, storage, version })
-  return { engine, model, modelNames, codec, completions, jobs }
+  const jobs = new Jobs({ engine, model, modelNames, codec, completions, storage, version, ...(log ? { log } : {}) })
+  return { engine, model, modelNames, codec, completions, jobs, ...(log ? { log } : {}) }
 }

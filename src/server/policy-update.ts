@@ -1,11 +1,10 @@
 // One update of a policy: rewards → advantages → (reference logprobs) → one training pass with GRPO's loss → new weights.
 
-import type { Engine, LossGradient, StepConfig, TrainStats } from '../engine/engine'
-import { learningRateAt } from '../engine/schedule'
+import type { Engine, LossGradient, TrainStats } from '../engine/engine'
 import { ArborError } from '../errors'
 import { groupAdvantages, type LossConfig, type LossRow, needsRow, type PolicyLoss, policyLoss, softLengthPenalty } from '../grpo'
 import type { TrainerConfig } from '../protocol'
-import { longestRow } from './trainer-config'
+import { learningRateOf, longestRow, lossConfig, rewardScale, stepConfig } from './trainer-config'
 import type { TrainingRow } from './training-rows'
 
 export interface UpdateRun {
@@ -41,14 +40,14 @@ export interface UpdateResult {
 export async function updatePolicy(groups: readonly (readonly TrainingRow[])[], run: UpdateRun): Promise<UpdateResult> {
   const started = performance.now()
   const rows = groups.flat()
-  const learningRate = learningRateFor(run)
+  const learningRate = learningRateOf(run.config, run.step)
   const notes = rowNotes(rows, run)
   const scored = groupAdvantages(
     scoredRewards(rows, run.config),
     groups.map((group) => group.length),
-    scale(run.config),
+    rewardScale(run.config),
   )
-  const config = lossConfig(run)
+  const config = lossConfig(run.config, longestRow(run.config, run.contextLength))
   const lossRows = rows.map((row, i) => lossRow(row, scored.advantages[i]!, run))
   const needed = lossRows.map((row) => needsRow(row, config))
   const pass = rows.filter((_, i) => needed[i])
@@ -209,51 +208,4 @@ function scoredRewards(rows: readonly TrainingRow[], config: TrainerConfig): num
     rows.map((row) => row.completion.length),
     { softLength, maxLength },
   )
-}
-
-function scale({ scale_rewards: wish }: TrainerConfig): 'group' | 'batch' | 'none' {
-  return wish === true ? 'group' : wish === false ? 'none' : wish
-}
-
-function lossConfig({ config, contextLength }: UpdateRun): LossConfig {
-  return {
-    lossType: config.loss_type,
-    epsilon: config.epsilon,
-    epsilonHigh: config.epsilon_high,
-    delta: config.delta,
-    beta: config.beta,
-    useBiasCorrectionKl: config.use_bias_correction_kl,
-    importanceSamplingLevel: config.importance_sampling_level,
-    maxCompletionLength: longestRow(config, contextLength), // Arbor divides dr_grpo by max_seq_len
-    maskTruncatedCompletions: config.mask_truncated_completions,
-    topEntropyQuantile: config.top_entropy_quantile,
-    entropyCoef: config.entropy_coef,
-    offPolicyMaskThreshold: config.off_policy_mask_threshold,
-    samplerCorrection: config.sampler_correction,
-    samplerClipMin: config.sampler_correction_clip_min,
-    samplerClipMax: config.sampler_correction_clip_max,
-    gradientAccumulationSteps: config.gradient_accumulation_steps,
-    stepsPerGeneration: null,
-  }
-}
-
-function stepConfig(config: TrainerConfig, learningRate: number): StepConfig {
-  return {
-    temperature: config.temperature,
-    learningRate,
-    beta1: config.adam_beta1,
-    beta2: config.adam_beta2,
-    eps: config.adam_epsilon,
-    weightDecay: config.weight_decay,
-    maxGradNorm: config.max_grad_norm,
-  }
-}
-
-function learningRateFor({ config, step }: UpdateRun): number {
-  return learningRateAt(step - 1, {
-    type: config.lr_scheduler_type,
-    base: config.learning_rate,
-    warmup: config.warmup_steps,
-    total: config.max_steps,
-  })
 }

@@ -34,4 +34,6 @@ export interface Services {
   readonly codec: TextCodec
   readonly completions: CompletionStore
   readonly jobs: Jobs
+  /** Hears of faults (an answer of 500, a job that failed), with the stack. */
+  readonly log?: (line: string) => void
 }

@@ -1,7 +1,9 @@
-// What an initialize call asks for, checked beyond its schema, and in the engine's words.
+// A job's trainer_config: checked beyond its schema, and said in the words of the engine and of grpo.
 
-import { LORA_TARGETS, type LoraSpec } from '../engine/engine'
+import { LORA_TARGETS, type LoraSpec, type StepConfig } from '../engine/engine'
+import { learningRateAt } from '../engine/schedule'
 import { OptionError } from '../errors'
+import type { LossConfig, ScaleRewards } from '../grpo'
 import type { LoraConfigFields, TrainerConfig } from '../protocol'
 
 /** Throws OptionError for a configuration that could only fail later. */
@@ -20,10 +22,11 @@ export function checkTrainerConfig(config: TrainerConfig): asserts config is Tra
 }
 
 export function loraSpec(config: LoraConfigFields): LoraSpec {
+  const { target_modules: targets } = config
   return {
     rank: config.r,
     alpha: config.lora_alpha,
-    targets: config.target_modules === 'all-linear' ? LORA_TARGETS : [...new Set(config.target_modules)],
+    targets: targets === 'all-linear' ? LORA_TARGETS : LORA_TARGETS.filter((name) => targets.includes(name)),
     dropout: config.lora_dropout,
   }
 }
@@ -33,4 +36,49 @@ export function longestRow(config: TrainerConfig, contextLength: number): number
   const { max_seq_len: row, max_prompt_length: prompt, max_completion_length: completion } = config
   const older = completion === null ? null : prompt === null ? completion : prompt + completion
   return Math.min(row ?? older ?? contextLength, contextLength)
+}
+
+export function rewardScale({ scale_rewards: wish }: TrainerConfig): ScaleRewards {
+  return wish === true ? 'group' : wish === false ? 'none' : wish
+}
+
+/** @param maxTokens what dr_grpo divides by: Arbor takes the longest row */
+export function lossConfig(config: TrainerConfig, maxTokens: number): LossConfig {
+  return {
+    lossType: config.loss_type,
+    epsilon: config.epsilon,
+    epsilonHigh: config.epsilon_high,
+    delta: config.delta,
+    beta: config.beta,
+    useBiasCorrectionKl: config.use_bias_correction_kl,
+    importanceSamplingLevel: config.importance_sampling_level,
+    maxCompletionLength: maxTokens,
+    maskTruncatedCompletions: config.mask_truncated_completions,
+    topEntropyQuantile: config.top_entropy_quantile,
+    entropyCoef: config.entropy_coef,
+    offPolicyMaskThreshold: config.off_policy_mask_threshold,
+    samplerCorrection: config.sampler_correction,
+    samplerClipMin: config.sampler_correction_clip_min,
+    samplerClipMax: config.sampler_correction_clip_max,
+    gradientAccumulationSteps: config.gradient_accumulation_steps,
+    stepsPerGeneration: null,
+  }
+}
+
+export function stepConfig(config: TrainerConfig, learningRate: number): StepConfig {
+  return {
+    temperature: config.temperature,
+    learningRate,
+    beta1: config.adam_beta1,
+    beta2: config.adam_beta2,
+    eps: config.adam_epsilon,
+    weightDecay: config.weight_decay,
+    maxGradNorm: config.max_grad_norm,
+  }
+}
+
+/** The rate of GRPO step `step`, from 1; all its iterations share it. max_steps is the length of the schedule only. */
+export function learningRateOf(config: TrainerConfig, step: number): number {
+  const { lr_scheduler_type: type, learning_rate: base, warmup_steps: warmup, max_steps: total } = config
+  return learningRateAt(step - 1, { type, base, warmup, total })
 }
