@@ -168,13 +168,27 @@ describe('output', () => {
 })
 
 describe('interrupt', () => {
+  it('leaves SIGINT in working order when a cell listens to it while it runs', async () => {
+    let heard = 0
+    const listener = () => heard++
+    process.on('SIGINT', listener)
+    await run("process.on('SIGINT', () => {})")
+    process.kill(process.pid, 'SIGINT')
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    process.off('SIGINT', listener)
+    expect(heard).toBe(1) // without the repair the signal ends this process
+  })
+
   it('ends a waiting cell, aborts the signal, and keeps the state', async () => {
     await run('const kept = 1')
     const running = run('await new Promise(() => {})')
     await new Promise((resolve) => setTimeout(resolve, 50))
     const { signal } = host()
     executor.interrupt()
-    expect(await running).toMatchObject({ status: 'error', ename: 'KeyboardInterrupt' })
+    expect(await running).toMatchObject({
+      ename: 'KeyboardInterrupt',
+      traceback: ['KeyboardInterrupt: The cell was interrupted'],
+    })
     expect(signal.aborted).toBe(true)
     expect(await evaluated('kept')).toBe(1)
   })

@@ -119,8 +119,12 @@ class NotebookExecutor implements Executor {
     const script = `(async function (exports, require) {\n${code}\n})(...globalThis[Symbol.for('arbor-nb.cell')])`
     const { signal } = this.abort
     const interrupted = new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason), { once: true }))
-    const running = vm.runInThisContext(script, { filename, lineOffset: -1, breakOnSigint: true }) as Promise<unknown>
-    return Promise.race([running, interrupted])
+    try {
+      const running = vm.runInThisContext(script, { filename, lineOffset: -1, breakOnSigint: true }) as Promise<unknown>
+      return Promise.race([running, interrupted])
+    } finally {
+      renewSigintListeners()
+    }
   }
 
   private takeResult(name: string | null): { value?: unknown } {
@@ -162,6 +166,16 @@ function createVariables(): Record<string, unknown> {
       return true
     },
   })
+}
+
+/**
+ * While `breakOnSigint` watches, Node takes the signal for itself; a listener that the cell adds meanwhile would leave the process
+ * without any handler afterwards, so that Ctrl-C kills it. Removing and adding all of them installs the handler again.
+ */
+function renewSigintListeners(): void {
+  const listeners = process.rawListeners('SIGINT') as (() => void)[]
+  process.removeAllListeners('SIGINT')
+  for (const listener of listeners) process.on('SIGINT', listener)
 }
 
 /** Ctrl-C inside a plain loop reaches us as V8's own error. */

@@ -1,6 +1,7 @@
 // From a place in compiled JavaScript back to the line that a person wrote, and error stacks told in those lines only.
 
 import { SourceMap, type SourceMapPayload } from 'node:module'
+import { join } from 'node:path'
 import { inspect } from 'node:util'
 import type { CompiledCode, Diagnostic } from './compiler'
 
@@ -33,6 +34,7 @@ interface Source {
   readonly offset: number
 }
 
+const EXECUTOR = join('kernels', 'jupyter', 'executor.')
 const FRAME = /^(\s+at (?:async )?(?:.*\()?)(.*):(\d+):(\d+)(\)?)$/
 
 /** All code that ran in one notebook, by the file name that V8 knows. */
@@ -88,12 +90,18 @@ export class Sources {
   describeDiagnostics(diagnostics: readonly Diagnostic[], cell: string, code: string): CellError {
     const [first] = diagnostics
     if (!first) throw new Error('describeDiagnostics needs at least one diagnostic')
+    const ename = first.code < 2000 ? 'SyntaxError' : 'TypeScriptError'
     const tell = ({ file, line, column, message, code: number }: Diagnostic) =>
       `${file ?? cell}:${line}:${column} ${message} (TS${number})`
-    const traceback = diagnostics.flatMap((d) => [tell(d), ...(d.file ? [] : excerptOf(code.split('\n'), d))])
-    const ename = first.code < 2000 ? 'SyntaxError' : 'TypeScriptError'
+    const samePlace = (a: Diagnostic, b: Diagnostic | undefined) =>
+      a.file === b?.file && a.line === b.line && a.column === b.column
+    // One fault may take several sentences; the code is shown once, after the last of them.
+    const traceback = diagnostics.flatMap((d, i) => [
+      i === 0 ? `${ename}: ${tell(d)}` : tell(d),
+      ...(d.file || samePlace(d, diagnostics[i + 1]) ? [] : excerptOf(code.split('\n'), d)),
+    ])
     const position = first.file ? {} : { line: first.line, column: first.column }
-    return { ename, evalue: tell(first), traceback: [`${ename}:`, ...traceback], ...position, diagnostics }
+    return { ename, evalue: tell(first), traceback, ...position, diagnostics }
   }
 
   /** Frames up to the last one in the notebook, at the lines a person wrote; without Node's own. */
@@ -105,7 +113,8 @@ export class Sources {
       const [, head = '', file = '', line = '', column = '', tail = ''] = FRAME.exec(frame) ?? []
       const name = file.replace(/^file:\/\//, '')
       if (!this.byName.has(name)) {
-        if (!/\bnode:|kernels\/jupyter\//.test(frame)) frames.push({ text: frame, place: null })
+        if (frame.includes(EXECUTOR)) break // from here on it is whoever runs the notebook
+        if (!/\bnode:/.test(frame)) frames.push({ text: frame, place: null })
         continue
       }
       const place = this.original(name, Number(line), Number(column))

@@ -3,6 +3,7 @@
 import type { Bundle, Output } from './notebook'
 import { escapeHtml, plainTerminalText } from './notebook-html-text'
 
+const KEPT_LINES = 200
 export const PLOTLY_MIME = 'application/vnd.plotly.v1+json'
 
 /** The outputs in order, or nothing. */
@@ -12,9 +13,19 @@ export function outputsHtml(outputs: readonly Output[], markdown: (source: strin
 }
 
 function outputHtml(output: Output, markdown: (source: string) => string): string {
-  if (output.output_type === 'stream') return pre(`stream ${output.name}`, plainTerminalText(output.text).replace(/\n$/, ''))
+  if (output.output_type === 'stream')
+    return pre(`stream ${output.name}`, cutMiddle(plainTerminalText(output.text).replace(/\n$/, '')))
   if (output.output_type === 'error') return pre('error', plainTerminalText(output.traceback.join('\n')))
   return bundleHtml(output.data, markdown)
+}
+
+/** The beginning and the end of a long print; all of it is in the notebook. */
+function cutMiddle(printed: string): string {
+  const lines = printed.split('\n')
+  const left = lines.length - 2 * KEPT_LINES
+  return left <= 0
+    ? printed
+    : [...lines.slice(0, KEPT_LINES), `… ${left} lines are not shown here …`, ...lines.slice(-KEPT_LINES)].join('\n')
 }
 
 /** The richest representation that the page can draw. */

@@ -66,7 +66,8 @@ tbody th { font-weight: 400; color: var(--muted) }
 .error { padding: .85em 1.1em; border-left: 3px solid var(--bad); background: var(--bad-panel); color: var(--bad); border-radius: 3px 7px 7px 3px; white-space: pre-wrap; overflow-wrap: anywhere }
 .html { font-size: .93rem }
 .html p { margin: .4em 0 0; color: var(--muted); font-size: .84rem }
-.chart { margin: 0; min-height: 12rem }
+.chart { margin: 0; min-height: 12rem; overflow-x: auto; overflow-y: hidden }
+.chart > div { min-width: 34rem }
 .picture { display: block; max-width: 100% }
 footer { margin-top: 4rem; padding-top: 1rem; border-top: 1px solid var(--line); color: var(--muted); font-size: .82rem }
 .hljs-keyword, .hljs-literal, .hljs-meta { color: var(--keyword) }

@@ -4,7 +4,8 @@ import { declaredNames } from '../../kernels/jupyter/compiler'
 import { nearestName, OptionError } from '../errors'
 import { type CodeCell, hasTag, isCode, type Notebook } from './notebook'
 
-const INJECTED = 'injected-parameters'
+/** The tag of the cell of assignments, papermill's. */
+export const INJECTED = 'injected-parameters'
 
 /** `name=value` pairs; a value that is JSON is that, else text. OptionError for one without a name. */
 export function parseParameters(pairs: readonly string[]): Map<string, unknown> {

@@ -4,6 +4,7 @@ import { createExecutor, type DisplayEvent, type Executor } from '../../kernels/
 import { bundleOf } from '../../kernels/jupyter/mime'
 import type { CellError } from '../../kernels/jupyter/positions'
 import { type Bundle, type CodeCell, type DisplayOutput, hasTag, isCode, type Notebook, type ResultOutput } from './notebook'
+import { INJECTED } from './notebook-parameters'
 
 export interface RunListener {
   /** A cell begins; `number` counts from 1, and is In[number] in the executed file. */
@@ -76,7 +77,9 @@ export class NotebookRunner {
     cell.execution_count = number
     const started = new Date()
     const result = await this.executor.execute(cell.source, { cellName })
-    const failed = result.status === 'error' ? result : await this.addResult(cell, result.value)
+    // The value of `steps = 3` in the cell of parameters is no news.
+    const value = result.status === 'ok' && !hasTag(cell, INJECTED) ? result.value : undefined
+    const failed = result.status === 'error' ? result : await this.addResult(cell, value)
     if (failed)
       cell.outputs.push({ output_type: 'error', ename: failed.ename, evalue: failed.evalue, traceback: failed.traceback })
     const ended = new Date()

@@ -131,11 +131,13 @@ export class Figure implements Displayable {
    * A still picture, and a script that puts the live chart in its place where it finds plotly.js: already loaded, or served by Jupyter
    * beside our kernel. A page that runs no scripts keeps the picture. A chart drawn again keeps its node, hence its zoom.
    */
-  html(key = this.layout.title.text): string {
+  html(key = this.layout.title.text, { still = true }: { still?: boolean } = {}): string {
     const id = `arbor-chart-${++renders}-${Math.random().toString(36).slice(2, 8)}`
-    const picture = Buffer.from(stillImage(this)).toString('base64')
     const json = (value: unknown) => JSON.stringify(value).replace(/</g, '\\u003c')
-    const image = `<img style="max-width:100%" alt="${escapeHtml(this.summary)}" src="data:image/svg+xml;base64,${picture}">`
+    const picture = () => `data:image/svg+xml;base64,${Buffer.from(stillImage(this)).toString('base64')}`
+    const image = still
+      ? `<img style="max-width:100%" alt="${escapeHtml(this.summary)}" src="${picture()}">`
+      : escapeHtml(this.summary)
     return `<div id="${id}">${image}</div><script>(${DRAW})(${json(id)}, ${json(key)}, ${json(this.toJSON())})</script>`
   }
 }

@@ -3,8 +3,9 @@
 
 import type { StepRecord } from '../protocol'
 import { diagnose } from './diagnosis'
+import type { Figure } from './figure'
 import { groupAdvantages } from './group-advantages'
-import { DISPLAY, type DisplayHost, displayHost, escapeHtml, type MimeBundle } from './mime'
+import { type DisplayHost, displayHost, escapeHtml, type MimeBundle } from './mime'
 import { rewardCurve, type ValidationPoint } from './reward-curve'
 
 export interface LiveRunOptions {
@@ -27,6 +28,8 @@ export interface LiveRun {
 }
 
 const EVERY_MS = 250
+/** Steps in the live map of advantages: bounds the size of an update. */
+const MAP_STEPS = 30
 let runs = 0
 
 /** Charts of one run under the running cell. */
@@ -75,6 +78,7 @@ class LiveDisplay implements LiveRun {
   end(reason: string | null = null): void {
     this.ended = reason
     this.activity = ''
+    this.chartsDirty = this.records.length + this.validation.length > 0
     if (this.timer) clearTimeout(this.timer)
     this.draw()
   }
@@ -95,10 +99,15 @@ class LiveDisplay implements LiveRun {
     this.chartsDirty = false
     const title = this.options.title ?? 'Reward'
     const curve = rewardCurve({ records: this.records, validation: this.validation }, { title })
-    this.put('reward', { ...curve[DISPLAY](), 'text/html': curve.html(`${this.id}-reward`) })
+    this.chart('reward', curve)
     if (this.records.length === 0) return
-    const groups = groupAdvantages(this.records)
-    this.put('groups', { ...groups[DISPLAY](), 'text/html': groups.html(`${this.id}-groups`) })
+    this.chart('groups', groupAdvantages(this.records.slice(-MAP_STEPS)))
+  }
+
+  /** The still picture comes with the last state only: it is half the size of an update. */
+  private chart(part: string, figure: Figure): void {
+    const html = figure.html(`${this.id}-${part}`, { still: this.ended !== undefined })
+    this.put(part, { 'application/vnd.plotly.v1+json': figure.toJSON(), 'text/html': html, 'text/plain': figure.summary })
   }
 
   private put(part: string, bundle: MimeBundle): void {
