@@ -22,7 +22,7 @@ export function groupAdvantages(input: StepRecord | readonly StepRecord[], { tit
   layout.margin.l = 250
   layout.margin.r = 24
   const several = records.length > 1
-  layout.xaxis = axis('advantage: worse ← the group → better', {
+  layout.xaxis = axis('worse ← advantage → better', {
     domain: [0, several ? 0.56 : 1],
     zeroline: true,
     range: symmetric(groups),
@@ -35,7 +35,7 @@ export function groupAdvantages(input: StepRecord | readonly StepRecord[], { tit
     data.push(map(shownRecords))
     layout.xaxis2 = stepAxis(
       shownRecords.map(({ step }) => step),
-      { domain: [0.62, 1], anchor: 'y2', title: { text: 'step: every rollout, by group' } },
+      { domain: [0.62, 1], anchor: 'y2', title: { text: 'all rollouts, by step' } },
       6,
     )
     layout.yaxis2 = { domain: [0, 1], anchor: 'x2', showticklabels: false, showgrid: false, zeroline: false }

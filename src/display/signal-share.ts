@@ -12,8 +12,7 @@ interface Panel {
 
 const PANELS: readonly Panel[] = [
   {
-    title:
-      'rollouts that teach nothing: <span style="color:#2f86c9">no spread</span>, <span style="color:#dd8a1c">cut short</span>',
+    title: 'rollouts: <span style="color:#2f86c9">no spread</span>, <span style="color:#dd8a1c">cut short</span>',
     series: [
       { name: 'in groups without spread', of: (r) => 100 * r.frac_reward_zero_std, color: BLUE },
       { name: 'cut at the length limit', of: (r) => 100 * r.truncated_share, color: ORANGE },
