@@ -174,7 +174,7 @@ export class ArborGRPO {
     return better ? score : best
   }
 
-  private async validate({ program, lm, options }: TrainLoop, step: number): Promise<number | null> {
+  private async validate({ program, options }: TrainLoop, step: number): Promise<number | null> {
     const s = this.settings
     const set = [...(options.valset ?? []), ...(s.reportTrainScores ? options.trainset : [])]
     if (set.length === 0) return null
@@ -188,7 +188,7 @@ export class ArborGRPO {
       signal: options.signal,
     })
     // One seed for every validation: the curve shows the policy, not the luck of the draw.
-    const { score } = await context({ lm: lm.copy({ seed: s.seed }) }, () => evaluate.call(program))
+    const { score } = await context({ lmOptions: { seed: s.seed } }, () => evaluate.call(program))
     this.run!.validation.push({ step, score })
     this.report('item', { validation: { step, score } })
     return score
