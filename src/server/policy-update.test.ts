@@ -66,7 +66,10 @@ describe('an update', () => {
     const empty = row(0, { completion: [], stored: null })
     const { result, trained } = await update([[long, empty, row(1), row(0)]])
     expect(trained[0]!.sequences).toHaveLength(2)
-    expect(result.notes.join('\n')).toMatch(/1 of 4 rows are longer than 100 tokens[^]*1 of 4 completions are empty/)
+    expect(result.notes).toEqual([
+      '1 of 4 rows are longer than 100 tokens: left out.',
+      '1 of 4 completions are empty: nothing to train.',
+    ])
     const short = await update([[row(1), row(0)]], { max_seq_len: 4 })
     expect(short.result.rowsTrained).toBe(0)
   })

@@ -170,7 +170,7 @@ function rowNotes(rows: readonly TrainingRow[], run: UpdateRun): string[] {
   )
   say(
     count((row) => row.otherPrompt),
-    'rows are trained under another prompt than they were sampled with (demos left out).',
+    'rows are trained under another prompt than they were sampled with (demos left out, or another format).',
   )
   say(
     count((row) => isTooLong(row, run)),
