@@ -84,16 +84,26 @@ export class ChatAdapter extends Adapter {
   }
 }
 
-/** Reads a field's value, then asks the field's own zod schema. @throws TypeMismatch */
+interface Checkable {
+  safeParse(value: unknown): { readonly success: boolean; readonly data?: unknown; readonly error?: { readonly message: string } }
+}
+
+/** Reads a field's value, then asks the field's own zod schema, for which an optional part is absent, not null. @throws TypeMismatch */
 export function parseField(field: Field, value: unknown): unknown {
   const parsed = parseValue(value, field.type)
   if (!field.schema) return parsed
-  const schema = field.schema as unknown as {
-    safeParse(value: unknown): { success: boolean; data?: unknown; error?: { message: string } }
-  }
-  const checked = schema.safeParse(parsed)
+  const schema = field.schema as unknown as Checkable
+  const strict = schema.safeParse(parsed)
+  const checked = strict.success ? strict : schema.safeParse(withoutNulls(parsed))
   if (!checked.success) throw new TypeMismatch(checked.error?.message ?? 'the schema refuses the value')
   return checked.data
+}
+
+function withoutNulls(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutNulls)
+  if (typeof value !== 'object' || value === null) return value ?? undefined
+  const entries = Object.entries(value).filter(([, item]) => item !== null)
+  return Object.fromEntries(entries.map(([key, item]) => [key, withoutNulls(item)]))
 }
 
 /**

@@ -3,7 +3,7 @@
 import { ArborError, OptionError } from '../errors'
 import { context, currentSettings, newActivityId, reportProgress } from './context'
 import { EvaluationResult, type ExampleResult } from './evaluation-result'
-import { type Example, Prediction } from './example'
+import { type Example, fieldsOf, Prediction } from './example'
 import type { Loose } from './infer-types'
 import type { Module } from './module'
 import { pyRound } from './python-text'
@@ -126,14 +126,14 @@ class Run {
       const index = this.#next++
       const example = this.options.devset[index]!
       try {
-        const prediction = (await program.call(example.inputs() as never)) as Prediction
+        const prediction = (await program.call(fieldsOf(example.inputs()) as never)) as Prediction
         const score = scoreOf(await this.options.metric(example, prediction))
         this.#settle(index, { example, prediction, score, error: null })
       } catch (error) {
         if (signal.aborted) return
         const text = this.#describe(error)
-        this.#settle(index, { example, prediction: new Prediction({}), score: this.options.failureScore ?? 0, error: text })
         this.#countError(text, error)
+        this.#settle(index, { example, prediction: new Prediction({}), score: this.options.failureScore ?? 0, error: text })
       }
     }
   }
@@ -154,7 +154,7 @@ class Run {
     this.#errors.push(text)
     if (this.#errors.length < this.at.maxErrors || this.fatal) return
     this.fatal = new ArborError(
-      `Evaluation stopped: ${this.#errors.length} of ${this.#done} examples failed (maxErrors is ${this.at.maxErrors}). The last: ${text}`,
+      `Evaluation stopped: ${this.#errors.length} of ${this.#done + 1} examples failed (maxErrors is ${this.at.maxErrors}). The last: ${text}`,
       { code: 'too_many_errors', cause },
     )
     this.stop.abort(this.fatal)

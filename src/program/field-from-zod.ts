@@ -55,10 +55,10 @@ export function fieldFromZod(schema: ZodLike, name: string): ZodField {
   }
   if (def.type === 'optional') {
     const inner = fieldFromZod(def.innerType!, name)
-    return { ...inner, ...description, type: unionOf([inner.type, { kind: 'none' }]), default: null }
+    return { ...inner, ...description, type: unionOf([inner.type, { kind: 'none' }]), default: undefined }
   }
   return {
-    type: typeFromZod(schema, meta.title ?? inferPrefix(name).replaceAll(' ', '')),
+    type: typeFromZod(schema, inferPrefix(name).replaceAll(' ', '')),
     ...description,
     constraints: limitsOf(def),
   }
@@ -109,7 +109,11 @@ function typeFromZod(schema: ZodLike, name: string): FieldType {
     case 'pipe':
       return inner(def.in)
     case 'object':
-      return { kind: 'model', name, fields: Object.entries(def.shape!).map(([key, part]) => modelField(key, part)) }
+      return {
+        kind: 'model',
+        name: metaOf(schema).title ?? name,
+        fields: Object.entries(def.shape!).map(([key, part]) => modelField(key, part)),
+      }
   }
   throw new SignatureError(
     `z.${def.type}() in the field '${name}' has no Python type to show to the model. Use string, number, boolean, enum, literal, ` +

@@ -81,16 +81,25 @@ type LiteralType<T extends string> = T extends `'${infer Text}'` | `"${infer Tex
           ? N
           : T
 
-/** Splits at commas (or `|`) outside brackets: a piece whose brackets don't match yet takes the next piece with it. */
+/** Splits at commas (or `|`) outside brackets and quotes: a piece that isn't complete takes the next piece with it. */
 export type SplitTop<
   S extends string,
   At extends string = ',',
   Open extends string = '',
 > = S extends `${infer Head}${At}${infer Rest}`
-  ? Count<`${Open}${Head}`, '['>['length'] extends Count<`${Open}${Head}`, ']'>['length']
+  ? IsComplete<`${Open}${Head}`> extends true
     ? [`${Open}${Head}`, ...SplitTop<Rest, At>]
     : SplitTop<Rest, At, `${Open}${Head}${At}`>
   : [`${Open}${S}`]
+
+type IsComplete<S extends string> =
+  Trim<S> extends `'${infer Text}` | `"${infer Text}`
+    ? Text extends `${string}'` | `${string}"`
+      ? true
+      : false
+    : Count<S, '['>['length'] extends Count<S, ']'>['length']
+      ? true
+      : false
 
 type Count<S extends string, Char extends string> = S extends `${string}${Char}${infer Rest}` ? [1, ...Count<Rest, Char>] : []
 

@@ -114,7 +114,7 @@ export class Predict<const S extends SignatureSource = SignatureSource> extends 
   private fillInputs(signature: Signature, given: Loose, { onWarning }: Settings): Loose {
     const values = { ...given }
     for (const field of signature.inputFields)
-      if (!(field.name in values) && 'default' in field) values[field.name] = field.default
+      if (!(field.name in values) && field.default !== undefined) values[field.name] = field.default
     const names = signature.inputFields.map((field) => field.name)
     const extra = Object.keys(values).filter((key) => !names.includes(key))
     if (extra.length > 0)
