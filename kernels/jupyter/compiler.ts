@@ -5,6 +5,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join, parse } from 'node:path'
 import type { RawSourceMap } from './positions'
+import { expandShorthands } from './shorthands'
 
 /** A fault found before the cell ran. `line` and `column` count from 1; `file` is null for the cell itself. */
 export interface Diagnostic {
@@ -23,6 +24,8 @@ export interface CompiledCode {
 }
 
 export interface CompiledCell extends CompiledCode {
+  /** The written column of a column (both from 1) in what was compiled. */
+  readonly writtenColumn: (line: number, column: number) => number
   /** Types of everything declared so far; given back with the next cell. */
   readonly declarations: string
   /** Name under which the value of the last expression is exported. */
@@ -90,11 +93,16 @@ export function createCompiler(cwd: string, ownPackage: string): Compiler {
   return {
     compile(declarations, code) {
       shared.maps.clear()
-      const converted = converter.convert(declarations, code)
-      if (converted.diagnostics.length > 0) return { diagnostics: converted.diagnostics.map(toDiagnostic) }
+      const expanded = expandShorthands(code)
+      const converted = converter.convert(declarations, expanded.code)
+      if (converted.diagnostics.length > 0) {
+        const written = (d: Diagnostic) => (d.file ? d : { ...d, column: expanded.writtenColumn(d.line, d.column) })
+        return { diagnostics: converted.diagnostics.map(toDiagnostic).map(written) }
+      }
       return {
         cell: {
           ...withMaps(converted.output ?? ''),
+          writtenColumn: expanded.writtenColumn,
           declarations: converted.declOutput ?? '',
           resultName: converted.lastExpressionVar ?? null,
           modules: (converted.sideOutputs ?? []).map(({ path, data }) => ({ path, ...withMaps(data) })),

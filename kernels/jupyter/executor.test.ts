@@ -65,6 +65,12 @@ describe('values and state', () => {
     expect(await evaluated('let sum = 0\nfor await (const n of [1, 2]) sum += n\nsum')).toBe(3)
   })
 
+  it('reads variables of earlier cells in shorthand properties', async () => {
+    await run('let rate = 3\nconst name = "a"')
+    expect(await evaluated('const made = { rate, name, own: { rate } }\nmade')).toEqual({ rate: 3, name: 'a', own: { rate: 3 } })
+    expect(await evaluated('({ rate } = { rate: 5 })\nrate')).toBe(5)
+  })
+
   it('does not keep the variables of a failed cell', async () => {
     await failure('const half = 1\nthrow new Error("no")')
     expect((await failure('half')).evalue).toContain("Cannot find name 'half'")
@@ -96,6 +102,14 @@ describe('errors', () => {
     expect(error.diagnostics?.[0]).toMatchObject({ code: 2322, length: 3, file: null })
     expect(error.traceback.join('\n')).toContain('> 3 | const bad: string = 42\n    |       ^')
     expect(printed.some(({ text }) => text.includes('not printed'))).toBe(false)
+  })
+
+  it('points at the written column behind shorthand properties', async () => {
+    await run('let first = 1')
+    const typed = await failure('const wrong = [{ first }, { first }, missing]')
+    expect([typed.line, typed.column]).toEqual([1, 38])
+    const thrown = await failure('const bad = [{ first }, (undefined as any).x]')
+    expect([thrown.line, thrown.column]).toEqual([1, 44])
   })
 
   it('reports a syntax error as one', async () => {

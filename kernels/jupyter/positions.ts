@@ -32,6 +32,7 @@ interface Source {
   readonly maps: readonly SourceMap[]
   /** Lines that the converter puts before the code. */
   readonly offset: number
+  readonly writtenColumn: (line: number, column: number) => number
 }
 
 const EXECUTOR = join('kernels', 'jupyter', 'executor.')
@@ -44,7 +45,7 @@ export class Sources {
   /** `text` is the TypeScript behind `compiled`; `offset` the lines that the compiler saw before it. */
   add(
     name: string,
-    compiled: CompiledCode,
+    compiled: CompiledCode & { readonly writtenColumn?: Source['writtenColumn'] },
     { text, shownAs = name, offset = 0 }: { text: string; shownAs?: string; offset?: number },
   ) {
     const maps = compiled.maps.map((map) => new SourceMap(map))
@@ -54,6 +55,7 @@ export class Sources {
       compiledLines: compiled.code.split('\n').length,
       maps: maps.reverse(),
       offset,
+      writtenColumn: compiled.writtenColumn ?? ((_line, column) => column),
     })
   }
 
@@ -69,7 +71,8 @@ export class Sources {
       col = entry.originalColumn
     }
     row -= source.offset
-    return row < 0 || row >= source.lines.length ? null : { file: source.shownAs, line: row + 1, column: col + 1 }
+    if (row < 0 || row >= source.lines.length) return null
+    return { file: source.shownAs, line: row + 1, column: source.writtenColumn(row + 1, col + 1) }
   }
 
   /** What `thrown` looks like when told about cell `cell`. */

@@ -20,6 +20,7 @@ export interface ProgressLike {
 interface RunPayload {
   readonly record?: StepRecord
   readonly validation?: ValidationPoint
+  readonly rollouts?: { readonly step: number; readonly done: number; readonly of: number }
   readonly reason?: string | null
 }
 
@@ -36,11 +37,15 @@ export function drawProgress(event: ProgressLike): void {
 }
 
 function drawRun({ id, title, total, payload }: ProgressLike, phase: string): void {
-  const { record, validation, reason } = (payload ?? {}) as RunPayload
+  const { record, validation, rollouts, reason } = (payload ?? {}) as RunPayload
   let run = live.get(id)
   if (!run) live.set(id, (run = liveRun({ title: `${title}: reward`, ...(total > 0 ? { totalSteps: total } : {}) })))
   if (record) run.update(record)
   if (validation) run.validated(validation)
+  if (rollouts)
+    run.progress(
+      `step ${rollouts.step}: ${rollouts.done === rollouts.of ? 'training' : `rollout ${rollouts.done}/${rollouts.of}`}`,
+    )
   if (phase !== 'end') return
   run.end(reason ?? null)
   live.delete(id)

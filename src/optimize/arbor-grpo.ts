@@ -2,7 +2,7 @@
 // examples → rollouts → rewards → groups → one update on the server → validation → checkpoint, and again.
 
 import { OptionError, ProtocolError } from '../errors'
-import { context, Evaluate, type Example, type LM, type Program, reportProgress } from '../program'
+import { context, Evaluate, type Example, type LM, type Module, reportProgress } from '../program'
 import { bareModelName, type InitializeRequest, type StepRecord } from '../protocol'
 import { ArborJob } from './arbor-job'
 import { CheckpointFolder } from './checkpoint-folder'
@@ -51,8 +51,10 @@ export class ArborGRPO {
    * An interrupted run (error, signal, dead notebook) leaves its records and a checkpoint; `resume` goes on from there with the same
    * examples, seeds and weights as if it had not been interrupted.
    */
-  async compile<P extends Program>(student: P, options: CompileOptions): Promise<P> {
+  async compile<P extends Module>(student: P, options: CompileOptions): Promise<P> {
     const { lm, predictors } = checkStudent(student)
+    const signal = AbortSignal.any([options.signal, notebookSignal()].filter((one) => one !== undefined))
+    options = { ...options, signal }
     if (options.trainset.length === 0)
       throw new OptionError('The trainset is empty: GRPO needs at least one example to roll out.')
     const folder = new CheckpointFolder(this.settings.checkpoint)
@@ -112,7 +114,9 @@ export class ArborGRPO {
     for (let step = start.step; step < s.numTrainSteps; step++) {
       options.signal?.throwIfAborted()
       const examples = stepExamples({ size: options.trainset.length, batch: s.numDspyExamplesPerGrpoStep, step, seed: s.seed })
-      const rollouts = await rolloutStep({ ...loop, ...options, settings: s, step, examples })
+      const onRollout = (done: number) =>
+        this.report('item', { rollouts: { step: step + 1, done, of: examples.length * s.numRolloutsPerGrpoStep } })
+      const rollouts = await rolloutStep({ ...loop, ...options, settings: s, step, examples, onRollout })
       const { batch, groups, dropped } = formGroups(rollouts, loop.predictors, s.variablyInvokedPredictorGroupingMode)
       this.run!.notes.push(...dropped)
       if (batch.length === 0)
@@ -183,7 +187,8 @@ export class ArborGRPO {
       metric: s.metric,
       numThreads: s.numThreads,
       failureScore: s.failureScore,
-      displayProgress: false,
+      displayProgress: true,
+      title: `Validation after ${step} steps`,
       maxErrors: set.length + 1,
       signal: options.signal,
     })
@@ -211,13 +216,14 @@ export class ArborGRPO {
 export type GrpoProgress =
   | { readonly model: string; readonly notes: readonly string[] }
   | { readonly record: StepRecord }
+  | { readonly rollouts: { readonly step: number; readonly done: number; readonly of: number } }
   | { readonly validation: { readonly step: number; readonly score: number } }
   | { readonly status: 'succeeded' | 'failed'; readonly reason: string | null }
 
 interface TrainLoop {
   readonly job: ArborJob
   readonly folder: CheckpointFolder
-  readonly program: Program
+  readonly program: Module
   readonly lm: LM
   readonly predictors: readonly string[]
   readonly options: CompileOptions
@@ -242,4 +248,12 @@ function resumedStep(job: ArborJob): { step: number; best: number | null } {
 
 function bestOf(run: TrainingRun): number | null {
   return run.validation.length === 0 ? null : Math.max(...run.validation.map((entry) => entry.score))
+}
+
+/** In a notebook, interrupting the cell ends the run with its checkpoint; the host of displays tells of it. */
+function notebookSignal(): AbortSignal | undefined {
+  const host = (globalThis as Record<symbol, unknown>)[Symbol.for('arbor-nb.display-host')] as
+    | { signal?: AbortSignal }
+    | undefined
+  return host?.signal
 }

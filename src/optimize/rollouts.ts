@@ -1,22 +1,13 @@
 // Runs the program on a step's examples, several times each, and scores what came out.
 
 import { AdapterParseError, LMError, OptionError } from '../errors'
-import {
-  type Adapter,
-  context,
-  type Example,
-  type LM,
-  type Predict,
-  type Prediction,
-  type Program,
-  type TraceEntry,
-} from '../program'
+import { type Adapter, context, type Example, type LM, type Module, type Predict, Prediction, type TraceEntry } from '../program'
 import type { Rollout, RolloutCall } from './groups'
 import type { GrpoSettings } from './grpo-options'
 import { seedOf } from './sampler'
 
 export interface RolloutRequest {
-  readonly program: Program
+  readonly program: Module
   readonly lm: LM
   readonly trainset: readonly Example[]
   readonly settings: GrpoSettings
@@ -25,6 +16,8 @@ export interface RolloutRequest {
   /** Indices into the trainset. */
   readonly examples: readonly number[]
   readonly signal?: AbortSignal
+  /** Told after each rollout how many are done. */
+  readonly onRollout?: (done: number) => void
 }
 
 /**
@@ -37,7 +30,12 @@ export async function rolloutStep(request: RolloutRequest): Promise<Rollout[]> {
   const jobs = request.examples.flatMap((example) =>
     Array.from({ length: settings.numRolloutsPerGrpoStep }, (_, rollout) => ({ example, rollout })),
   )
-  const rollouts = await limited(jobs, settings.numThreads, (job) => rollOut(request, job))
+  let done = 0
+  const rollouts = await limited(jobs, settings.numThreads, async (job) => {
+    const rollout = await rollOut(request, job)
+    request.onRollout?.(++done)
+    return rollout
+  })
   const errors = rollouts.flatMap((rollout) => (rollout.programError ? [rollout.programError] : []))
   if (errors.length === rollouts.length) throw errors[0]
   return rollouts
@@ -54,7 +52,7 @@ async function rollOut(
   let call = 0
   const lmOptions = () => ({ seed: seedOf(settings.seed, step, index, rollout, call++) })
   const run = await context({ trace, lmOptions, signal: signal ?? null, lm: request.lm }, () =>
-    attempt(() => program.call(example.inputs() as never)),
+    attempt(async () => asPrediction(await program.call(example.inputs() as never))),
   )
   signal?.throwIfAborted()
   const { error, value } = run
@@ -73,6 +71,13 @@ async function rollOut(
     formatFailure: failure !== null,
     programError: error && !failure ? error : null,
   }
+}
+
+function asPrediction(value: unknown): Prediction {
+  if (value instanceof Prediction) return value
+  throw new OptionError(
+    `The program's forward returned ${value === null ? 'null' : typeof value}; it must return a Prediction, e.g. what a predictor answered.`,
+  )
 }
 
 async function attempt(run: () => Promise<Prediction>): Promise<{ value?: Prediction; error?: Error }> {
@@ -113,7 +118,7 @@ async function score(
 }
 
 /** Every completion of a call is a row; with demonstrations excluded the trained prompt is formatted anew without them. */
-function rolloutCalls(entry: TraceEntry, program: Program, settings: GrpoSettings): RolloutCall[] {
+function rolloutCalls(entry: TraceEntry, program: Module, settings: GrpoSettings): RolloutCall[] {
   const name = program.namedPredictors().find(([, predictor]) => predictor === entry.predictor)?.[0]
   if (name === undefined) return [] // a predictor the program made on the fly: nothing ties its calls together
   const messages = settings.excludeDemos
