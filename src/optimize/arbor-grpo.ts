@@ -53,8 +53,7 @@ export class ArborGRPO {
    */
   async compile<P extends Module>(student: P, options: CompileOptions): Promise<P> {
     const { lm, predictors } = checkStudent(student)
-    const signal = AbortSignal.any([options.signal, notebookSignal()].filter((one) => one !== undefined))
-    options = { ...options, signal }
+    options = { ...options, signal: options.signal ?? notebookSignal() }
     if (options.trainset.length === 0)
       throw new OptionError('The trainset is empty: GRPO needs at least one example to roll out.')
     const folder = new CheckpointFolder(this.settings.checkpoint)
