@@ -52,7 +52,7 @@ async function rollOut(
   let call = 0
   const lmOptions = () => ({ seed: seedOf(settings.seed, step, index, rollout, call++) })
   const run = await context({ trace, lmOptions, signal: signal ?? null, lm: request.lm }, () =>
-    attempt(async () => asPrediction(await program.call(example.inputs() as never))),
+    attempt(async () => asPrediction(await program.call(fieldsOf(example.inputs()) as never))),
   )
   signal?.throwIfAborted()
   const { error, value } = run
@@ -101,20 +101,15 @@ async function score(
   run: { example: Example; prediction: Prediction; trace: readonly TraceEntry[] },
 ): Promise<number> {
   const where = `on ${JSON.stringify(titleOf(run.example))} with the prediction ${JSON.stringify(run.prediction.toDict())}`
-  let value: unknown
   try {
-    value = await settings.metric(run.example, run.prediction, [...run.trace])
+    return Number(scoreOf(await settings.metric(run.example, run.prediction, [...run.trace])))
   } catch (cause) {
+    const what = cause instanceof OptionError ? 'gave no reward' : 'threw'
     throw new OptionError(
-      `The metric threw ${where}: ${cause instanceof Error ? cause.message : String(cause)}. Mend the metric and resume the run.`,
+      `The metric ${what} ${where}: ${cause instanceof Error ? cause.message : String(cause)}. Mend the metric and resume the run.`,
       { cause },
     )
   }
-  const reward = typeof value === 'boolean' ? Number(value) : value
-  if (typeof reward === 'number' && Number.isFinite(reward)) return reward
-  throw new OptionError(
-    `The metric returned ${String(value)} ${where}; a finite number or a boolean is needed. Mend the metric and resume the run.`,
-  )
 }
 
 /** Every completion of a call is a row; with demonstrations excluded the trained prompt is formatted anew without them. */

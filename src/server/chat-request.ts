@@ -23,11 +23,15 @@ export function isAltered(sampling: SamplingParams): boolean {
   return temperature === 0 || topK > 0 || topP < 1 || minP > 0 || repetitionPenalty !== 1
 }
 
-/** Seeds of the `n` choices: the request's own for the first, hashes of it and the index for the others; random without one. */
-export function choiceSeeds(request: ChatRequest): number[] {
+/**
+ * Seeds of the `n` choices: hashes of the request's seed, the prompt and the choice's index; random without a seed. The prompt is part of
+ * it because people evaluate a whole data set with one seed: with one stream of random numbers for all questions they'd all share its luck.
+ */
+export function choiceSeeds(request: ChatRequest, prompt: readonly number[]): number[] {
   const seed = request.seed ?? randomInt(2 ** 47)
+  const tokens = createHash('sha256').update(Int32Array.from(prompt)).digest('hex')
   return Array.from({ length: request.n ?? 1 }, (_, i) =>
-    i === 0 ? seed : createHash('sha256').update(`${seed}/${i}`).digest().readUIntBE(0, 6),
+    createHash('sha256').update(`${seed}/${i}/${tokens}`).digest().readUIntBE(0, 6),
   )
 }
 

@@ -41,7 +41,7 @@ export function planChat(services: Services, request: ChatRequest): ChatPlan {
     generate: {
       policy: target.policy,
       prompt,
-      seeds: choiceSeeds(request),
+      seeds: choiceSeeds(request, prompt),
       maxNewTokens: maxNewTokens(request, prompt.length, target.contextLength),
       sampling: samplingParams(request),
       stopTokenIds: services.codec.stopTokenIds,

@@ -48,7 +48,7 @@ describe('the openai client', () => {
     await client.chat.completions.create({ model: MODEL, messages, n: 3, seed: 7 })
     const seeds = engine.requests.at(-1)!.seeds
     expect(new Set(seeds).size).toBe(3)
-    expect(seeds[0]).toBe(7)
+    expect(seeds.every(Number.isSafeInteger)).toBe(true)
     const answer = await client.chat.completions.create({ model: MODEL, messages, n: 3, seed: 7 })
     expect(engine.requests.at(-1)!.seeds).toEqual(seeds)
     expect(answer.choices.map((choice) => choice.index)).toEqual([0, 1, 2])
