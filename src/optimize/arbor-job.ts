@@ -48,7 +48,7 @@ export class ArborJob {
     url.searchParams.set('after', String(after))
     const response = await reach(url, { signal })
     if (!response.ok || !response.body) throw await failure(response, 'read the step records of ' + this.id)
-    for await (const { event, data } of serverSentEvents(response.body, this.id)) {
+    for await (const { event, data } of serverSentEvents(response.body, this.id, signal)) {
       if (event === 'end') {
         const end = JSON.parse(data) as { status: string; reason: string | null }
         if (end.status !== 'succeeded')
@@ -102,7 +102,11 @@ async function failure(response: Response, what: string): Promise<ProtocolError>
   return new ProtocolError(`${what}: the server answered ${response.status}: ${message}`, { status: response.status })
 }
 
-async function* serverSentEvents(body: ReadableStream<Uint8Array>, job: string): AsyncGenerator<{ event: string; data: string }> {
+async function* serverSentEvents(
+  body: ReadableStream<Uint8Array>,
+  job: string,
+  signal?: AbortSignal,
+): AsyncGenerator<{ event: string; data: string }> {
   const decoder = new TextDecoder()
   let buffer = ''
   try {
@@ -118,7 +122,7 @@ async function* serverSentEvents(body: ReadableStream<Uint8Array>, job: string):
       }
     }
   } catch (cause) {
-    if (cause instanceof Error && cause.name === 'AbortError') throw cause
+    signal?.throwIfAborted()
     throw new ProtocolError(
       `The server went away while ${job} was running. Its run folder is on disk; start the server again and compile with { resume: '${job}' }.`,
       { status: 0, cause },

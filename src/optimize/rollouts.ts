@@ -31,11 +31,13 @@ export async function rolloutStep(request: RolloutRequest): Promise<Rollout[]> {
     Array.from({ length: settings.numRolloutsPerGrpoStep }, (_, rollout) => ({ example, rollout })),
   )
   let done = 0
-  const rollouts = await limited(jobs, settings.numThreads, async (job) => {
-    const rollout = await rollOut(request, job)
-    request.onRollout?.(++done)
-    return rollout
-  })
+  const rollouts = await together(request.signal, (signal) =>
+    limited(jobs, settings.numThreads, async (job) => {
+      const rollout = await rollOut({ ...request, signal }, job)
+      request.onRollout?.(++done)
+      return rollout
+    }),
+  )
   const errors = rollouts.flatMap((rollout) => (rollout.programError ? [rollout.programError] : []))
   if (errors.length === rollouts.length) throw errors[0]
   return rollouts
@@ -140,14 +142,35 @@ export function titleOf(example: Example): string {
   return text.length > 80 ? `${text.slice(0, 79)}…` : text
 }
 
-/** Runs `work` on all items, at most `limit` at a time; answers in order. The first error ends it. */
+/** Runs `work` with a signal that aborts when `outer` does and when the work fails: the calls still in flight end with the first error. */
+async function together<T>(outer: AbortSignal | undefined, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const stop = new AbortController()
+  const abort = () => stop.abort(outer?.reason)
+  if (outer?.aborted) abort()
+  outer?.addEventListener('abort', abort, { once: true })
+  try {
+    return await work(stop.signal)
+  } catch (error) {
+    stop.abort(error)
+    throw error
+  } finally {
+    outer?.removeEventListener('abort', abort)
+  }
+}
+
+/** Runs `work` on all items, at most `limit` at a time; answers in order. After the first error no further item is begun. */
 async function limited<T, R>(items: readonly T[], limit: number, work: (item: T) => Promise<R>): Promise<R[]> {
   const results = new Array<R>(items.length)
   let next = 0
   const worker = async () => {
     while (next < items.length) {
       const index = next++
-      results[index] = await work(items[index]!)
+      try {
+        results[index] = await work(items[index]!)
+      } catch (error) {
+        next = items.length
+        throw error
+      }
     }
   }
   await Promise.all(Array.from({ length: Math.min(limit, items.length) }, worker))
