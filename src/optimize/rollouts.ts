@@ -1,7 +1,18 @@
 // Runs the program on a step's examples, several times each, and scores what came out.
 
 import { AdapterParseError, LMError, OptionError } from '../errors'
-import { type Adapter, context, type Example, type LM, type Module, type Predict, Prediction, type TraceEntry } from '../program'
+import {
+  type Adapter,
+  context,
+  type Example,
+  fieldsOf,
+  type LM,
+  type Module,
+  type Predict,
+  Prediction,
+  scoreOf,
+  type TraceEntry,
+} from '../program'
 import type { Rollout, RolloutCall } from './groups'
 import type { GrpoSettings } from './grpo-options'
 import { seedOf } from './sampler'
