@@ -31,6 +31,8 @@ export interface TrainingRun {
   readonly records: StepRecord[]
   /** Percent, after `step` updates; step 0 is before training. */
   readonly validation: { readonly step: number; readonly score: number }[]
+  /** The best validation score so far, in percent; a resumed run knows that of its first part. */
+  best: number | null
   /** Where the best and the last policy lie, once saved. */
   readonly checkpoints: Record<string, string>
   readonly notes: string[]
@@ -96,7 +98,11 @@ export class ArborGRPO {
       ...(options.resume === undefined ? {} : { resume_from: options.resume === true ? await folder.jobId() : options.resume }),
     }
     const job = await ArborJob.initialize(lm.apiBase, request)
-    this.run = { jobId: job.id, model: job.model, records: [], validation: [], checkpoints: {}, notes: [...notes] }
+    const { best } = resumedFrom(job, s)
+    const checkpoints = Object.fromEntries(
+      Object.values(job.first.checkpoints).map((one) => [one.checkpoint_name, one.checkpoint_dir]),
+    )
+    this.run = { jobId: job.id, model: job.model, records: [], validation: [], best, checkpoints, notes: [...notes] }
     this.report('start', { model, notes })
     return job
   }
@@ -105,11 +111,11 @@ export class ArborGRPO {
   private async train(loop: TrainLoop): Promise<void> {
     const { job, options } = loop
     const s = this.settings
-    const start = resumedStep(job)
+    const start = resumedFrom(job, s)
     const records = job.records(0, options.signal)
     for (let k = 0; k < start.step; k++) this.take(await nextRecord(records, job.id))
-    let best = start.best
-    if (start.step === 0) best = (await this.validate(loop, 0)) ?? best
+    if (start.step === 0) this.run!.best = await this.validate(loop, 0)
+    if (start.unkept) await this.keep(loop, start.step)
     for (let step = start.step; step < s.numTrainSteps; step++) {
       options.signal?.throwIfAborted()
       const examples = stepExamples({ size: options.trainset.length, batch: s.numDspyExamplesPerGrpoStep, step, seed: s.seed })
@@ -123,8 +129,7 @@ export class ArborGRPO {
       const metrics = { format_failures: rollouts.filter((rollout) => rollout.formatFailure).length, ...this.newestScore(step) }
       await this.send(job, step, { batch, groups, metrics })
       this.take(await nextRecord(records, job.id))
-      const last = step + 1 === s.numTrainSteps
-      if (last || (step + 1) % s.numStepsForVal === 0) best = await this.keep(loop, step + 1, best)
+      if (isKept(step + 1, s)) await this.keep(loop, step + 1)
     }
     await job.terminate()
     await loop.folder.copy(this.run!.checkpoints)
@@ -162,19 +167,20 @@ export class ArborGRPO {
     await job.step({ batch_id: pending_batch_ids[0] ?? step, ...body } as Parameters<ArborJob['step']>[0])
   }
 
-  /** Validates after `step` updates; saves the last policy, and the best when it got better. Returns the best score so far. */
-  private async keep(loop: TrainLoop, step: number, best: number | null): Promise<number | null> {
+  /** Validates after `step` updates; saves the last policy, and the best when it got better. */
+  private async keep(loop: TrainLoop, step: number): Promise<void> {
+    const run = this.run!
     const score = await this.validate(loop, step)
     const mode = this.settings.checkpoint
-    const better = score !== null && (best === null || score > best)
+    const better = score !== null && (run.best === null || score > run.best)
+    if (better) run.best = score
     const save = async (name: string) => {
-      const status = await loop.job.checkpoint(name, { score, best: better ? score : best, step_index: step - 1 })
-      this.run!.checkpoints[name] = status.checkpoints[name]!.checkpoint_dir
+      const status = await loop.job.checkpoint(name, { score, best: run.best, step_index: step - 1 })
+      run.checkpoints[name] = status.checkpoints[name]!.checkpoint_dir
     }
     if (mode !== 'none') await save('model_checkpoint_last')
     if (better && mode === 'improvements') await save(`model_checkpoint_step_${step}`)
     else if (better && mode !== 'none') await save('model_checkpoint_best')
-    return better ? score : best
   }
 
   private async validate({ program, options }: TrainLoop, step: number): Promise<number | null> {
@@ -200,13 +206,15 @@ export class ArborGRPO {
 
   /** The run can go on from here; failing to save is told beside the first error, never instead of it. */
   private async leaveCheckpoint(job: ArborJob, error: unknown): Promise<void> {
+    const run = this.run!
     try {
-      const status = await job.checkpoint('interrupted', { best: bestOf(this.run!), step_index: this.run!.records.length - 1 })
-      this.run!.checkpoints['interrupted'] = status.checkpoints['interrupted']!.checkpoint_dir
-      this.run!.notes.push(`Interrupted after step ${this.run!.records.length}; resume with { resume: '${job.id}' }.`)
+      const { checkpoints } = await job.checkpoint('interrupted', { best: run.best })
+      const { checkpoint_dir, global_step } = checkpoints['interrupted']!
+      run.checkpoints['interrupted'] = checkpoint_dir
+      run.notes.push(`Interrupted after step ${global_step}; resume with { resume: '${job.id}' }.`)
     } catch (second) {
       if (error instanceof Error && second instanceof Error)
-        this.run!.notes.push(`No checkpoint at the interruption: ${second.message}`)
+        run.notes.push(`No checkpoint at the interruption: ${second.message}`)
     }
   }
 }
@@ -237,16 +245,19 @@ async function nextRecord(records: AsyncGenerator<StepRecord>, job: string): Pro
   return value
 }
 
-/** From a resumed job's checkpoints: how many steps are done, and the best validation score so far. */
-function resumedStep(job: ArborJob): { step: number; best: number | null } {
+/** Whether the policy after `step` updates is validated and saved. */
+function isKept(step: number, s: GrpoSettings): boolean {
+  return step === s.numTrainSteps || step % s.numStepsForVal === 0
+}
+
+/** From a resumed job's checkpoints: how many steps are done, the best score so far, and whether the last step's validation was cut off. */
+function resumedFrom(job: ArborJob, s: GrpoSettings): { step: number; best: number | null; unkept: boolean } {
   const { checkpoints, last_checkpoint } = job.first
   const last = last_checkpoint === null ? undefined : checkpoints[last_checkpoint]
   const best = last?.metadata?.['best']
-  return { step: last?.global_step ?? 0, best: typeof best === 'number' ? best : null }
-}
-
-function bestOf(run: TrainingRun): number | null {
-  return run.validation.length === 0 ? null : Math.max(...run.validation.map((entry) => entry.score))
+  const step = last?.global_step ?? 0
+  const kept = Object.values(checkpoints).some((one) => one.global_step === step && one.checkpoint_name.startsWith('model_'))
+  return { step, best: typeof best === 'number' ? best : null, unkept: step > 0 && !kept && isKept(step, s) }
 }
 
 /** In a notebook, interrupting the cell ends the run with its checkpoint; the host of displays tells of it. */

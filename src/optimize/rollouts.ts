@@ -118,10 +118,8 @@ async function score(
     return Number(scoreOf(await settings.metric(run.example, run.prediction, [...run.trace])))
   } catch (cause) {
     const what = cause instanceof OptionError ? 'gave no reward' : 'threw'
-    throw new OptionError(
-      `The metric ${what} ${where}: ${cause instanceof Error ? cause.message : String(cause)}. Mend the metric and resume the run.`,
-      { cause },
-    )
+    const why = (cause instanceof Error ? cause.message : String(cause)).replace(/\.$/, '')
+    throw new OptionError(`The metric ${what} ${where}: ${why}. Mend the metric and resume the run.`, { cause })
   }
 }
 

@@ -175,6 +175,14 @@ export class GrpoJob {
     })
   }
 
+  /** Another client resumes this run: it is saved as at the server's end, and whoever still waits for it is told. */
+  async handOver(): Promise<void> {
+    if (!this.serves) return
+    await this.interrupt()
+    if (this.status === 'running') this.end('cancelled', 'resumed by another client')
+    await this.queue.run(() => this.setup.engine.closePolicy(this.id))
+  }
+
   /** Resolves when the steps posted so far are trained. */
   trained(): Promise<void> {
     return this.queue.idle()

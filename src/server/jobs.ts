@@ -81,16 +81,26 @@ export class Jobs {
         code: 'job_not_found',
         param: 'resume_from',
       })
-    const running = this.jobs.get(id)
-    if (running?.status === 'running' || this.opening.has(id))
-      throw new HttpError(400, `Job ${id} is running in this server. Terminate or cancel it first.`, { param: 'resume_from' })
+    if (this.opening.has(id)) throw new HttpError(400, `Job ${id} is being opened by another client.`, { param: 'resume_from' })
     checkSameRun(id, folder.config() as StoredConfig, request)
-    const checkpoints = folder.checkpoints()
-    const last = checkpoints.at(-1) ?? null
-    if (running?.serves) await this.setup.engine.closePolicy(id)
+    this.opening.add(id)
+    try {
+      await this.takeOver(id)
+      const checkpoints = folder.checkpoints()
+      const last = checkpoints.at(-1) ?? null
+      folder.cutAfter(last?.global_step ?? 0)
+      return await this.open(id, request, last && { last, checkpoints })
+    } finally {
+      this.opening.delete(id)
+    }
+  }
+
+  /** A job that still runs here (its client was interrupted or died) is checkpointed where it is and ended, so that it can go on for another. */
+  private async takeOver(id: string): Promise<void> {
+    const job = this.jobs.get(id)
+    if (!job) return
+    await job.handOver()
     this.jobs.delete(id)
-    folder.cutAfter(last?.global_step ?? 0)
-    return this.open(id, request, last && { last, checkpoints })
   }
 
   private async open(

@@ -52,6 +52,22 @@ describe('resume_from', () => {
     expect(after.services.jobs.get(job_id).step).toBe(3)
   })
 
+  it('takes over a job that still runs here: saved where it is, and whoever waits for it is told', async () => {
+    const app = await testApp()
+    const { job_id } = await initialize(app)
+    await steps(app, job_id, ['a', 'b'])
+    const waiting = app.get(`/fine_tuning/grpo/steps?job_id=${job_id}&after=2`).then((response) => response.text())
+    const resumed = await initialize(app, { resume_from: job_id })
+    expect(resumed).toMatchObject({ job_id, status: 'running', last_checkpoint: 'interrupted' })
+    expect(await waiting).toContain('"status":"cancelled","reason":"resumed by another client"')
+    await steps(app, job_id, ['c'])
+    expect(
+      RunFolder.at(app.storage, job_id)
+        .steps()
+        .map((record) => record.policy_version),
+    ).toEqual([1, 2, 3])
+  })
+
   it('begins again when there was no checkpoint yet', async () => {
     const before = await testApp()
     const { job_id } = await initialize(before)
@@ -68,7 +84,6 @@ describe('resume_from', () => {
       const response = await app.post(grpo('initialize'), { model: 'mock/tiny', trainer_config: TRAINER_CONFIG, ...body })
       return `${response.status} ${((await response.json()) as { error: { message: string } }).error.message}`
     }
-    expect(await fails({ resume_from: job_id })).toMatch(/^400 .*is running/)
     expect(await fails({ resume_from: 'grpo:tiny:nobody:20260101' })).toMatch(/^400 There is no run/)
     expect(await fails({ resume_from: '../../etc' })).toMatch(/^400 .*not a job id/)
     expect(await fails({ resume_from: '..' })).toMatch(/^400 .*not a job id/)
