@@ -26,21 +26,27 @@ ARBOR_INLINE void sum_lanes_of_four(float *to, vf a, vf b, vf c, vf d) {
 
 template <int Rows>
 ARBOR_INLINE void scores_tile(float *scores, int64_t stride, const float *const *rows, const float *const *keys, int64_t dim) {
+  const float *row[Rows], *key[4];
   vf sum[Rows][4] = {};
+#pragma GCC unroll 4
+  for (int r = 0; r < Rows; r++) row[r] = rows[r];
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; j++) key[j] = keys[j];
   int64_t d = 0;
   for (; d + kLanes <= dim; d += kLanes) {
-    vf row[Rows];
-    for (int r = 0; r < Rows; r++) row[r] = load(rows[r] + d);
+#pragma GCC unroll 4
     for (int j = 0; j < 4; j++) {
-      const vf key = load(keys[j] + d);
-      for (int r = 0; r < Rows; r++) sum[r][j] = fma(row[r], key, sum[r][j]);
+      const vf value = load(key[j] + d);
+#pragma GCC unroll 4
+      for (int r = 0; r < Rows; r++) sum[r][j] = fma(load(row[r] + d), value, sum[r][j]);
     }
   }
+#pragma GCC unroll 4
   for (int r = 0; r < Rows; r++) {
     float *to = scores + r * stride;
     sum_lanes_of_four(to, sum[r][0], sum[r][1], sum[r][2], sum[r][3]);
     for (int64_t e = d; e < dim; e++)
-      for (int j = 0; j < 4; j++) to[j] = fma(rows[r][e], keys[j][e], to[j]);
+      for (int j = 0; j < 4; j++) to[j] = fma(row[r][e], key[j][e], to[j]);
   }
 }
 
@@ -61,17 +67,25 @@ template <int Rows, int Vectors>
 ARBOR_INLINE void weighted_tile(float *const *out, int64_t d, const float *weights, int64_t row_stride, int64_t key_stride,
                                 const float *const *values, int64_t key_count) {
   vf sum[Rows][Vectors];
+#pragma GCC unroll 4
   for (int r = 0; r < Rows; r++)
+#pragma GCC unroll 4
     for (int i = 0; i < Vectors; i++) sum[r][i] = load(out[r] + d + i * kLanes);
-  for (int64_t j = 0; j < key_count; j++) {
-    vf value[Vectors];
-    for (int i = 0; i < Vectors; i++) value[i] = load(values[j] + d + i * kLanes);
-    for (int r = 0; r < Rows; r++) {
-      const vf weight = splat(weights[r * row_stride + j * key_stride]);
-      for (int i = 0; i < Vectors; i++) sum[r][i] = fma(weight, value[i], sum[r][i]);
+  for (int64_t j = 0; j < key_count; j++, weights += key_stride) {
+    const float *value = values[j] + d;
+    vf weight[Rows];
+#pragma GCC unroll 4
+    for (int r = 0; r < Rows; r++) weight[r] = splat(weights[r * row_stride]);
+#pragma GCC unroll 4
+    for (int i = 0; i < Vectors; i++) {
+      const vf column = load(value + i * kLanes);
+#pragma GCC unroll 4
+      for (int r = 0; r < Rows; r++) sum[r][i] = fma(weight[r], column, sum[r][i]);
     }
   }
+#pragma GCC unroll 4
   for (int r = 0; r < Rows; r++)
+#pragma GCC unroll 4
     for (int i = 0; i < Vectors; i++) store(out[r] + d + i * kLanes, sum[r][i]);
 }
 

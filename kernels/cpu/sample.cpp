@@ -12,7 +12,6 @@
 namespace arbor {
 namespace {
 
-typedef double vd __attribute__((vector_size(kLanes * 8)));
 constexpr int64_t kBlock = 256; // weights summed at a time
 
 struct Wish {
@@ -30,27 +29,44 @@ int64_t argmax(const float *x, int64_t count) {
   return found == x + count ? 0 : found - x;
 }
 
+// A sum in double, lane by lane.
+struct DoubleSum {
+  typedef double Half __attribute__((vector_size(kLanes * 4)));
+  typedef float HalfFloats __attribute__((vector_size(kLanes * 2)));
+  Half low{}, high{};
+
+  ARBOR_INLINE void add(vf v) {
+    HalfFloats halves[2];
+    std::memcpy(halves, &v, sizeof v);
+    low += __builtin_convertvector(halves[0], Half);
+    high += __builtin_convertvector(halves[1], Half);
+  }
+  double total() const {
+    double sum = 0;
+    for (int l = 0; l < kLanes / 2; l++) sum += low[l] + high[l];
+    return sum;
+  }
+};
+
 // weights[i] = e^((x[i] − best) / T); returns their sum.
 double weigh(float *weights, const float *x, int64_t count, float best, float temperature) {
-  vd lanes{};
+  DoubleSum sum;
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
     const vf w = exp((load(x + i) - best) / temperature);
     store(weights + i, w);
-    lanes += __builtin_convertvector(w, vd);
+    sum.add(w);
   }
-  double total = 0;
-  for (int l = 0; l < kLanes; l++) total += lanes[l];
+  double total = sum.total();
   for (; i < count; i++) total += double(weights[i] = exp((x[i] - best) / temperature));
   return total;
 }
 
 double sum_block(const float *weights, int64_t count) {
-  vd lanes{};
+  DoubleSum sum;
   int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) lanes += __builtin_convertvector(load(weights + i), vd);
-  double total = 0;
-  for (int l = 0; l < kLanes; l++) total += lanes[l];
+  for (; i + kLanes <= count; i += kLanes) sum.add(load(weights + i));
+  double total = sum.total();
   for (; i < count; i++) total += double(weights[i]);
   return total;
 }
@@ -86,42 +102,63 @@ int64_t draw(const float *weights, int64_t count, float uniform) {
   return last;
 }
 
-// The likeliest tokens, best first (lower id first among equals): all of the first `top_k`, or enough to hold `mass`.
-std::vector<int32_t> likeliest(const float *x, const float *weights, int64_t count, float best, const Wish &wish, double mass) {
-  std::vector<int32_t> order;
+// Tokens that may be kept, in order of id: at least `top_k` of the likeliest, or enough of them to hold `mass`.
+std::vector<int32_t> candidates(const float *x, const float *weights, int64_t count, float best, const Wish &wish, double mass) {
+  std::vector<int32_t> found;
   for (float reach = 4 * wish.temperature;; reach *= 2) {
-    order.clear();
+    found.clear();
     double held = 0;
     for (int64_t i = 0; i < count; i++)
-      if (x[i] >= best - reach) order.push_back(int32_t(i)), held += double(weights[i]);
-    const bool enough = wish.top_k > 0 ? int64_t(order.size()) >= wish.top_k : held >= mass;
-    if (enough || int64_t(order.size()) == count || !std::isfinite(reach)) break;
+      if (x[i] >= best - reach) found.push_back(int32_t(i)), held += double(weights[i]);
+    const bool enough = wish.top_k > 0 ? int64_t(found.size()) >= wish.top_k : held >= mass;
+    if (enough || int64_t(found.size()) == count || !std::isfinite(reach)) return found;
   }
-  std::sort(order.begin(), order.end(), [x](int32_t a, int32_t b) { return x[a] > x[b] || (x[a] == x[b] && a < b); });
-  if (wish.top_k > 0 && int64_t(order.size()) > wish.top_k) order.resize(size_t(wish.top_k));
-  return order;
+}
+
+// Reorders `tokens` and returns how many come before the running sum of weights, best first, reaches `mass` (that one included).
+template <class Better> size_t hold(std::vector<int32_t> &tokens, const float *weights, double mass, const Better &better) {
+  size_t begin = 0, end = tokens.size();
+  double sum = 0;
+  // Quickselect by weight: the border lies in [begin, end), everything before it is kept.
+  while (end - begin > 32) {
+    const size_t middle = begin + (end - begin) / 2;
+    const auto at = [&](size_t i) { return tokens.begin() + std::ptrdiff_t(i); };
+    std::nth_element(at(begin), at(middle), at(end), better);
+    double upper = 0;
+    for (size_t i = begin; i < middle; i++) upper += double(weights[tokens[i]]);
+    if (sum + upper >= mass)
+      end = middle;
+    else
+      sum += upper, begin = middle;
+  }
+  std::sort(tokens.begin() + std::ptrdiff_t(begin), tokens.begin() + std::ptrdiff_t(end), better);
+  size_t keep = begin;
+  while (keep < end && (keep == 0 || sum < mass)) sum += double(weights[tokens[keep++]]);
+  return keep;
 }
 
 // Zeroes the weights that top-k, top-p over the kept, and min-p (relative to the best) leave out.
 void truncate(float *weights, const float *x, int64_t count, int64_t best, double total, Wish wish) {
   if (wish.top_k >= count) wish.top_k = 0;
   if (wish.top_k > 0 || wish.top_p < 1) {
-    std::vector<int32_t> order = likeliest(x, weights, count, x[best], wish, double(wish.top_p) * total);
-    if (wish.top_p < 1) {
-      double kept = total;
-      if (wish.top_k > 0) {
-        kept = 0;
-        for (const int32_t i : order) kept += double(weights[i]);
-      }
-      double sum = 0;
-      size_t keep = 0;
-      while (keep < order.size() && (keep == 0 || sum < double(wish.top_p) * kept)) sum += double(weights[order[keep++]]);
-      order.resize(keep);
+    const auto better = [x](int32_t a, int32_t b) { return x[a] > x[b] || (x[a] == x[b] && a < b); };
+    std::vector<int32_t> kept = candidates(x, weights, count, x[best], wish, double(wish.top_p) * total);
+    if (wish.top_k > 0 && int64_t(kept.size()) > wish.top_k) {
+      std::nth_element(kept.begin(), kept.begin() + wish.top_k, kept.end(), better);
+      kept.resize(size_t(wish.top_k));
     }
-    std::vector<float> kept;
-    for (const int32_t i : order) kept.push_back(weights[i]);
+    if (wish.top_p < 1) {
+      double mass = total;
+      if (wish.top_k > 0) {
+        mass = 0;
+        for (const int32_t i : kept) mass += double(weights[i]);
+      }
+      kept.resize(hold(kept, weights, double(wish.top_p) * mass, better));
+    }
+    std::vector<float> values;
+    for (const int32_t i : kept) values.push_back(weights[i]);
     std::fill_n(weights, count, 0.0f);
-    for (size_t i = 0; i < order.size(); i++) weights[order[i]] = kept[i];
+    for (size_t i = 0; i < kept.size(); i++) weights[kept[i]] = values[i];
   }
   if (wish.min_p > 0)
     for (int64_t i = 0; i < count; i++)
@@ -133,9 +170,10 @@ void sample_row(float *x, int64_t count, const Wish &wish, const int32_t *histor
   const float temperature = wish.temperature > 0 ? wish.temperature : 1;
   int64_t best = argmax(x, count);
   const double peak = double(x[best]);
-  const double at_one = std::log(weigh(weights, x, count, x[best], 1));
-  double total = temperature == 1 ? 0 : weigh(weights, x, count, x[best], temperature);
-  const double at_temperature = temperature == 1 ? at_one : std::log(total);
+  double total = weigh(weights, x, count, x[best], 1);
+  const double at_one = std::log(total);
+  if (temperature != 1) total = weigh(weights, x, count, x[best], temperature);
+  const double at_temperature = std::log(total);
 
   std::vector<float> untouched; // of the tokens under penalty
   if (wish.penalty != 1) {
@@ -148,7 +186,7 @@ void sample_row(float *x, int64_t count, const Wish &wish, const int32_t *histor
   }
   int64_t chosen = best;
   if (wish.temperature > 0) {
-    if (wish.penalty != 1 || total == 0) total = weigh(weights, x, count, x[best], temperature);
+    if (wish.penalty != 1) total = weigh(weights, x, count, x[best], temperature);
     if (wish.top_k > 0 || wish.top_p < 1 || wish.min_p > 0) truncate(weights, x, count, best, total, wish);
     chosen = draw(weights, count, wish.uniform);
   }

@@ -133,6 +133,10 @@ arbor_stream *arbor_open(int32_t device) {
     fail(ARBOR_BAD_ARGUMENT, "arbor_open: the CPU is device 0, not " + std::to_string(device));
     return nullptr;
   }
+  if (!arbor::gemm_problem().empty()) {
+    fail(ARBOR_UNSUPPORTED, arbor::gemm_problem());
+    return nullptr;
+  }
   try {
     auto stream = std::make_unique<arbor_stream>();
     stream->thread = std::thread([s = stream.get()] { s->run(); });

@@ -79,9 +79,17 @@ function buildTarget(): Target {
   return { isa, folder, path: join(folder, `libarbor_cpu_${isa}.${process.platform === 'darwin' ? 'dylib' : 'so'}`) }
 }
 
+const isSource = (name: string) => /\.(cpp|h)$/.test(name)
+
 function sourceHash(): string {
   const kernels = join(packageRoot(), 'kernels')
-  const files = ['arbor_ops.h', 'CMakeLists.txt', ...readdirSync(join(kernels, 'cpu')).map((name) => join('cpu', name))].sort()
+  const files = [
+    'arbor_ops.h',
+    'CMakeLists.txt',
+    ...readdirSync(join(kernels, 'cpu'))
+      .filter(isSource)
+      .map((name) => join('cpu', name)),
+  ].sort()
   const hash = createHash('sha256').update(`${process.platform} ${process.arch}`)
   for (const file of files) hash.update(`\n${file}\n`).update(readFileSync(join(kernels, file)))
   return hash.digest('hex').slice(0, 16)
