@@ -1,7 +1,7 @@
 // ArborGRPO: trains the weights behind a program. The reading path of the client side:
 // examples → rollouts → rewards → groups → one update on the server → validation → checkpoint, and again.
 
-import { OptionError, ProtocolError } from '../errors'
+import { LMError, OptionError, ProtocolError } from '../errors'
 import { context, Evaluate, type Example, type LM, type Module, reportProgress } from '../program'
 import { bareModelName, type InitializeRequest, type StepRecord } from '../protocol'
 import { ArborJob } from './arbor-job'
@@ -29,10 +29,8 @@ export interface TrainingRun {
   /** The model name under which the server answers with the trained weights. */
   readonly model: string
   readonly records: StepRecord[]
-  /** Percent, after `step` updates; step 0 is before training. */
+  /** Percent, after `step` updates; step 0 is before training. A resumed run has those of its first part, too. */
   readonly validation: { readonly step: number; readonly score: number }[]
-  /** The best validation score so far, in percent; a resumed run knows that of its first part. */
-  best: number | null
   /** Where the best and the last policy lie, once saved. */
   readonly checkpoints: Record<string, string>
   readonly notes: string[]
@@ -66,7 +64,8 @@ export class ArborGRPO {
     await folder.start(job.id)
     try {
       await this.train({ job, folder, program, lm: trained, predictors, options })
-    } catch (error) {
+    } catch (caught) {
+      const error = lostServer(caught, job)
       await this.leaveCheckpoint(job, error)
       this.report('end', { status: 'failed', reason: error instanceof Error ? error.message : String(error) })
       throw error
@@ -98,11 +97,10 @@ export class ArborGRPO {
       ...(options.resume === undefined ? {} : { resume_from: options.resume === true ? await folder.jobId() : options.resume }),
     }
     const job = await ArborJob.initialize(lm.apiBase, request)
-    const { best } = resumedFrom(job, s)
     const checkpoints = Object.fromEntries(
       Object.values(job.first.checkpoints).map((one) => [one.checkpoint_name, one.checkpoint_dir]),
     )
-    this.run = { jobId: job.id, model: job.model, records: [], validation: [], best, checkpoints, notes: [...notes] }
+    this.run = { jobId: job.id, model: job.model, records: [], validation: [], checkpoints, notes: [...notes] }
     this.report('start', { model, notes })
     return job
   }
@@ -111,11 +109,16 @@ export class ArborGRPO {
   private async train(loop: TrainLoop): Promise<void> {
     const { job, options } = loop
     const s = this.settings
-    const start = resumedFrom(job, s)
+    const start = resumedFrom(job)
     const records = job.records(0, options.signal)
-    for (let k = 0; k < start.step; k++) this.take(await nextRecord(records, job.id))
-    if (start.step === 0) this.run!.best = await this.validate(loop, 0)
-    if (start.unkept) await this.keep(loop, start.step)
+    for (let k = 0; k < start.step; k++) {
+      const record = await nextRecord(records, job.id)
+      if (record.validation_score !== null) this.validated(k, record.validation_score)
+      this.take(record)
+    }
+    if (start.score !== null) this.validated(start.step, start.score)
+    else if (start.step === 0) await this.validate(loop, 0)
+    else if (isKept(start.step, s)) await this.keep(loop, start.step) // the interruption came before the policy was judged
     for (let step = start.step; step < s.numTrainSteps; step++) {
       options.signal?.throwIfAborted()
       const examples = stepExamples({ size: options.trainset.length, batch: s.numDspyExamplesPerGrpoStep, step, seed: s.seed })
@@ -170,12 +173,12 @@ export class ArborGRPO {
   /** Validates after `step` updates; saves the last policy, and the best when it got better. */
   private async keep(loop: TrainLoop, step: number): Promise<void> {
     const run = this.run!
+    const before = bestOf(run)
     const score = await this.validate(loop, step)
     const mode = this.settings.checkpoint
-    const better = score !== null && (run.best === null || score > run.best)
-    if (better) run.best = score
+    const better = score !== null && (before === null || score > before)
     const save = async (name: string) => {
-      const status = await loop.job.checkpoint(name, { score, best: run.best, step_index: step - 1 })
+      const status = await loop.job.checkpoint(name, { score, best: bestOf(run), step_index: step - 1 })
       run.checkpoints[name] = status.checkpoints[name]!.checkpoint_dir
     }
     if (mode !== 'none') await save('model_checkpoint_last')
@@ -199,16 +202,20 @@ export class ArborGRPO {
     })
     // One seed for every validation: the curve shows the policy, not the luck of the draw.
     const { score } = await context({ lmOptions: { seed: s.seed } }, () => evaluate.call(program))
+    this.validated(step, score)
+    return score
+  }
+
+  private validated(step: number, score: number): void {
     this.run!.validation.push({ step, score })
     this.report('item', { validation: { step, score } })
-    return score
   }
 
   /** The run can go on from here; failing to save is told beside the first error, never instead of it. */
   private async leaveCheckpoint(job: ArborJob, error: unknown): Promise<void> {
     const run = this.run!
     try {
-      const { checkpoints } = await job.checkpoint('interrupted', { best: run.best })
+      const { checkpoints } = await job.checkpoint('interrupted', { best: bestOf(run) })
       const { checkpoint_dir, global_step } = checkpoints['interrupted']!
       run.checkpoints['interrupted'] = checkpoint_dir
       run.notes.push(`Interrupted after step ${global_step}; resume with { resume: '${job.id}' }.`)
@@ -245,19 +252,31 @@ async function nextRecord(records: AsyncGenerator<StepRecord>, job: string): Pro
   return value
 }
 
+/** A rollout that reached no server says so in the words of a model call; here it means that the run is cut off. */
+function lostServer(error: unknown, job: ArborJob): unknown {
+  if (!(error instanceof LMError) || error.status !== 0) return error
+  return new ProtocolError(
+    `The server went away while ${job.id} was running. Its run folder is on disk; start the server again (arbor.startServer) and compile with { resume: '${job.id}' }. (${error.message})`,
+    { status: 0, cause: error },
+  )
+}
+
 /** Whether the policy after `step` updates is validated and saved. */
 function isKept(step: number, s: GrpoSettings): boolean {
   return step === s.numTrainSteps || step % s.numStepsForVal === 0
 }
 
-/** From a resumed job's checkpoints: how many steps are done, the best score so far, and whether the last step's validation was cut off. */
-function resumedFrom(job: ArborJob, s: GrpoSettings): { step: number; best: number | null; unkept: boolean } {
+/** From a resumed job's checkpoints: how many steps are done, and the validation score after them where that was reached. */
+function resumedFrom(job: ArborJob): { step: number; score: number | null } {
   const { checkpoints, last_checkpoint } = job.first
-  const last = last_checkpoint === null ? undefined : checkpoints[last_checkpoint]
-  const best = last?.metadata?.['best']
-  const step = last?.global_step ?? 0
-  const kept = Object.values(checkpoints).some((one) => one.global_step === step && one.checkpoint_name.startsWith('model_'))
-  return { step, best: typeof best === 'number' ? best : null, unkept: step > 0 && !kept && isKept(step, s) }
+  const step = last_checkpoint === null ? 0 : (checkpoints[last_checkpoint]?.global_step ?? 0)
+  const kept = Object.values(checkpoints).find((one) => one.global_step === step && one.checkpoint_name.startsWith('model_'))
+  const score = kept?.metadata?.['score']
+  return { step, score: typeof score === 'number' ? score : null }
+}
+
+function bestOf(run: TrainingRun): number | null {
+  return run.validation.length === 0 ? null : Math.max(...run.validation.map((entry) => entry.score))
 }
 
 /** In a notebook, interrupting the cell ends the run with its checkpoint; the host of displays tells of it. */

@@ -250,7 +250,7 @@ function toResponse(completion: ChatCompletion, model: string): LMResponse {
 
 function toLMError(error: unknown, lm: LM): LMError {
   const { status = 0, code, message } = error as { status?: number; code?: string | null; message?: string }
-  const text = message ?? String(error)
+  const text = (message ?? String(error)).replace(/\.$/, '')
   const where = `${lm.model} at ${lm.apiBase ?? 'api.openai.com'}`
   if (code === 'context_length_exceeded' || /maximum context length/i.test(text)) {
     return new ContextWindowExceededError(`The prompt doesn't fit ${where}: ${text}`, { status, cause: error })
