@@ -12,37 +12,40 @@ const capitals = pairs(`Norway = Oslo; Sweden = Stockholm; Denmark = Copenhagen;
   Ukraine = Kyiv; Romania = Bucharest; Bulgaria = Sofia; Croatia = Zagreb; Turkey = Ankara; Egypt = Cairo; Kenya = Nairobi; Ghana = Accra; Ethiopia = Addis Ababa;
   Morocco = Rabat; Cuba = Havana; Peru = Lima; Chile = Santiago; Argentina = Buenos Aires; Colombia = Bogota; Ecuador = Quito; Canada = Ottawa; Japan = Tokyo;
   China = Beijing; India = New Delhi; Thailand = Bangkok; Vietnam = Hanoi; Nepal = Kathmandu; Iran = Tehran; Iraq = Baghdad; Lebanon = Beirut; Jordan = Amman;
-  Australia = Canberra; Indonesia = Jakarta; Mongolia = Ulaanbaatar; Qatar = Doha; Serbia = Belgrade; Uganda = Kampala; Senegal = Dakar; Tunisia = Tunis; Algeria = Algiers; Angola = Luanda;
-  Bolivia = Sucre; Venezuela = Caracas; Jamaica = Kingston; Malaysia = Kuala Lumpur; Bangladesh = Dhaka; Afghanistan = Kabul; Syria = Damascus; Libya = Tripoli; Zambia = Lusaka; Zimbabwe = Harare; Laos = Vientiane`)
-const currencies = pairs(`Japan = yen; India = rupee; China = yuan; Russia = ruble; Mexico = peso; Poland = zloty; Sweden = krona; Brazil = real; Thailand = baht;
-  Turkey = lira; South Africa = rand; Israel = shekel; Switzerland = franc; Hungary = forint; Vietnam = dong; South Korea = won; Germany = euro;
-  the United Kingdom = pound; Canada = dollar; Kuwait = dinar`)
+  Australia = Canberra; Indonesia = Jakarta; Qatar = Doha; Serbia = Belgrade; Senegal = Dakar; Venezuela = Caracas; Jamaica = Kingston; Malaysia = Kuala Lumpur;
+  Bangladesh = Dhaka; Afghanistan = Kabul; Syria = Damascus; South Korea = Seoul; the Netherlands = Amsterdam; the Philippines = Manila; Switzerland = Bern`)
+const currencies = pairs(`Japan = yen; India = rupee; China = yuan; Russia = ruble; Mexico = peso; Poland = zloty; Germany = euro; the United Kingdom = pound;
+  Canada = dollar; South Korea = won; Switzerland = franc; Thailand = baht`)
 const languages = pairs(`Brazil = Portuguese; Mexico = Spanish; Austria = German; Egypt = Arabic; Iran = Persian; Japan = Japanese; Greece = Greek; Hungary = Hungarian;
   Poland = Polish; Turkey = Turkish; Thailand = Thai; Denmark = Danish; Cuba = Spanish; Jamaica = English; Argentina = Spanish; Italy = Italian`)
-const continents = pairs(`Kenya = Africa; Brazil = South America; Japan = Asia; Canada = North America; France = Europe; Nigeria = Africa; India = Asia; Peru = South America;
-  Poland = Europe; Mexico = North America; Vietnam = Asia; Ghana = Africa; Norway = Europe; Chile = South America; Nepal = Asia; Greece = Europe; Angola = Africa; Cuba = North America`)
+const continents = pairs(`Kenya = Africa; Brazil = South America; Japan = Asia; Canada = North America; Italy = Europe; Nigeria = Africa; India = Asia; Peru = South America;
+  Poland = Europe; Mexico = North America`)
 const symbols = pairs(`oxygen = O; hydrogen = H; carbon = C; gold = Au; silver = Ag; iron = Fe; sodium = Na; potassium = K; helium = He; neon = Ne; calcium = Ca;
   copper = Cu; zinc = Zn; lead = Pb; tin = Sn; mercury = Hg; nitrogen = N; chlorine = Cl; magnesium = Mg; aluminum = Al; silicon = Si; sulfur = S; lithium = Li; uranium = U`)
 const elements = pairs(`Au = gold; Ag = silver; Fe = iron; Na = sodium; He = helium; Cu = copper; Pb = lead; Hg = mercury; Mg = magnesium; Ca = calcium; Zn = zinc; Ni = nickel`)
 const opposites = pairs(`hot = cold; big = small; fast = slow; up = down; day = night; happy = sad; old = young; hard = soft; light = dark; open = closed; early = late;
   high = low; rich = poor; strong = weak; wet = dry; full = empty; clean = dirty; long = short; wide = narrow; true = false; win = lose; buy = sell; push = pull; love = hate;
-  begin = end; right = wrong; loud = quiet; near = far; heavy = light; brave = cowardly; thick = thin; ancient = modern; deep = shallow; sweet = bitter; rough = smooth; noisy = quiet`)
+  begin = end; right = wrong; loud = quiet; near = far; heavy = light; thick = thin; ancient = modern; deep = shallow; sweet = sour; rough = smooth; good = bad;
+  black = white; inside = outside; left = right; first = last; always = never; war = peace; friend = enemy; success = failure; increase = decrease; positive = negative;
+  north = south; east = west; top = bottom; front = back; give = take; enter = exit; remember = forget`)
 const plurals = pairs(`child = children; mouse = mice; foot = feet; tooth = teeth; goose = geese; man = men; woman = women; leaf = leaves; wolf = wolves; knife = knives;
-  city = cities; box = boxes; potato = potatoes; baby = babies; ox = oxen; half = halves`)
-const pasts = pairs(`go = went; eat = ate; see = saw; run = ran; take = took; write = wrote; give = gave; come = came; think = thought; buy = bought; teach = taught;
-  sing = sang; swim = swam; drink = drank; speak = spoke; break = broke; fly = flew; grow = grew; know = knew; sleep = slept; fall = fell; drive = drove; begin = began; catch = caught`)
-const young = pairs(`dog = puppy; cat = kitten; cow = calf; horse = foal; sheep = lamb; goat = kid; duck = duckling; frog = tadpole; lion = cub; hen = chick; deer = fawn; swan = cygnet`)
+  city = cities; baby = babies; half = halves; berry = berries; shelf = shelves; loaf = loaves; thief = thieves; story = stories; country = countries; family = families;
+  party = parties; penny = pennies; fly = flies; puppy = puppies; lady = ladies; army = armies; cherry = cherries; life = lives; wife = wives; person = people;
+  body = bodies; butterfly = butterflies; library = libraries; cactus = cacti`)
+const pasts = pairs(`go = went; eat = ate; see = saw; run = ran; take = took; write = wrote; give = gave; come = came; think = thought; buy = bought;
+  sing = sang; swim = swam; drink = drank; speak = spoke; fly = flew; know = knew`)
+const young = pairs(`dog = puppy; cat = kitten; cow = calf; horse = foal; sheep = lamb; duck = duckling; frog = tadpole; lion = cub`)
 const colours = pairs(`grass = green; snow = white; blood = red; coal = black; a ripe banana = yellow; the clear sky = blue; a carrot = orange; a lime = green; milk = white; a raven = black`)
 const sides = pairs(`triangle = 3; square = 4; pentagon = 5; hexagon = 6; octagon = 8; rectangle = 4; heptagon = 7; decagon = 10`)
 const after = pairs(`Monday = Tuesday; Tuesday = Wednesday; Wednesday = Thursday; Thursday = Friday; Friday = Saturday; Saturday = Sunday; Sunday = Monday;
   January = February; February = March; March = April; April = May; May = June; June = July; July = August; August = September; September = October; October = November; November = December`)
-const authors = pairs(`Hamlet = Shakespeare; Don Quixote = Cervantes; War and Peace = Tolstoy; The Odyssey = Homer; Faust = Goethe; Oliver Twist = Dickens; Emma = Austen; The Divine Comedy = Dante`)
+const authors = pairs(`Hamlet = Shakespeare; Don Quixote = Cervantes; War and Peace = Tolstoy; The Odyssey = Homer`)
 
 const random = generator(20251122)
 const ask = (rows, question) => rows.map(([subject, answer]) => ({ question: question(subject), answer }))
-const sums = unique(48, () => { const a = 2 + pick(38), b = 2 + pick(38); return [`What is ${a} plus ${b}?`, `${a + b}`] })
-const differences = unique(37, () => { const b = 1 + pick(30), a = b + 1 + pick(40); return [`What is ${a} minus ${b}?`, `${a - b}`] })
-const products = unique(36, () => { const a = 2 + pick(9), b = 2 + pick(9); return [`What is ${a} times ${b}?`, `${a * b}`] })
+const sums = unique(45, () => { const a = 2 + pick(11), b = 2 + pick(11); return [`What is ${a} plus ${b}?`, `${a + b}`] })
+const differences = unique(20, () => { const b = 1 + pick(9), a = b + 1 + pick(10); return [`What is ${a} minus ${b}?`, `${a - b}`] })
+const products = unique(54, () => { const a = 2 + pick(10), b = 2 + pick(10); return [`What is ${a} times ${b}?`, `${a * b}`] })
 
 const categories = {
   capital: ask(capitals, (x) => `What is the capital of ${x}?`),
@@ -62,10 +65,10 @@ const categories = {
   sum: sums, difference: differences, product: products,
 }
 
-// Two fixed demonstrations, in none of the splits: France is no capital question above, and 21 + 34 is drawn by nobody.
+// Two fixed demonstrations, in none of the splits.
 const demos = [
-  { question: 'What is the capital of France?', reasoning: 'Paris is the capital city of France.', answer: 'Paris' },
-  { question: 'What is 21 plus 34?', reasoning: '21 plus 34 equals 55.', answer: '55' },
+  { question: 'What is the capital of France?', reasoning: 'The capital of France is Paris.', answer: 'Paris' },
+  { question: 'What is 7 plus 5?', reasoning: '7 plus 5 is 12.', answer: '12' },
 ]
 const demoQuestions = new Set(demos.map((demo) => demo.question))
 
@@ -90,9 +93,9 @@ function write(name, rows) {
   console.log(`${name}: ${rows.length}`)
 }
 function unique(count, make) {
-  const rows = new Map([['What is 21 plus 34?', null]])
+  const rows = new Map([['What is 7 plus 5?', null]])
   while (rows.size <= count) { const [question, answer] = make(); if (!rows.has(question)) rows.set(question, { question, answer }) }
-  rows.delete('What is 21 plus 34?')
+  rows.delete('What is 7 plus 5?')
   return [...rows.values()]
 }
 function pick(n) { return Math.floor(random() * n) }

@@ -15,7 +15,10 @@ import {
 const SLOW_LORA_RATE = 5e-5
 const DEFAULT_LORA_RATE = 3e-4
 
-/** What a real Arbor's client sends when train_kwargs lacks the key. */
+/**
+ * What Arbor's client sends when train_kwargs lacks the key; only mask_truncated_completions differs. Arbor sends true, where it has no
+ * effect on the loss; here it has one, and a small model must be taught not to ramble on until it is cut.
+ */
 const CLIENT_DEFAULTS: TrainKwargs = {
   beta: 0,
   lr_scheduler_type: 'constant_with_warmup',
@@ -23,6 +26,7 @@ const CLIENT_DEFAULTS: TrainKwargs = {
   scale_rewards: true,
   max_seq_len: null,
   max_prompt_length: null,
+  mask_truncated_completions: false,
   report_to: 'none',
   log_completions: true,
   logging_steps: 10,
