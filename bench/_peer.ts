@@ -22,7 +22,9 @@ export function peerPython(): string {
   if (!existsSync(join(venv, 'ready'))) {
     process.stderr.write(`making ${venv} with torch, transformers and peft\n`)
     execFileSync('python3', ['-m', 'venv', venv], { stdio: 'inherit' })
-    execFileSync(python, ['-m', 'pip', 'install', '-q', 'torch==2.13.0', 'transformers==5.23.0', 'peft==0.21.2'], { stdio: 'inherit' })
+    execFileSync(python, ['-m', 'pip', 'install', '-q', 'torch==2.13.0', 'transformers==5.23.0', 'peft==0.21.2'], {
+      stdio: 'inherit',
+    })
     execFileSync('touch', [join(venv, 'ready')])
   }
   return python

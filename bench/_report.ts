@@ -35,7 +35,10 @@ export function median(values: readonly number[]): number {
 }
 
 /** Runs every contender once a round, in turn, so that a slow minute of the machine hits all of them. */
-export async function interleave(rounds: number, contenders: { name: string; note?: string; run: () => Promise<number> }[]): Promise<Row[]> {
+export async function interleave(
+  rounds: number,
+  contenders: { name: string; note?: string; run: () => Promise<number> }[],
+): Promise<Row[]> {
   const rows: Row[] = contenders.map(({ name, note }) => ({ name, note, rounds: [] }))
   for (let round = 0; round < rounds; round++)
     for (const [i, contender] of contenders.entries()) {
@@ -56,5 +59,7 @@ export function print(title: string, rows: readonly Row[], extra: Record<string,
     return `${row.name.padEnd(44)} ${mid.toFixed(2).padStart(8)} s  (${spread})  ${(mid / base).toFixed(2)}×  ${row.note ?? ''}`
   })
   process.stdout.write(`${title}\n${JSON.stringify(about)}\n${lines.join('\n')}\n`)
-  process.stdout.write(`${JSON.stringify({ title, ...about, ...extra, rows: rows.map((row) => ({ ...row, median: median(row.rounds) })) })}\n`)
+  process.stdout.write(
+    `${JSON.stringify({ title, ...about, ...extra, rows: rows.map((row) => ({ ...row, median: median(row.rounds) })) })}\n`,
+  )
 }
