@@ -1,4 +1,5 @@
 // Everything that crosses the wire, with its wire names; types are inferred, never written twice.
+// Types that reach a notebook's variables are interfaces: the compiler can then name them without zod's own types, wherever zod is installed.
 // Arbor's own fields keep Arbor's names and defaults; what we add is marked "ours" and never sent to a real Arbor.
 
 import { z } from 'zod'
@@ -16,7 +17,7 @@ export const LoraConfigSchema = z.strictObject({
   bias: z.literal('none').optional(),
   task_type: z.literal('CAUSAL_LM').optional(),
 })
-export type LoraConfigFields = z.infer<typeof LoraConfigSchema>
+export interface LoraConfigFields extends z.infer<typeof LoraConfigSchema> {}
 
 // ---------------------------------------------------------------- trainer_config
 
@@ -89,7 +90,7 @@ export const TrainerConfigSchema = z.strictObject({ ...arborTrainerConfig, ...ou
 /** With every default filled in: what the server keeps. */
 export type TrainerConfig = z.infer<typeof TrainerConfigSchema>
 /** What a caller writes (`trainKwargs`): everything optional. */
-export type TrainKwargs = z.input<typeof TrainerConfigSchema>
+export interface TrainKwargs extends z.input<typeof TrainerConfigSchema> {}
 
 // ---------------------------------------------------------------- GRPO calls
 
@@ -212,7 +213,7 @@ export const GroupRecordSchema = z.strictObject({
   sources: z.array(z.enum(['id', 'text', 'tokenized'])),
   truncated: z.array(z.boolean()),
 })
-export type GroupRecord = z.infer<typeof GroupRecordSchema>
+export interface GroupRecord extends z.infer<typeof GroupRecordSchema> {}
 
 /** One optimizer step, as written to steps.jsonl and sent to whoever listens. */
 export const StepRecordSchema = z.strictObject({
@@ -255,7 +256,7 @@ export const StepRecordSchema = z.strictObject({
   notes: z.array(z.string()),
   groups: z.array(GroupRecordSchema),
 })
-export type StepRecord = z.infer<typeof StepRecordSchema>
+export interface StepRecord extends z.infer<typeof StepRecordSchema> {}
 
 // ---------------------------------------------------------------- chat
 

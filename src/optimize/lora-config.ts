@@ -1,13 +1,16 @@
 // peft's LoraConfig as an object that spreads: { ...loraConfig, lora_alpha: 32 }.
 
 import { OptionError } from '../errors'
-import { type LoraConfigFields, LoraConfigSchema } from '../protocol'
+import { type LORA_TARGET_MODULES, type LoraConfigFields, LoraConfigSchema } from '../protocol'
+
+/** Spelt out, not taken from the schema: the compiler must be able to name a cell's variables without zod's own types. */
+type Targets = 'all-linear' | (typeof LORA_TARGET_MODULES)[number][]
 
 /** @throws OptionError naming the field that cannot be. */
 export class LoraConfig implements LoraConfigFields {
   readonly r: number
   readonly lora_alpha: number
-  readonly target_modules: LoraConfigFields['target_modules']
+  readonly target_modules: Targets
   readonly lora_dropout: number
   readonly bias: 'none'
   readonly task_type: 'CAUSAL_LM'

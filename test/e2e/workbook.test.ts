@@ -1,0 +1,110 @@
+// The workbook from its first cell to its last on the real model, at the smallest settings: a tutorial that does not run is a failing test.
+
+import { spawn } from 'node:child_process'
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from 'node:fs'
+import { join } from 'node:path'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { arborHome } from '../../src/engine/model-cache'
+import { CLI, freshFolder, ROOT, whyNot } from './tiny'
+
+const MODEL = 'HuggingFaceTB/SmolLM2-135M-Instruct'
+const SMALLEST = { steps: 1, examplesPerStep: 2, rolloutsPerExample: 2, devSize: 2, testSize: 2 }
+const NOTEBOOK = join(ROOT, 'notebooks/01-grpo-workbook.ipynb')
+const out = freshFolder()
+
+interface Output {
+  readonly output_type: string
+  readonly data?: Readonly<Record<string, unknown>>
+  readonly ename?: string
+}
+interface Cell {
+  readonly cell_type: string
+  readonly execution_count?: number | null
+  readonly outputs?: readonly Output[]
+}
+
+/** The models and the built library of this machine, but runs of its own. */
+function homeOfItsOwn(): string {
+  const home = join(out, 'home')
+  mkdirSync(home)
+  for (const kept of ['models', 'native'])
+    if (existsSync(join(arborHome(), kept))) symlinkSync(join(arborHome(), kept), join(home, kept))
+  return home
+}
+
+interface Finished {
+  readonly status: number | null
+  readonly printed: string
+}
+
+/** Asynchronous, so that the test runner hears from its worker meanwhile. */
+function arborNb(args: readonly string[], env: Record<string, string> = {}): Promise<Finished> {
+  const child = spawn(process.execPath, [CLI, ...args], { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
+  let printed = ''
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (printed += text))
+  return new Promise((resolve) => child.once('close', (status) => resolve({ status, printed })))
+}
+
+let missing: string | null = null
+let run: Finished
+let cells: readonly Cell[]
+let page: string
+
+beforeAll(async () => {
+  missing = await whyNot()
+  if (missing === null) {
+    const fetched = await arborNb(['fetch', MODEL])
+    if (fetched.status !== 0) missing = `the model can't be had here: ${fetched.printed}`
+  }
+  if (missing !== null) return
+  const parameters = { ...SMALLEST, checkpoint: join(out, 'checkpoint') }
+  const set = Object.entries(parameters).flatMap(([name, value]) => ['-p', `${name}=${value}`])
+  const files = ['-o', join(out, 'executed.ipynb'), '--html', join(out, 'page.html')]
+  run = await arborNb(['run', NOTEBOOK, ...set, ...files], { ARBOR_HOME: homeOfItsOwn(), ARBOR_DEVICE: 'cpu' })
+  cells = (JSON.parse(readFileSync(join(out, 'executed.ipynb'), 'utf8')) as { cells: Cell[] }).cells
+  page = readFileSync(join(out, 'page.html'), 'utf8')
+}, 540_000)
+
+describe('the workbook', () => {
+  const code = () => cells.filter((cell) => cell.cell_type === 'code')
+
+  it('runs to its end without an error', ({ skip }) => {
+    skip(missing !== null, missing ?? '')
+    expect(`${run.printed}\nexit code ${run.status}`).toMatch(/exit code 0$/)
+    const errors = code().flatMap((cell) => (cell.outputs ?? []).filter((output) => output.output_type === 'error'))
+    expect(errors).toEqual([])
+    for (const cell of code()) expect(cell.execution_count).toBeGreaterThan(0)
+  })
+
+  it('is a notebook as nbformat 4 wants it, and keeps the cells it had', ({ skip }) => {
+    skip(missing !== null, missing ?? '')
+    const executed = JSON.parse(readFileSync(join(out, 'executed.ipynb'), 'utf8')) as { nbformat: number; metadata: object }
+    const source = JSON.parse(readFileSync(NOTEBOOK, 'utf8')) as { cells: Cell[] }
+    expect(executed.nbformat).toBe(4)
+    expect(cells.length).toBeGreaterThanOrEqual(source.cells.length)
+    const kinds = new Set(['stream', 'display_data', 'execute_result'])
+    for (const output of code().flatMap((cell) => cell.outputs ?? [])) expect(kinds).toContain(output.output_type)
+  })
+
+  it('shows charts in the notebook and, with their data, on the page', ({ skip }) => {
+    skip(missing !== null, missing ?? '')
+    const charts = code().flatMap((cell) =>
+      (cell.outputs ?? []).filter((output) => output.data && 'application/vnd.plotly.v1+json' in output.data),
+    )
+    expect(charts.length).toBeGreaterThanOrEqual(4)
+    expect(page.match(/<figure class="chart"/g)).toHaveLength(charts.length)
+    expect(page).toContain('"type":"scatter"')
+  })
+
+  it('leaves the run with its step, and the last policy in the checkpoint folder', ({ skip }) => {
+    skip(missing !== null, missing ?? '')
+    const runs = join(out, 'home/runs')
+    const [only] = readdirSync(runs)
+    expect(
+      readFileSync(join(runs, only!, 'steps.jsonl'), 'utf8')
+        .trim()
+        .split('\n'),
+    ).toHaveLength(SMALLEST.steps)
+    expect(readdirSync(join(out, 'checkpoint/last'))).toContain('adapter_model.safetensors')
+  })
+})
