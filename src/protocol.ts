@@ -90,7 +90,9 @@ export const TrainerConfigSchema = z.strictObject({ ...arborTrainerConfig, ...ou
 /** With every default filled in: what the server keeps. */
 export type TrainerConfig = z.infer<typeof TrainerConfigSchema>
 /** What a caller writes (`trainKwargs`): everything optional. */
-export interface TrainKwargs extends z.input<typeof TrainerConfigSchema> {}
+export interface TrainKwargs extends Omit<z.input<typeof TrainerConfigSchema>, 'lora_config'> {
+  lora_config?: LoraConfigFields | null | undefined
+}
 
 // ---------------------------------------------------------------- GRPO calls
 
@@ -256,7 +258,9 @@ export const StepRecordSchema = z.strictObject({
   notes: z.array(z.string()),
   groups: z.array(GroupRecordSchema),
 })
-export interface StepRecord extends z.infer<typeof StepRecordSchema> {}
+export interface StepRecord extends Omit<z.infer<typeof StepRecordSchema>, 'groups'> {
+  groups: GroupRecord[]
+}
 
 // ---------------------------------------------------------------- chat
 
