@@ -74,6 +74,7 @@ describe('the notebook kernel', () => {
   it('imports nothing of src/', () => {
     for (const path of files(join(root, 'kernels', 'jupyter')))
       for (const target of imports(path))
-        if (target.startsWith('.')) expect(resolve(dirname(path), target).startsWith(src), `${path} imports ${target}`).toBe(false)
+        if (target.startsWith('.'))
+          expect(resolve(dirname(path), target).startsWith(src), `${path} imports ${target}`).toBe(false)
   })
 })

@@ -198,6 +198,16 @@ describe('programs of several predictors', () => {
   })
 })
 
+describe('an example that a step meets twice', () => {
+  it('gets further rollouts in one larger group, and no copies', async () => {
+    const { rollouts, lm } = await roll({ examples: [1, 0, 1] })
+    const { groups, batch } = formGroups(rollouts, ['answer'], 'truncate')
+    expect(groups.map((group) => group.example)).toEqual([1, 0])
+    expect(batch.map((rows) => rows.length)).toEqual([4, 2])
+    expect(new Set(lm.history.map((entry) => entry.options.seed)).size).toBe(6)
+  })
+})
+
 describe('titleOf', () => {
   it('names an example by its first input, shortened', () => {
     expect(titleOf(trainset[0]!)).toBe('one')

@@ -38,9 +38,13 @@ export interface RolloutRequest {
  */
 export async function rolloutStep(request: RolloutRequest): Promise<Rollout[]> {
   const { settings } = request
-  const jobs = request.examples.flatMap((example) =>
-    Array.from({ length: settings.numRolloutsPerGrpoStep }, (_, rollout) => ({ example, rollout })),
-  )
+  // An example that a step meets twice (at the border of two epochs) gets further rollouts, not the same ones again: its group is larger.
+  const begun = new Map<number, number>()
+  const jobs = request.examples.flatMap((example) => {
+    const first = begun.get(example) ?? 0
+    begun.set(example, first + settings.numRolloutsPerGrpoStep)
+    return Array.from({ length: settings.numRolloutsPerGrpoStep }, (_, i) => ({ example, rollout: first + i }))
+  })
   let done = 0
   const rollouts = await together(request.signal, (signal) =>
     limited(jobs, settings.numThreads, async (job) => {

@@ -1,4 +1,4 @@
-import { describeEachBackend } from './each-backend'
 import { describeEngine } from './describe-engine'
+import { describeEachBackend } from './each-backend'
 
 describeEachBackend(describeEngine)
