@@ -1,5 +1,5 @@
 // npm start: everything from a fresh clone to an executed workbook. npm start -- --model NAME -p name=value … passes on to the workbook.
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { arborNb, fail, root, say, setUp } from './setup.mjs'
@@ -52,9 +52,20 @@ const status = arborNb(['run', join('notebooks', '01-grpo-workbook.ipynb'), ...p
   mayFail: true,
 })
 
+/** The text of the cell tagged `summary`: the numbers before and after. */
+function summary() {
+  if (status !== 0) return ''
+  const cell = JSON.parse(readFileSync(notebook, 'utf8')).cells.find(({ metadata }) => metadata.tags?.includes('summary'))
+  const result = cell?.outputs.findLast(({ data, output_type }) => output_type === 'execute_result' && data['text/plain'])
+  return result ? [result.data['text/plain']].flat().join('') : ''
+}
+
 const minutes = (since) => `${((Date.now() - since) / 60000).toFixed(1)} min`
 console.error(`
 ${status === 0 ? 'Done' : 'The workbook stopped at an error'} (workbook ${minutes(training)}, all of it ${minutes(started)}).
+
+${summary()}
+
   page      ${page}
   notebook  ${notebook}`)
 process.exit(status)
