@@ -12,6 +12,8 @@ export interface LiveRunOptions {
   /** Steps the run will make; with it the status tells the time left. */
   readonly totalSteps?: number
   readonly title?: string
+  /** What to know about the configuration; shown once, above the charts. */
+  readonly notes?: readonly string[]
   /** null: nothing is shown. Default: the notebook we run in. */
   readonly host?: DisplayHost | null
 }
@@ -53,6 +55,7 @@ class LiveDisplay implements LiveRun {
     private readonly host: DisplayHost | null,
     private readonly options: LiveRunOptions,
   ) {
+    if (options.notes?.length) this.put('notes', notesBundle(options.notes))
     this.schedule()
   }
 
@@ -176,4 +179,9 @@ function timeLeft(seconds: number): string {
 
 function signed(value: number): string {
   return value.toFixed(2).replace('-', '−')
+}
+
+function notesBundle(notes: readonly string[]): MimeBundle {
+  const lines = notes.map((text) => `<div>${escapeHtml(text)}</div>`).join('')
+  return { 'text/html': `<div style="opacity:.75;font-size:.9em">${lines}</div>`, 'text/plain': notes.join('\n') }
 }

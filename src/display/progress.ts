@@ -18,6 +18,7 @@ export interface ProgressLike {
 }
 
 interface RunPayload {
+  readonly notes?: readonly string[]
   readonly record?: StepRecord
   readonly validation?: ValidationPoint
   readonly rollouts?: { readonly step: number; readonly done: number; readonly of: number }
@@ -37,9 +38,9 @@ export function drawProgress(event: ProgressLike): void {
 }
 
 function drawRun({ id, title, total, payload }: ProgressLike, phase: string): void {
-  const { record, validation, rollouts, reason } = (payload ?? {}) as RunPayload
+  const { notes = [], record, validation, rollouts, reason } = (payload ?? {}) as RunPayload
   let run = live.get(id)
-  if (!run) live.set(id, (run = liveRun({ title: `${title}: reward`, ...(total > 0 ? { totalSteps: total } : {}) })))
+  if (!run) live.set(id, (run = liveRun({ title: `${title}: reward`, notes, ...(total > 0 ? { totalSteps: total } : {}) })))
   if (record) run.update(record)
   if (validation) run.validated(validation)
   if (rollouts)
