@@ -41,10 +41,12 @@ const RULES: readonly Rule[] = [
   function noSpread(recent) {
     const share = mean(recent.map(({ frac_reward_zero_std }) => frac_reward_zero_std))
     if (share < 0.5) return null
-    const { reward_min, reward_max, reward } = recent.at(-1)!
+    const best = Math.max(...recent.map(({ reward_max }) => reward_max))
+    const flat = recent.flatMap(({ groups }) => groups).filter(({ rewards }) => rewards.every((reward) => reward === rewards[0]))
+    const solved = flat.filter(({ rewards }) => rewards[0] === best)
     const hint =
-      reward > (reward_min + reward_max) / 2 && share < 1
-        ? 'the questions are easy by now: take harder ones'
+      solved.length > flat.length / 2
+        ? 'most of these questions are solved: take harder ones'
         : 'raise the temperature or take more rollouts a group'
     return warning(`${percent(share)} of the rollouts were in groups without spread: they teach nothing. Best remedy: ${hint}.`)
   },
