@@ -104,7 +104,7 @@ describe('arbor-nb run', () => {
     expect(page.match(/plotly\.js \(basic/g)?.length).toBe(1)
     const ours = page.replace(/<script>\/\*\*[\s\S]*?<\/script>/, '')
     expect(ours.length).toBeLessThan(40_000)
-    expect(ours).not.toMatch(/https?:/)
+    expect(ours.replaceAll('http://www.w3.org/1998/Math/MathML', '')).not.toMatch(/https?:/) // a formula's namespace is no address to load
   }, 30_000)
 
   it('keeps what was reached when it is interrupted, and leaves no process behind', async () => {
