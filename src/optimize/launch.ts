@@ -96,6 +96,7 @@ function ready(child: ChildProcess, model: string, onLog?: (line: string) => voi
         pid: child.pid!,
         close: async () => {
           servers.delete(info)
+          child.ref() // whoever waits for the end must not be ended by an empty event loop
           child.stdin!.end()
           await exited
         },
