@@ -109,33 +109,46 @@ export class ArborGRPO {
   private async train(loop: TrainLoop): Promise<void> {
     const { job, options } = loop
     const s = this.settings
-    const start = resumedFrom(job)
     const records = job.records(0, options.signal)
-    for (let k = 0; k < start.step; k++) {
-      const record = await nextRecord(records, job.id)
-      if (record.validation_score !== null) this.validated(k, record.validation_score)
-      this.take(record)
-    }
-    if (start.score !== null) this.validated(start.step, start.score)
-    else if (start.step === 0) await this.validate(loop, 0)
-    else if (isKept(start.step, s)) await this.keep(loop, start.step) // the interruption came before the policy was judged
-    for (let step = start.step; step < s.numTrainSteps; step++) {
+    for (let step = await this.catchUp(loop, records); step < s.numTrainSteps; step++) {
       options.signal?.throwIfAborted()
-      const examples = stepExamples({ size: options.trainset.length, batch: s.numDspyExamplesPerGrpoStep, step, seed: s.seed })
-      const onRollout = (done: number) =>
-        this.report('item', { rollouts: { step: step + 1, done, of: examples.length * s.numRolloutsPerGrpoStep } })
-      const rollouts = await rolloutStep({ ...loop, ...options, settings: s, step, examples, onRollout })
-      const { batch, groups, dropped } = formGroups(rollouts, loop.predictors, s.variablyInvokedPredictorGroupingMode)
-      this.run!.notes.push(...dropped)
-      if (batch.length === 0)
-        throw new OptionError(`Step ${step + 1} has no group to train on: ${dropped[0] ?? 'the program called no predictor'}.`)
-      const metrics = { format_failures: rollouts.filter((rollout) => rollout.formatFailure).length, ...this.newestScore(step) }
-      await this.send(job, step, { batch, groups, metrics })
+      await this.rolloutAndSend(loop, step)
       this.take(await nextRecord(records, job.id))
       if (isKept(step + 1, s)) await this.keep(loop, step + 1)
     }
     await job.terminate()
     await loop.folder.copy(this.run!.checkpoints)
+  }
+
+  /** Takes over what a resumed run has done, and judges the policy as it stands. Answers the step to go on with. */
+  private async catchUp(loop: TrainLoop, records: AsyncGenerator<StepRecord>): Promise<number> {
+    const { step: done, score } = resumedFrom(loop.job)
+    for (let k = 0; k < done; k++) {
+      const record = await nextRecord(records, loop.job.id)
+      if (record.validation_score !== null) this.validated(k, record.validation_score)
+      this.take(record)
+    }
+    if (score !== null) this.validated(done, score)
+    else if (done === 0) await this.validate(loop, 0)
+    else if (isKept(done, this.settings)) await this.keep(loop, done) // the interruption came before the policy was judged
+    return done
+  }
+
+  /** Examples → rollouts → groups → the server, which answers at once and trains behind. */
+  private async rolloutAndSend(loop: TrainLoop, step: number): Promise<void> {
+    const { options } = loop
+    const s = this.settings
+    const examples = stepExamples({ size: options.trainset.length, batch: s.numDspyExamplesPerGrpoStep, step, seed: s.seed })
+    const of = examples.length * s.numRolloutsPerGrpoStep
+    const onRollout = (done: number) => this.report('item', { rollouts: { step: step + 1, done, of } })
+    const rollouts = await rolloutStep({ ...loop, ...options, settings: s, step, examples, onRollout })
+    const { batch, groups, dropped } = formGroups(rollouts, loop.predictors, s.variablyInvokedPredictorGroupingMode)
+    this.run!.notes.push(...dropped)
+    if (batch.length === 0)
+      throw new OptionError(`Step ${step + 1} has no group to train on: ${dropped[0] ?? 'the program called no predictor'}.`)
+    const metrics = { format_failures: rollouts.filter((rollout) => rollout.formatFailure).length, ...this.newestScore(step) }
+    const { pending_batch_ids } = await loop.job.status()
+    await loop.job.step({ batch_id: pending_batch_ids[0] ?? step, batch, groups, metrics })
   }
 
   private take(record: StepRecord): void {
@@ -159,15 +172,6 @@ export class ArborGRPO {
   private newestScore(step: number): { validation_score?: number } {
     const score = this.run!.validation.find((entry) => entry.step === step)?.score
     return score === undefined ? {} : { validation_score: score }
-  }
-
-  private async send(
-    job: ArborJob,
-    step: number,
-    body: { batch: unknown; groups: unknown; metrics: Record<string, number> },
-  ): Promise<void> {
-    const { pending_batch_ids } = await job.status()
-    await job.step({ batch_id: pending_batch_ids[0] ?? step, ...body } as Parameters<ArborJob['step']>[0])
   }
 
   /** Validates after `step` updates; saves the last policy, and the best when it got better. */
