@@ -2,9 +2,9 @@
 
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { arborHome } from '../src/engine/arbor-home'
 
 export interface Peer {
   /** One round's seconds. */
@@ -17,7 +17,7 @@ export interface Peer {
 export function peerPython(): string {
   const given = process.env.ARBOR_PEER_PYTHON
   if (given) return given
-  const venv = join(process.env.ARBOR_HOME ?? join(homedir(), '.arbor'), 'peers-venv')
+  const venv = join(arborHome(), 'peers-venv')
   const python = join(venv, 'bin', 'python')
   if (!existsSync(join(venv, 'ready'))) {
     process.stderr.write(`making ${venv} with torch, transformers and peft\n`)

@@ -1,7 +1,8 @@
 // Outputs of a cell as HTML. What a program returned as HTML is shown as it is (the notebook ran here); all other text is escaped.
 
+import { escapeHtml } from '../display/mime'
 import type { Bundle, Output } from './notebook'
-import { escapeHtml, plainTerminalText } from './notebook-html-text'
+import { plainTerminalText } from './notebook-html-text'
 
 const KEPT_LINES = 200
 export const PLOTLY_MIME = 'application/vnd.plotly.v1+json'

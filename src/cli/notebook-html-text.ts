@@ -3,11 +3,7 @@
 import { createRequire } from 'node:module'
 import hljs from 'highlight.js/lib/common'
 import type { TokenizerAndRendererExtension } from 'marked'
-
-/** Text that means itself in HTML, in elements and in quoted attributes. */
-export function escapeHtml(text: string): string {
-  return text.replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`)
-}
+import { escapeHtml } from '../display/mime'
 
 /** Coloured HTML of `code`; a language that highlight.js doesn't know stays plain. */
 export function highlightCode(code: string, language: string): string {

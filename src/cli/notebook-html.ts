@@ -3,11 +3,12 @@
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { Marked } from 'marked'
+import { escapeHtml } from '../display/mime'
 import { type CodeCell, hasTag, isCode, type Notebook } from './notebook'
 import { outputsHtml, PLOTLY_MIME } from './notebook-html-outputs'
 import { PAGE_SCRIPT } from './notebook-html-script'
 import { PAGE_STYLE } from './notebook-html-style'
-import { escapeHtml, highlightCode, inlineMath, mathBlocks } from './notebook-html-text'
+import { highlightCode, inlineMath, mathBlocks } from './notebook-html-text'
 import { duration } from './run-terminal'
 
 interface Heading {

@@ -1,6 +1,6 @@
 // arbor-nb serve: the server until somebody ends it: Ctrl-C, a signal, or (started by a notebook) the end of its owner.
 
-import { arborHome } from '../engine/model-cache'
+import { arborHome } from '../engine/arbor-home'
 import { OptionError } from '../errors'
 import { type RunningServer, startServer } from '../server/main'
 import { choiceOption, numberOption, parseOptions } from './options'

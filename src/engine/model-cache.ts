@@ -2,14 +2,9 @@
 
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
-import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { arborHome } from './arbor-home'
 import type { ModelSource } from './engine'
-
-/** Where this package keeps its state: $ARBOR_HOME, else ~/.arbor. */
-export function arborHome(): string {
-  return process.env['ARBOR_HOME'] ?? join(homedir(), '.arbor')
-}
 
 export interface CachedModel extends ModelSource {
   readonly origin: string

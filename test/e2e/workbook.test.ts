@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { arborHome } from '../../src/engine/model-cache'
+import { arborHome } from '../../src/engine/arbor-home'
 import { CLI, freshFolder, ROOT, whyNot } from './tiny'
 
 const MODEL = 'HuggingFaceTB/SmolLM2-135M-Instruct'

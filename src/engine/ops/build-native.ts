@@ -4,9 +4,10 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { availableParallelism, homedir } from 'node:os'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { BackendError, OptionError } from '../../errors'
+import { arborHome } from '../arbor-home'
 import type { NativeLibrary } from './native'
 import { loadNative, packageRoot } from './native-library'
 
@@ -74,8 +75,7 @@ interface Target {
 
 function buildTarget(): Target {
   const isa = chooseIsa()
-  const home = process.env['ARBOR_HOME'] ?? join(homedir(), '.arbor')
-  const folder = join(home, 'native', `${sourceHash()}-${isa}`)
+  const folder = join(arborHome(), 'native', `${sourceHash()}-${isa}`)
   return { isa, folder, path: join(folder, `libarbor_cpu_${isa}.${process.platform === 'darwin' ? 'dylib' : 'so'}`) }
 }
 
