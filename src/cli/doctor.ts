@@ -5,6 +5,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { availableParallelism, cpus, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { arborHome } from '../engine/arbor-home'
+import { BUNDLED_MODELS, bundledModel } from '../engine/bundled-models'
 import { cachedModels } from '../engine/model-cache'
 import { parseOptions } from './options'
 import { type PackageInfo, packageInfo } from './package-info'
@@ -13,7 +14,7 @@ import { formatBytes } from './progress'
 export const help = `Usage: arbor-nb doctor
 
 Lists what is there and what is missing: Node, npm packages, the native library and what builds it, the GPU,
-TensorFlow.js, danfojs, and the models of the cache. Exit code 0 when training on this machine can work.
+TensorFlow.js, danfojs, the model that comes with arbor-nb, and those of the cache. Exit code 0 when training on this machine can work.
 
   -h, --help   this text`
 
@@ -36,7 +37,8 @@ export async function run(argv: readonly string[]): Promise<number> {
     ...optionalPackages(info),
     ...tools(),
     gpu(),
-    ...models(),
+    ...BUNDLED_MODELS.map(ownModel),
+    ...fetchedModels(),
   ]
   for (const { what, state, detail, hint } of findings) {
     const mark = { ok: '✓', missing: '✗', absent: '·' }[state]
@@ -139,11 +141,20 @@ function gpu(): Finding {
   return { what: 'GPU', state: 'ok', detail: list.join('; ') }
 }
 
-function models(): Finding[] {
+function ownModel(name: string): Finding {
+  try {
+    const { origin, bytes } = bundledModel(name)!
+    return { what: 'model', state: 'ok', detail: `${name}, ${formatBytes(bytes)}, ${origin}` }
+  } catch (error) {
+    return { what: 'model', state: 'missing', detail: (error as Error).message }
+  }
+}
+
+function fetchedModels(): Finding[] {
   const found = cachedModels()
   if (found.length === 0) {
     const hint = 'arbor-nb fetch HuggingFaceTB/SmolLM2-135M-Instruct'
-    return [{ what: 'models', state: 'absent', detail: `none in ${join(arborHome(), 'models')}`, hint }]
+    return [{ what: 'fetched models', state: 'absent', detail: `none in ${join(arborHome(), 'models')}; none is needed`, hint }]
   }
   return found.map((model) => ({
     what: 'model',

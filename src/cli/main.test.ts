@@ -79,6 +79,15 @@ describe('arbor-nb fetch', () => {
     )
   })
 
+  it('says of the model that comes with arbor-nb that it is there', async () => {
+    expect(await main(['fetch', 'arbor-tiny'])).toBe(0)
+    expect(out).toMatch(
+      /^arbor-tiny\n {2}source {6}comes with arbor-nb: nothing to fetch\n {2}path {8}.*data\/models\/arbor-tiny\n/,
+    )
+    expect(out).toMatch(/model {7}llama, \d\.\d M parameters, context of \d+ tokens\n$/)
+    expect(err).toBe('')
+  })
+
   it('MODEL is needed, once', async () => {
     expect(await main(['fetch'])).toBe(2)
     expect(err).toMatch(/^MODEL is missing\./)
@@ -89,14 +98,17 @@ describe('arbor-nb fetch', () => {
 })
 
 describe('arbor-nb doctor', () => {
-  it('finds this Node, the packages and the empty cache with the command that fills it', async () => {
+  it('finds this Node, the packages, the model that comes along, and the empty cache with the command that fills it', async () => {
     const home = mkdtempSync(join(tmpdir(), 'arbor-doctor-'))
     vi.stubEnv('ARBOR_HOME', home)
     const code = await main(['doctor'])
     rmSync(home, { recursive: true })
     expect(out).toMatch(new RegExp(`^✓ Node +${process.versions.node}$`, 'm'))
     expect(out).toMatch(/^✓ npm packages +all \d+ are installed$/m)
-    expect(out).toMatch(/^· models +none in .*\n +→ arbor-nb fetch HuggingFaceTB\/SmolLM2-135M-Instruct$/m)
+    expect(out).toMatch(/^✓ model +arbor-tiny, \d+\.\d MB, comes with arbor-nb$/m)
+    expect(out).toMatch(
+      /^· fetched models +none in .*; none is needed\n +→ arbor-nb fetch HuggingFaceTB\/SmolLM2-135M-Instruct$/m,
+    )
     expect(code).toBe(out.includes('✗') ? 1 : 0)
     expect(out).toMatch(code === 0 ? /\nReady\.\n$/ : /\nMissing: .+\.\n$/)
   })

@@ -11,7 +11,7 @@ export const help = `Usage: arbor-nb serve --model MODEL [options]
 
 Serves a base model and trains policies on it: OpenAI's chat completions and Arbor's training protocol.
 
-  --model MODEL     a name on the Hugging Face hub, a folder, or a .gguf file
+  --model MODEL     arbor-tiny (it comes with arbor-nb), a name on the Hugging Face hub, a folder, or a .gguf file
   --device DEVICE   cpu, cuda, tfjs or auto (default: $ARBOR_DEVICE, else auto)
   --host HOST       address to listen on (default 127.0.0.1: this machine only; there is no password)
   --port PORT       default: the first free port from 7453 up
@@ -33,7 +33,7 @@ const OPTIONS = {
 
 export async function run(argv: readonly string[]): Promise<number> {
   const { values } = parseOptions(argv, OPTIONS)
-  if (values.model === undefined) throw new OptionError('--model is missing: a hub name, a folder or a .gguf file.')
+  if (values.model === undefined) throw new OptionError('--model is missing: arbor-tiny, a hub name, a folder or a .gguf file.')
   const device = choiceOption(values.device ?? process.env['ARBOR_DEVICE'] ?? 'auto', '--device', ['auto', 'cpu', 'cuda', 'tfjs'])
   const port = numberOption(values.port, '--port', { min: 0, max: 65535, integer: true })
   const ended = endOfService(values['owner-pipe'] === true)

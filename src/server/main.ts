@@ -13,7 +13,7 @@ import { openSocket } from './socket'
 import { loadTokenizer } from './tokenizer'
 
 export interface ServerOptions {
-  /** A hub name, a folder or a GGUF file. */
+  /** A model that comes with arbor-nb, a hub name, a folder or a GGUF file. */
   readonly model: string
   readonly device?: 'auto' | 'cpu' | 'cuda' | 'tfjs'
   /** Default 127.0.0.1: this machine only. */
@@ -74,7 +74,9 @@ async function loadServices(engine: Engine, options: ServerOptions): Promise<Ser
   const source = await resolveModel(name, { ...(log ? { log } : {}), ...(progress ? { progress } : {}) })
   log?.(`Loading ${source.name} (${source.origin}) …`)
   const [model, tokenizer] = await Promise.all([engine.load(source), loadTokenizer(source)])
-  log?.(`${model.name}: ${(model.parameters / 1e6).toFixed(0)} M parameters on ${model.deviceDescription}`)
+  log?.(
+    `${model.name}: ${(model.parameters / 1e6).toFixed(model.parameters < 1e7 ? 1 : 0)} M parameters on ${model.deviceDescription}`,
+  )
   const codec = textCodec(tokenizer, model)
   const completions = new CompletionStore()
   const modelNames = [...new Set([name, source.name, model.name])]

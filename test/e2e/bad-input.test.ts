@@ -26,7 +26,9 @@ describe('startServer', () => {
 
   it('a model that is not there', async () => {
     expect(await said(serve({ model: '/no/such/folder' }))).toMatch(/\/no\/such\/folder: no such file or folder/)
-    expect(await said(serve({ model: 'tinychat' }))).toMatch(/"tinychat" is no model: give a folder, a \.gguf file, or a name/)
+    expect(await said(serve({ model: 'tinychat' }))).toMatch(
+      /"tinychat" is no model: give arbor-tiny .*, a folder, a \.gguf file, or a name/,
+    )
   })
 
   it('a folder that lacks a file, or holds one cut short', async () => {

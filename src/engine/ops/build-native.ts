@@ -8,8 +8,9 @@ import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { BackendError, OptionError } from '../../errors'
 import { arborHome } from '../arbor-home'
+import { packageRoot } from '../package-root'
 import type { NativeLibrary } from './native'
-import { loadNative, packageRoot } from './native-library'
+import { loadNative } from './native-library'
 
 const ISAS = ['scalar', 'avx2', 'avx512'] as const
 type Isa = (typeof ISAS)[number]

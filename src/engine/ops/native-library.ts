@@ -1,9 +1,10 @@
 // Loads a native library through koffi. The prototypes come from kernels/arbor_ops.h itself, so binding and library can't drift apart.
 
-import { existsSync, readFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import koffi from 'koffi'
 import { BackendError } from '../../errors'
+import { packageRoot } from '../package-root'
 import type { TypedArray } from './ops'
 
 /** Device memory, streams and captures travel as plain addresses. */
@@ -19,15 +20,6 @@ export interface NativeCalls {
   readonly call: (name: string) => NativeCall
   /** Text of the last failure on this thread. */
   lastError(): string
-}
-
-/** The folder of our package.json, from src/ as well as from dist/src. */
-export function packageRoot(): string {
-  for (let folder = __dirname; ; folder = dirname(folder)) {
-    const manifest = join(folder, 'package.json')
-    if (existsSync(manifest) && JSON.parse(readFileSync(manifest, 'utf8')).name === 'arbor-nb') return folder
-    if (folder === dirname(folder)) throw new BackendError(`No package.json of arbor-nb above ${__dirname}.`, { op: 'load' })
-  }
 }
 
 /** Each exported function's C prototype, streams and captures as void pointers. */
