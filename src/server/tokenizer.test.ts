@@ -4,9 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { cachedModel } from '../engine/model-cache'
 import { ModelError } from '../errors'
-import { renderChat } from './chat-template'
 import { ggufTokenizer } from './gguf-tokenizer'
 import { loadTokenizer, type Tokenizer } from './tokenizer'
 
@@ -67,15 +65,6 @@ describe('tokenizer', () => {
       ['<|im_start|>', 1],
       ['<|im_end|>', 2],
     ])
-  })
-
-  const smollm2 = cachedModel('HuggingFaceTB/SmolLM2-135M-Instruct')
-  it.skipIf(smollm2 === null)('SmolLM2: ids and chat prompts as transformers makes them (needs the fetched model)', async () => {
-    const tokenizer = await loadTokenizer(smollm2!)
-    const truth = golden('smollm2.json')
-    expectEncodings(tokenizer, truth.encodings)
-    for (const { messages, addGenerationPrompt, text } of truth.chats)
-      expect(renderChat(tokenizer, messages, { addGenerationPrompt })).toBe(text)
   })
 
   it('the stream gives every character once and whole, though its bytes are several tokens', async () => {
