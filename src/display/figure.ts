@@ -34,7 +34,7 @@ export interface Trace {
   text?: readonly string[]
   hovertemplate?: string
   hoverinfo?: 'skip' | 'text'
-  textposition?: 'outside' | 'none'
+  textposition?: 'outside' | 'inside' | 'none'
   texttemplate?: string
   showlegend?: boolean
   cliponaxis?: boolean

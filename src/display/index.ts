@@ -1,6 +1,7 @@
 // Step records → something to look at. Knows no engine and no HTTP; a value shows itself by `Symbol.for('Jupyter.display')`.
 
 export { type BeforeAfter, type CompareOptions, compareBars } from './compare-bars'
+export { type Curve, type CurvePanels, type CurvesOptions, curves } from './curves'
 export { diagnose, type Remark } from './diagnosis'
 export { Figure } from './figure'
 export { type DataFrame, frame } from './frame'
@@ -10,4 +11,6 @@ export { type Displayable, type DisplayHost, type MimeBundle, show } from './mim
 export { drawProgress, type ProgressLike } from './progress'
 export { type RewardCurveOptions, type RunRecords, rewardCurve, type ValidationPoint } from './reward-curve'
 export { signalShare } from './signal-share'
+export { type Stack, stackedBars } from './stacked-bars'
 export { type RolloutTableOptions, type Row, rolloutTable, table } from './table'
+export { type TogetherOptions, together } from './together'

@@ -4,6 +4,7 @@ import type { StepRecord } from '../protocol'
 import { type LiveRun, liveRun, progressBar } from './live'
 import { displayHost, escapeHtml, type MimeBundle } from './mime'
 import type { ValidationPoint } from './reward-curve'
+import { toldTogether } from './together'
 
 /** The shape of program/context.ts' ProgressEvent. */
 export interface ProgressLike {
@@ -32,6 +33,9 @@ const bars = new Map<string, number>()
 /** Registered as the observer of progress (src/index.ts). Shows nothing where there is no notebook. */
 export function drawProgress(event: ProgressLike): void {
   const [activity, phase] = event.kind.split(':')
+  const { record } = (activity === 'grpo' ? (event.payload ?? {}) : {}) as RunPayload
+  const report = activity === 'grpo' ? { record } : { activity: barText(event) }
+  if (toldTogether({ done: event.done, total: event.total, ...report })) return
   if (activity === 'grpo' || live.has(event.id)) drawRun(event, phase ?? '')
   else if (live.size > 0) [...live.values()].at(-1)!.progress(barText(event))
   else drawBar(event, phase ?? '')

@@ -1,8 +1,8 @@
 // Is there something to learn from, and is the update sane: four small charts over the same steps.
 
 import type { StepRecord } from '../protocol'
-import { type Annotation, type Axis, Figure, type Trace } from './figure'
-import { axis, BLUE, baseLayout, ORANGE, RED, stepAxis } from './style'
+import { type Axis, Figure, type Trace } from './figure'
+import { axis, BLUE, baseLayout, ORANGE, panelHeading, RED, stepAxis } from './style'
 
 interface Panel {
   readonly title: string
@@ -51,7 +51,7 @@ export function signalShare(records: readonly StepRecord[], { title = 'Learning 
     const [column, row] = [COLUMNS[i % 2]!, ROWS[i < 2 ? 0 : 1]!]
     layout[`xaxis${suffix}`] = stepAxis(steps, { domain: column, anchor: `y${suffix}`, title: { text: i < 2 ? '' : 'step' } })
     layout[`yaxis${suffix}`] = panelAxis(panel, records, { domain: row, anchor: `x${suffix}` })
-    layout.annotations.push(heading(panel.title, column[0], row[1]))
+    layout.annotations.push(panelHeading(panel.title, column[0], row[1]))
     for (const { name, of, color } of panel.series)
       data.push({
         ...points(records.map(of), steps, panel),
@@ -76,20 +76,6 @@ function panelAxis({ series, percent }: Panel, records: readonly StepRecord[], p
   const highest = Math.max(0, ...series.flatMap(({ of }) => records.map(of)))
   const top = percent ? Math.min(104, Math.max(10, highest * 1.15)) : highest > 0 ? highest * 1.15 : 1
   return axis('', { range: [0, top], nticks: 5, ...(percent ? { ticksuffix: ' %' } : {}), ...place })
-}
-
-function heading(text: string, x: number, y: number): Annotation {
-  return {
-    text,
-    x,
-    y: y + 0.02,
-    xref: 'paper',
-    yref: 'paper',
-    xanchor: 'left',
-    yanchor: 'bottom',
-    showarrow: false,
-    font: { size: 12 },
-  }
 }
 
 function summary(records: readonly StepRecord[]): string {

@@ -5,6 +5,8 @@ import { type Area, axisScale, axisValues, type Scale } from './still-scale'
 import { GRID } from './style'
 
 const WIDTH = 820
+/** Text on a bar's colour. */
+const IN_BAR = { anchor: 'center', fill: '#ffffff' }
 
 interface Panel {
   readonly x: Scale
@@ -131,7 +133,9 @@ function bars(trace: Trace, { x, y }: Panel, { index, count }: { index: number; 
       const above = trace.texttemplate
         ? text(height.toFixed(1), left + width / 2, Math.min(from, to) - 5, { anchor: 'center' })
         : ''
-      return rect + above
+      const inside =
+        trace.textposition === 'inside' ? text(trace.text?.[i] ?? '', left + width / 2, (from + to) / 2 + 4, IN_BAR) : ''
+      return rect + above + inside
     })
     .join('')
 }
@@ -172,11 +176,17 @@ function legend(data: readonly Trace[]): string {
     .join('')
 }
 
-function text(content: string, x: number, y: number, style: { size?: number; anchor?: string; weight?: number } = {}): string {
+function text(
+  content: string,
+  x: number,
+  y: number,
+  style: { size?: number; anchor?: string; weight?: number; fill?: string } = {},
+): string {
   const anchor = { center: ' text-anchor="middle"', right: ' text-anchor="end"' }[style.anchor ?? ''] ?? ''
   const size = style.size ? ` font-size="${style.size}"` : ''
+  const fill = style.fill ? ` fill="${style.fill}"` : ''
   const weight = style.weight ? ` font-weight="${style.weight}"` : ''
-  return `<text x="${round(x)}" y="${round(y)}"${anchor}${size}${weight}>${escapeXml(plain(content))}</text>`
+  return `<text x="${round(x)}" y="${round(y)}"${anchor}${size}${weight}${fill}>${escapeXml(plain(content))}</text>`
 }
 
 function line(x1: number, y1: number, x2: number, y2: number): string {

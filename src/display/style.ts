@@ -1,6 +1,6 @@
 // The look of all charts: a few colours that differ for the colour-blind too and read on white and on black.
 
-import type { Axis, Layout } from './figure'
+import type { Annotation, Axis, Layout } from './figure'
 
 export const BLUE = '#2f86c9'
 export const ORANGE = '#dd8a1c'
@@ -9,6 +9,8 @@ export const GREEN = '#2a9d76'
 export const GREY = '#8a94a0'
 export const TEXT = '#7b8591'
 export const GRID = 'rgba(128,136,144,0.2)'
+/** Lines or parts of one chart, in this order. */
+export const SERIES: readonly string[] = [BLUE, ORANGE, GREEN, RED, '#8d6bb8', GREY]
 /** Blue at a given opacity, for bands. */
 export const bandOf = (opacity: number) => `rgba(47,134,201,${opacity})`
 
@@ -50,4 +52,17 @@ export function stepAxis(steps: readonly number[], more: Partial<Axis> = {}, tic
   const pad = Math.max(0.25, (last - first) * 0.02)
   const every = Math.max(1, Math.ceil((last - first) / ticks))
   return axis('step', { range: [first - pad, last + pad], dtick: every, tick0: 0, showgrid: false, ...more })
+}
+
+/** A panel's title, above its upper left corner; `x`, `y` in shares of the plotting area. */
+export function panelHeading(text: string, x: number, y: number): Annotation {
+  const place = { xref: 'paper', yref: 'paper', xanchor: 'left', yanchor: 'bottom' } as const
+  return { text, x, y: y + 0.02, ...place, showarrow: false, font: { size: 12 } }
+}
+
+/** Where each of `count` panels side by side begins and ends, in shares of the width. */
+export function panelPlaces(count: number): [number, number][] {
+  const gap = 0.05
+  const width = (1 - gap * (count - 1)) / count
+  return Array.from({ length: count }, (_, i) => [i * (width + gap), i * (width + gap) + width])
 }
