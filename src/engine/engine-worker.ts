@@ -1,7 +1,7 @@
 // The thread a LocalEngine lives in: receives calls, answers with results, so that the server's event loop never waits for a step.
 
 import { parentPort, workerData } from 'node:worker_threads'
-import type { Engine, GenerateControl, GenerateRequest, LossGradient, StepConfig, TrainSequence } from './engine'
+import type { Engine, GenerateControl, GenerateRequest, LinearLoss, LossGradient, StepConfig, TrainSequence } from './engine'
 import { LocalEngine, type LocalEngineOptions } from './local-engine'
 import { type FromWorker, type ToWorker, toErrorData } from './worker-protocol'
 
@@ -60,8 +60,8 @@ export class EngineHost {
       return this.engine.generate(request, this.#control(id, state, watched))
     }
     if (method === 'trainStep') {
-      const [policy, sequences, config] = args as [string, TrainSequence[], StepConfig]
-      return this.engine.trainStep(policy, sequences, this.#loss(id, state), config)
+      const [policy, sequences, config, linear] = args as [string, TrainSequence[], StepConfig, LinearLoss?]
+      return this.engine.trainStep(policy, sequences, linear ?? this.#loss(id, state), config)
     }
     const target = this.engine as unknown as Record<string, (...args: readonly unknown[]) => Promise<unknown>>
     return target[method]!(...args)

@@ -34,8 +34,9 @@ export interface LoraSpec {
 }
 
 export interface PolicySpec {
-  readonly lora: LoraSpec
-  /** Seed of A's initial values (B starts at zero, so a fresh policy equals the base). */
+  /** Null: all weights are trained; the policy has its own f32 copy of the base, gradients and moments. */
+  readonly lora: LoraSpec | null
+  /** Seed of A's initial values (B starts at zero, so a fresh policy equals the base). Without LoRA nothing is random. */
   readonly seed: number
   /** Folder written by savePolicy: weights, optimizer state and policy version continue from there, bit for bit. */
   readonly checkpoint?: string
@@ -101,12 +102,23 @@ export type LossGradient = (
   entropies: Float32Array,
 ) => { dLogprobs: Float32Array; dEntropies?: Float32Array } | Promise<{ dLogprobs: Float32Array; dEntropies?: Float32Array }>
 
+/**
+ * A loss that is linear in the logprobs, Σ dLogprobs · logprobs, as cross-entropy is (each -1 / tokens): its gradient is known before
+ * the logprobs are, so every pack is computed once and forgotten. One value per completion token, as for LossGradient.
+ */
+export interface LinearLoss {
+  readonly dLogprobs: Float32Array
+}
+
+export type TrainLoss = LossGradient | LinearLoss
+
 export interface StepConfig {
   readonly temperature: number
   readonly learningRate: number
   readonly beta1: number
   readonly beta2: number
   readonly eps: number
+  /** Of matrices; norms and biases don't decay. */
   readonly weightDecay: number
   /** Global norm; 0 = no clipping. */
   readonly maxGradNorm: number
@@ -118,6 +130,8 @@ export interface TrainStats {
   readonly policyVersion: number
   /** Before clipping. */
   readonly gradNorm: number
+  /** Σ dLogprobs · logprobs before the update; of a LinearLoss only. */
+  readonly objective?: number
   /** Tokens computed after sharing prefixes, and what they would have been without. */
   readonly tokens: number
   readonly tokensUnshared: number
@@ -144,8 +158,11 @@ export interface Engine {
     options: { temperature: number; packTokens?: number },
   ): Promise<TokenStats[]>
   /** One optimizer update; policyVersion + 1; the policy's prefix cache is forgotten. */
-  trainStep(policy: string, sequences: readonly TrainSequence[], loss: LossGradient, config: StepConfig): Promise<TrainStats>
-  /** PEFT files (adapter_config.json, adapter_model.safetensors) and optimizer.safetensors, written to a temporary name and renamed. */
+  trainStep(policy: string, sequences: readonly TrainSequence[], loss: TrainLoss, config: StepConfig): Promise<TrainStats>
+  /**
+   * PEFT files (adapter_config.json, adapter_model.safetensors), or for all weights a model folder in f32 (model.safetensors, with
+   * config.json and the tokenizer where the base has them); and optimizer.safetensors. Each is written to a temporary name and renamed.
+   */
   savePolicy(name: string, dir: string): Promise<void>
   closePolicy(name: string): Promise<void>
   status(): Promise<EngineStatus>

@@ -11,12 +11,12 @@ import type {
   EngineStatus,
   GenerateControl,
   GenerateRequest,
-  LossGradient,
   ModelInfo,
   ModelSource,
   PolicySpec,
   StepConfig,
   TokenStats,
+  TrainLoss,
   TrainSequence,
   TrainStats,
 } from './engine'
@@ -87,23 +87,27 @@ export class FakeEngine implements Engine {
     return this.#stats(policy, sequences)
   }
 
-  /** Calls the loss, changes nothing but the version. gradNorm is the norm of what the loss answered. */
-  async trainStep(
-    policy: string,
-    sequences: readonly TrainSequence[],
-    loss: LossGradient,
-    config: StepConfig,
-  ): Promise<TrainStats> {
+  /** Calls the loss where it is a function, changes nothing but the version. gradNorm is the norm of what the loss answered. */
+  async trainStep(policy: string, sequences: readonly TrainSequence[], loss: TrainLoss, config: StepConfig): Promise<TrainStats> {
     const stats = this.#stats(policy, sequences)
-    const { dLogprobs } = await loss(
-      Float32Array.from(stats.flatMap(({ logprobs }) => [...logprobs])),
-      Float32Array.from(stats.flatMap(({ entropies }) => [...entropies])),
-    )
+    const logprobs = Float32Array.from(stats.flatMap((one) => [...one.logprobs]))
+    const entropies = Float32Array.from(stats.flatMap((one) => [...one.entropies]))
+    const linear = typeof loss !== 'function'
+    const { dLogprobs } = linear ? loss : await loss(logprobs, entropies)
+    const objective = linear && { objective: logprobs.reduce((sum, value, i) => sum + value * dLogprobs[i]!, 0) }
     this.calls.push({ method: 'trainStep', policy, sequences, dLogprobs, config })
     const policyVersion = this.#version(policy) + 1
     this.#versions.set(policy, policyVersion)
     const tokens = sequences.reduce((sum, { prompt, completion }) => sum + prompt.length + completion.length, 0)
-    return { policyVersion, gradNorm: Math.hypot(...dLogprobs), tokens, tokensUnshared: tokens, packs: 1, seconds: 0 }
+    return {
+      policyVersion,
+      gradNorm: Math.hypot(...dLogprobs),
+      tokens,
+      tokensUnshared: tokens,
+      packs: 1,
+      seconds: 0,
+      ...objective,
+    }
   }
 
   async savePolicy(name: string, dir: string): Promise<void> {

@@ -3,7 +3,7 @@
 // and generations made after it wait for it, so no completion ever sees two versions of a policy.
 
 import { setImmediate as turn } from 'node:timers/promises'
-import { ArborError, nearestName, OptionError } from '../errors'
+import { ArborError, nearestName } from '../errors'
 import { CallQueue } from './call-queue'
 import { checkRequest } from './check-request'
 import type {
@@ -12,22 +12,22 @@ import type {
   EngineStatus,
   GenerateControl,
   GenerateRequest,
-  LossGradient,
   ModelInfo,
   ModelSource,
   PolicySpec,
   StepConfig,
   TokenStats,
+  TrainLoss,
   TrainSequence,
   TrainStats,
 } from './engine'
-import { LoraWeights } from './lora'
-import { loadLora, saveLora } from './lora-file'
 import { Model } from './model'
 import { ModelRunner, planInference } from './model-runner'
 import { openModel } from './open-model'
 import { type Device, openBackend } from './ops/open-backend'
 import type { Backend } from './ops/ops'
+import { openWeights, saveWeights } from './policy-file'
+import type { PolicyWeights } from './policy-weights'
 import { Scheduler } from './scheduler'
 import { Trainer } from './trainer'
 import type { OpenModel } from './weights'
@@ -47,6 +47,7 @@ export interface LocalEngineOptions {
 interface Loaded {
   readonly backend: Backend
   readonly model: Model
+  readonly source: ModelSource
   readonly info: ModelInfo
   readonly runner: ModelRunner
   readonly scheduler: Scheduler
@@ -57,7 +58,7 @@ export class LocalEngine implements Engine {
   #loaded: Loaded | null = null
   #closed = false
   #pump: Promise<void> | null = null
-  readonly #policies = new Map<string, LoraWeights>()
+  readonly #policies = new Map<string, PolicyWeights>()
   readonly #calls = new CallQueue()
 
   constructor(private readonly options: LocalEngineOptions = {}) {}
@@ -66,7 +67,7 @@ export class LocalEngine implements Engine {
     return this.#exclusive(async () => {
       const open = await openModel(source)
       try {
-        return await this.#load(open, source.name)
+        return await this.#load(open, source)
       } finally {
         open.weights.close()
       }
@@ -75,18 +76,9 @@ export class LocalEngine implements Engine {
 
   openPolicy(name: string, spec: PolicySpec): Promise<{ policyVersion: number; parameters: number }> {
     return this.#exclusive(async () => {
-      const { backend, model } = this.#ready()
+      const { backend, model, source } = this.#ready()
       if (this.#policies.has(name)) throw new ArborError(`Policy "${name}" is open already. Close it first or take another name.`)
-      const { lora, seed, checkpoint } = spec
-      const weights = checkpoint
-        ? loadLora(backend, model.config, checkpoint)
-        : LoraWeights.fresh(backend, model.config, { spec: lora, seed })
-      if (!sameAdapter(weights.spec, lora)) {
-        weights.close()
-        throw new OptionError(
-          `${checkpoint}: the checkpoint's adapter is ${adapterText(weights.spec)}; asked for was ${adapterText(lora)}. Use the checkpoint's values.`,
-        )
-      }
+      const weights = await openWeights({ backend, config: model.config, source }, spec)
       this.#policies.set(name, weights)
       return { policyVersion: weights.policyVersion, parameters: weights.parameters }
     })
@@ -97,8 +89,9 @@ export class LocalEngine implements Engine {
     return this.#calls.shared(async () => {
       const { model, scheduler } = this.#ready()
       const maxNewTokens = checkRequest(request, model.config)
-      const policyVersion = request.policy === null ? 0 : this.#policy(request.policy).policyVersion
-      const completions = scheduler.add({ ...request, maxNewTokens }, { policyVersion, ...(control && { control }) })
+      const weights = request.policy === null ? null : this.#policy(request.policy)
+      const policy = { policyVersion: weights?.policyVersion ?? 0, weightSet: weights?.own ? request.policy : null }
+      const completions = scheduler.add({ ...request, maxNewTokens }, { ...policy, ...(control && { control }) })
       this.#pump ??= this.#run(scheduler)
       return completions
     })
@@ -115,7 +108,7 @@ export class LocalEngine implements Engine {
     })
   }
 
-  trainStep(policy: string, sequences: readonly TrainSequence[], loss: LossGradient, config: StepConfig): Promise<TrainStats> {
+  trainStep(policy: string, sequences: readonly TrainSequence[], loss: TrainLoss, config: StepConfig): Promise<TrainStats> {
     return this.#exclusive(async () => {
       const { trainer, scheduler } = this.#ready()
       const weights = this.#policy(policy)
@@ -128,7 +121,7 @@ export class LocalEngine implements Engine {
   }
 
   savePolicy(name: string, dir: string): Promise<void> {
-    return this.#exclusive(async () => saveLora(this.#policy(name), dir, { baseModel: this.#ready().info.name }))
+    return this.#exclusive(async () => saveWeights(this.#policy(name), dir, this.#ready().source))
   }
 
   closePolicy(name: string): Promise<void> {
@@ -164,12 +157,12 @@ export class LocalEngine implements Engine {
     })
   }
 
-  async #load(open: OpenModel, name: string): Promise<ModelInfo> {
+  async #load(open: OpenModel, source: ModelSource): Promise<ModelInfo> {
     if (this.#loaded)
-      throw new ArborError(`${this.#loaded.info.name} is loaded; an engine holds one model. Start another for ${name}.`)
+      throw new ArborError(`${this.#loaded.info.name} is loaded; an engine holds one model. Start another for ${source.name}.`)
     const backend = this.options.backend ?? (await openBackend(this.options.device ?? 'auto'))
     try {
-      this.#loaded = this.#build(backend, open, name)
+      this.#loaded = this.#build(backend, open, source)
       return this.#loaded.info
     } catch (error) {
       if (!this.options.backend) backend.close()
@@ -177,12 +170,13 @@ export class LocalEngine implements Engine {
     }
   }
 
-  #build(backend: Backend, open: OpenModel, name: string): Loaded {
+  #build(backend: Backend, open: OpenModel, source: ModelSource): Loaded {
     const model = Model.load(backend, open)
     const limits = planInference(open.config, { ...this.options, device: backend.device })
-    const runner = new ModelRunner(backend, model, { limits, loras: (policy) => this.#policy(policy) })
+    const runner = new ModelRunner(backend, model, { limits, policies: (policy) => this.#policy(policy) })
     const scheduler = new Scheduler(runner, limits)
-    return { backend, model, info: describe(name, backend, model), runner, scheduler, trainer: new Trainer(backend, model) }
+    const info = describe(source.name, backend, model)
+    return { backend, model, source, info, runner, scheduler, trainer: new Trainer(backend, model) }
   }
 
   /** Steps while anybody waits for a token. Between steps the event loop turns, so new requests join and aborts arrive. */
@@ -217,7 +211,7 @@ export class LocalEngine implements Engine {
     if (this.#closed) throw new ArborError('The engine was closed.', { code: 'engine_closed' })
   }
 
-  #policy(name: string): LoraWeights {
+  #policy(name: string): PolicyWeights {
     const weights = this.#policies.get(name)
     if (weights) return weights
     const near = nearestName(name, this.#policies.keys())
@@ -243,12 +237,4 @@ function describe(name: string, backend: Backend, model: Model): ModelInfo {
     dtype: 'f32',
     eosTokenIds,
   }
-}
-
-function sameAdapter(a: PolicySpec['lora'], b: PolicySpec['lora']): boolean {
-  return adapterText(a) === adapterText(b)
-}
-
-function adapterText({ rank, alpha, targets }: PolicySpec['lora']): string {
-  return `r ${rank}, lora_alpha ${alpha}, target_modules ${[...targets].sort().join(' ')}`
 }

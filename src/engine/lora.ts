@@ -6,18 +6,8 @@ import { OptionError } from '../errors'
 import { LORA_TARGETS, type LoraSpec, type LoraTarget } from './engine'
 import { FUSED_LINEARS, type FusedLinear, linearShapes } from './linears'
 import type { ModelConfig } from './model-config'
-import type { Arena, Backend, LoraGradSlice, Tensor } from './ops/ops'
-
-/** The adapter on one fused linear: a LoraGradSlice without its rows. */
-export type LoraMatrix = Omit<LoraGradSlice, 'rowStart' | 'rowCount' | 'xa'>
-
-/** What the optimizer walks over, always in the same order. All four have one shape. */
-export interface Trainable {
-  readonly param: Tensor
-  readonly grad: Tensor
-  readonly m: Tensor
-  readonly v: Tensor
-}
+import type { Arena, Backend, Tensor } from './ops/ops'
+import type { LoraMatrix, PolicyWeights, Trainable } from './policy-weights'
 
 /** A targeted module's share of the fused tensors, under peft's name ('…layers.0.self_attn.q_proj'). */
 export interface LoraModule {
@@ -28,10 +18,10 @@ export interface LoraModule {
   readonly b: Trainable // [out, rank]
 }
 
-export class LoraWeights {
-  /** Optimizer updates made so far. */
+export class LoraWeights implements PolicyWeights {
+  /** The base's weights stay as they are. */
+  readonly own = null
   step = 0
-  /** +1 per update; stays with the checkpoint. */
   policyVersion = 0
   readonly trainables: readonly Trainable[]
   readonly modules: readonly LoraModule[]
@@ -75,7 +65,7 @@ export class LoraWeights {
     return weights
   }
 
-  /** The adapter on one linear, null where no member is targeted. */
+  /** Null where no member is targeted. */
   matrix(layer: number, linear: FusedLinear): LoraMatrix | null {
     return this.layers[layer]![linear]
   }

@@ -2,10 +2,10 @@
 
 import type { Batch, KvStore } from './batch'
 import type { BatchLimits, BatchPlan } from './batch-plan'
-import type { LoraWeights } from './lora'
 import type { Model } from './model'
 import type { ModelConfig } from './model-config'
 import type { Arena, Backend, Tensor } from './ops/ops'
+import type { PolicyWeights } from './policy-weights'
 import type { Runner } from './scheduler'
 import type { Sequence, SequenceToken, TokenAlternative } from './sequence'
 
@@ -43,26 +43,29 @@ export class ModelRunner implements Runner {
   constructor(
     private readonly backend: Backend,
     private readonly model: Model,
-    options: { limits: InferenceLimits; loras: (policy: string) => LoraWeights },
+    options: { limits: InferenceLimits; policies: (policy: string) => PolicyWeights },
   ) {
     const { slots, sequences, context, tokens } = options.limits
     const { config } = model
     const kvBytes = config.layers * 2 * slots * config.kvHeads * config.headDim * 4
     const inputBytes = 4 * (2 * context + 3 * tokens + sequences * (config.vocab + config.hidden + 32))
-    this.loras = options.loras
+    this.policies = options.policies
     this.#memory = backend.arena(kvBytes + inputBytes + 64 * (2 * config.layers + 16))
     this.#kv = model.kvStores(slots, this.#memory)
     this.#inputs = takeInputs(this.#memory, options.limits, config)
     this.#scratch = backend.arena(4 * tokens * (4 * config.hidden + 4 * config.inner + 4 * config.heads * config.headDim))
   }
 
-  private readonly loras: (policy: string) => LoraWeights
+  private readonly policies: (policy: string) => PolicyWeights
 
   async run(plan: BatchPlan): Promise<SequenceToken[]> {
     const { backend, model } = this
     const { samples } = plan
     this.#scratch.reset()
-    const hidden = model.forward(this.#upload(plan), this.#kv, { arena: this.#scratch, loras: this.loras })
+    // The scheduler puts rows of one set of weights into a pass, so the first policy's are everybody's.
+    const own = plan.policies.length > 0 ? this.policies(plan.policies[0]!.policy).own : null
+    const options = { arena: this.#scratch, loras: this.policies, ...(own && { weights: own.weights }) }
+    const hidden = model.forward(this.#upload(plan), this.#kv, options)
     if (samples.length === 0) return [] // part of a long prompt
     const inputs = firstRows(this.#inputs, samples.length)
     this.#uploadSampling(samples.map(({ sequence }) => sequence))
@@ -71,7 +74,7 @@ export class ModelRunner implements Runner {
       samples.map(({ row }) => row),
     )
     backend.ops.gatherRows({ out: inputs.sampled, from: hidden, rows: inputs.sampleRows })
-    model.logits(inputs.sampled, inputs.logits)
+    model.logits(inputs.sampled, inputs.logits, own?.weights.head)
     const alternatives = await this.#alternatives(plan, inputs.logits)
     backend.ops.sample({ ...inputs, history: this.#inputs.history })
     const tokens = await backend.download(inputs.tokens)

@@ -3,10 +3,10 @@
 
 import type { Batch, KvStore } from './batch'
 import { FUSED_LINEARS, type FusedLinear, linearShapes } from './linears'
-import type { LoraMatrix, LoraWeights } from './lora'
 import type { ModelConfig } from './model-config'
-import { loadModelWeights, type ModelWeights } from './model-weights'
+import { type LinearParts, loadModelWeights, type ModelParts, type ModelWeights } from './model-weights'
 import type { Arena, Backend, LoraGradSlice, Tensor } from './ops/ops'
+import type { PolicyWeights } from './policy-weights'
 import type { OpenModel } from './weights'
 
 /** What one block keeps from its forward pass. Outputs of norms and of swiglu are not here: `backward` computes them again. */
@@ -33,7 +33,9 @@ export interface ForwardOptions {
   /** Where buffers and the result are taken from. */
   readonly arena: Arena
   /** The adapter of a policy named in `batch.policies`. */
-  readonly loras: (policy: string) => LoraWeights
+  readonly loras: (policy: string) => PolicyWeights
+  /** All rows run over these; default: the base's. */
+  readonly weights?: ModelParts<Tensor>
   /** Made by `activations`, when a backward pass will follow. Without it, layers share their buffers. */
   readonly saved?: Activations
 }
@@ -42,6 +44,10 @@ export interface BackwardOptions {
   readonly arena: Arena
   readonly saved: Activations
   readonly dHidden: Tensor // [tokens, hidden]
+  /** The forward pass's. */
+  readonly weights?: ModelParts<Tensor>
+  /** Where the gradients of `weights` are added; without it they are not computed. */
+  readonly gradients?: ModelParts<Tensor>
 }
 
 /** Buffers that live within a layer. */
@@ -56,7 +62,7 @@ export class Model {
   private constructor(
     private readonly backend: Backend,
     readonly config: ModelConfig,
-    private readonly weights: ModelWeights,
+    private readonly base: ModelWeights,
   ) {}
 
   /** Reads all weights onto the device. Throws ModelError naming a weight that is missing or has another shape. */
@@ -64,25 +70,25 @@ export class Model {
     return new Model(backend, open.config, loadModelWeights(backend, open))
   }
 
-  /** [vocab, hidden]; for the `logprob` op. */
+  /** [vocab, hidden] of the base; for the `logprob` op. */
   get head(): Tensor {
-    return this.weights.head
+    return this.base.head
   }
 
   /** Parameters of the base, a tied head counted once. */
   get parameters(): number {
-    return this.weights.parameters
+    return this.base.parameters
   }
 
   /** Room for keys and values of `slots` tokens, one store per layer. */
   kvStores(slots: number, arena: Arena): KvStore[] {
     const width = this.config.kvHeads * this.config.headDim
-    return this.weights.layers.map(() => ({ k: arena.tensor([slots, width]), v: arena.tensor([slots, width]) }))
+    return this.base.layers.map(() => ({ k: arena.tensor([slots, width]), v: arena.tensor([slots, width]) }))
   }
 
   /** Room for what `backward` needs of `tokens` rows. */
   activations(tokens: number, arena: Arena): Activations {
-    const layers = this.weights.layers.map(() => ({
+    const layers = this.base.layers.map(() => ({
       ...this.layerBuffers(tokens, arena),
       lse: arena.tensor([tokens, this.config.heads]),
     }))
@@ -93,7 +99,8 @@ export class Model {
   forward(batch: Batch, kv: readonly KvStore[], options: ForwardOptions): Tensor {
     const { ops } = this.backend
     const { arena, saved } = options
-    const { embedding, layers, finalNorm, rope } = this.weights
+    const { rope } = this.base
+    const { embedding, layers, finalNorm } = options.weights ?? this.base
     const { heads, kvHeads, headDim, normEps: eps } = this.config
     const { normed, qkv, inner, delta } = this.scratch(batch.tokens, arena)
     const shared = saved ? null : this.sharedBuffers(batch.tokens, arena)
@@ -126,48 +133,55 @@ export class Model {
     return normed
   }
 
-  /** Adds the gradient of every adapter that took part in the forward pass to its `da` and `db`. */
+  /** Adds the gradient of every adapter that took part in the forward pass to its `da` and `db`, those of the weights to `gradients`. */
   backward(batch: Batch, kv: readonly KvStore[], options: BackwardOptions): void {
     const { ops } = this.backend
-    const { saved, dHidden, arena } = options
-    const { layers, finalNorm, rope } = this.weights
+    const { saved, dHidden, arena, gradients } = options
+    const { rope } = this.base
+    const { layers, finalNorm } = options.weights ?? this.base
     const { heads, kvHeads, headDim, normEps: eps } = this.config
     const { normed, qkv: dqkv, inner, delta: dNormed } = this.scratch(batch.tokens, arena)
     const d = this.gradientBuffers(batch.tokens, arena)
     const { dx } = d
 
-    ops.rmsNormBackward({ dx, dy: dHidden, x: saved.finalInput, weight: finalNorm, rstd: saved.finalRstd })
+    const final = { x: saved.finalInput, weight: finalNorm, rstd: saved.finalRstd, ...norm(gradients?.finalNorm) }
+    ops.rmsNormBackward({ dx, dy: dHidden, ...final })
     for (const [l, w] of [...layers.entries()].reverse()) {
       const a = saved.layers[l]!
+      const g = gradients?.layers[l]
       const { k, v } = kv[l]!
+      const own = (name: FusedLinear) => ({ weight: w[name].weight, loras: a.loras[name], ...linear(g?.[name]) })
 
       ops.swiglu({ y: inner, gateUp: a.gateUp })
-      ops.linearBackward({ dx: d.inner, dy: dx, x: inner, weight: w.down.weight, loras: a.loras.down })
+      ops.linearBackward({ dx: d.inner, dy: dx, x: inner, ...own('down') })
       ops.swigluBackward({ dGateUp: d.gateUp, dy: d.inner, gateUp: a.gateUp })
       ops.rmsNorm({ y: normed, rstd: a.mlpRstd, x: a.mlpInput, weight: w.mlpNorm, eps })
-      ops.linearBackward({ dx: dNormed, dy: d.gateUp, x: normed, weight: w.gateUp.weight, loras: a.loras.gateUp })
-      ops.rmsNormBackward({ dx, dy: dNormed, x: a.mlpInput, weight: w.mlpNorm, rstd: a.mlpRstd, dResidual: dx })
+      ops.linearBackward({ dx: dNormed, dy: d.gateUp, x: normed, ...own('gateUp') })
+      const mlpNorm = { x: a.mlpInput, weight: w.mlpNorm, rstd: a.mlpRstd, ...norm(g?.mlpNorm) }
+      ops.rmsNormBackward({ dx, dy: dNormed, dResidual: dx, ...mlpNorm })
 
-      ops.linearBackward({ dx: d.attnOut, dy: dx, x: a.attnOut, weight: w.o.weight, loras: a.loras.o })
+      ops.linearBackward({ dx: d.attnOut, dy: dx, x: a.attnOut, ...own('o') })
       const forward = { out: a.attnOut, q: a.q, k, v, lse: a.lse!, plan: batch.plan, heads, kvHeads, headDim }
       ops.attentionBackward({ dq: d.q, dk: d.k, dv: d.v, dOut: d.attnOut, ...forward })
       const places = { positions: batch.positions, slots: batch.slots, rope, heads, kvHeads, headDim }
       ops.ropeStoreKvBackward({ dqkv, dq: d.q, dk: d.k, dv: d.v, ...places })
       ops.rmsNorm({ y: normed, rstd: a.attnRstd, x: a.attnInput, weight: w.attnNorm, eps })
-      const last = l === 0 // the embedding is frozen: nothing below asks for a gradient
-      ops.linearBackward({ ...(!last && { dx: dNormed }), dy: dqkv, x: normed, weight: w.qkv.weight, loras: a.loras.qkv })
-      if (!last) ops.rmsNormBackward({ dx, dy: dNormed, x: a.attnInput, weight: w.attnNorm, rstd: a.attnRstd, dResidual: dx })
+      const last = l === 0 && !gradients // a frozen embedding: nothing below asks for a gradient
+      ops.linearBackward({ ...(!last && { dx: dNormed }), dy: dqkv, x: normed, ...own('qkv') })
+      const attnNorm = { x: a.attnInput, weight: w.attnNorm, rstd: a.attnRstd, ...norm(g?.attnNorm) }
+      if (!last) ops.rmsNormBackward({ dx, dy: dNormed, dResidual: dx, ...attnNorm })
     }
+    if (gradients) ops.embedBackward({ dTable: gradients.embedding, dOut: dx, ids: batch.ids })
   }
 
   /** logits [rows, vocab] of hidden states [rows, hidden]. */
-  logits(hidden: Tensor, out: Tensor): void {
-    this.backend.ops.linear({ y: out, x: hidden, weight: this.weights.head })
+  logits(hidden: Tensor, out: Tensor, head: Tensor = this.base.head): void {
+    this.backend.ops.linear({ y: out, x: hidden, weight: head })
   }
 
   /** Frees the weights. */
   close(): void {
-    this.weights.arena.close()
+    this.base.arena.close()
   }
 
   private layerBuffers(tokens: number, arena: Arena): LayerActivations {
@@ -214,11 +228,22 @@ export class Model {
   }
 }
 
+/** A norm's gradient as its backward takes it. */
+function norm(dWeight: Tensor | undefined) {
+  return dWeight ? { dWeight } : {}
+}
+
+/** A linear's gradients as its backward takes them. */
+function linear(gradient: LinearParts<Tensor> | undefined) {
+  if (!gradient) return {}
+  return { dWeight: gradient.weight, ...(gradient.bias && { dBias: gradient.bias }) }
+}
+
 /** The adapters of the batch's policies on one linear, each with room for x Aᵀ. */
 function loraSlices(layer: number, linear: FusedLinear, batch: Batch, options: ForwardOptions): LoraGradSlice[] {
   const slices: LoraGradSlice[] = []
   for (const { policy, rowStart, rowCount } of batch.policies) {
-    const matrix: LoraMatrix | null = options.loras(policy).matrix(layer, linear)
+    const matrix = options.loras(policy).matrix(layer, linear)
     if (matrix === null || rowCount === 0) continue
     const xa = options.arena.tensor([rowCount, matrix.parts.length * matrix.rank])
     slices.push({ rowStart, rowCount, xa, ...matrix })

@@ -1,15 +1,15 @@
-// One optimizer update of an adapter: the global norm of its gradients, clipping, AdamW.
+// One optimizer update of a policy: the global norm of its gradients, clipping, AdamW.
 
 import { ArborError } from '../errors'
 import type { StepConfig } from './engine'
-import type { LoraWeights } from './lora'
 import type { Tensor } from './ops/ops'
+import type { PolicyWeights } from './policy-weights'
 
 /**
- * √Σ grad² over all of the adapter's gradients, summed in one fixed order. `out` is a scratch tensor [1].
+ * √Σ grad² over all of the policy's gradients, summed in one fixed order. `out` is a scratch tensor [1].
  * Throws ArborError when the norm is not a number: nothing was changed then.
  */
-export async function gradientNorm(weights: LoraWeights, out: Tensor): Promise<number> {
+export async function gradientNorm(weights: PolicyWeights, out: Tensor): Promise<number> {
   const { ops } = weights.backend
   ops.fill(out, 0)
   for (const { grad } of weights.trainables) ops.sumSquares({ out, x: grad })
@@ -19,12 +19,15 @@ export async function gradientNorm(weights: LoraWeights, out: Tensor): Promise<n
   return norm
 }
 
-/** AdamW with decoupled weight decay; gradients above `maxGradNorm` are scaled down to it, as torch's clip_grad_norm_ does. */
-export function updateWeights(weights: LoraWeights, gradNorm: number, config: StepConfig): void {
+/** AdamW with weight decay, decoupled, on matrices alone (norms and biases keep theirs); gradients above `maxGradNorm` are scaled down to it, as torch's clip_grad_norm_ does. */
+export function updateWeights(weights: PolicyWeights, gradNorm: number, config: StepConfig): void {
   const { learningRate, beta1, beta2, eps, weightDecay, maxGradNorm } = config
   const gradScale = maxGradNorm > 0 ? Math.min(1, maxGradNorm / (gradNorm + 1e-6)) : 1
   weights.step++
   weights.policyVersion++
-  const rates = { learningRate, beta1, beta2, eps, weightDecay, gradScale, step: weights.step }
-  for (const trainable of weights.trainables) weights.backend.ops.adamw({ ...trainable, ...rates })
+  const rates = { learningRate, beta1, beta2, eps, gradScale, step: weights.step }
+  for (const { param, grad, m, v } of weights.trainables) {
+    const decay = param.shape.length === 2 ? weightDecay : 0
+    weights.backend.ops.adamw({ param, grad, m, v, ...rates, weightDecay: decay })
+  }
 }

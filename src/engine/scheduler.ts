@@ -1,5 +1,5 @@
 // Continuous batching. Requests wait, then run; each `step` computes either the prompts of newcomers or one more token of everybody
-// who runs, whatever their policies. Nothing here touches a device: the runner computes a plan and answers with the sampled tokens.
+// who runs, whatever their adapters; policies with weights of their own get a pass of their own. Nothing here touches a device: the runner computes a plan and answers with the sampled tokens.
 
 import { ArborError } from '../errors'
 import { type BatchLimits, BatchPlan } from './batch-plan'
@@ -10,6 +10,13 @@ import { Sequence, type SequenceToken } from './sequence'
 export interface Runner {
   /** Computes the plan's rows and samples; one answer per entry of `plan.samples`, in order. */
   run(plan: BatchPlan): Promise<SequenceToken[]>
+}
+
+export interface SchedulerOptions {
+  readonly policyVersion: number
+  /** Name of the policy where it has weights of its own. */
+  readonly weightSet?: string | null
+  readonly control?: GenerateControl
 }
 
 /** The completions of one request. */
@@ -52,10 +59,10 @@ export class Scheduler {
   }
 
   /** Queues one sequence per seed; resolves when all have ended. The caller checked the request and calls `step` while `busy`. */
-  add(request: GenerateRequest, options: { policyVersion: number; control?: GenerateControl }): Promise<Completion[]> {
+  add(request: GenerateRequest, options: SchedulerOptions): Promise<Completion[]> {
     this.#checkFits(request)
-    const { policyVersion, control = {} } = options
-    const sequences = request.seeds.map((_, i) => new Sequence(request, i, policyVersion))
+    const { policyVersion, weightSet = null, control = {} } = options
+    const sequences = request.seeds.map((_, i) => new Sequence(request, i, policyVersion, weightSet))
     return new Promise((resolve, reject) => {
       const job: Job = { control, completions: [], remaining: sequences.length, resolve, reject }
       if (sequences.length === 0) resolve([])
@@ -67,10 +74,15 @@ export class Scheduler {
     })
   }
 
-  /** One forward pass: prompts first, so that many decode together. */
+  /** One forward pass for each set of weights: prompts first, so that many decode together. */
   async step(): Promise<void> {
     this.#dropAborted()
-    const plan = this.#schedulePrefill() ?? this.#scheduleDecode()
+    const sets = new Set([...this.#jobs.keys()].map(({ weightSet }) => weightSet))
+    for (const weightSet of sets) await this.#stepOver(weightSet)
+  }
+
+  async #stepOver(weightSet: string | null): Promise<void> {
+    const plan = this.#schedulePrefill(weightSet) ?? this.#scheduleDecode(weightSet)
     if (!plan) return
     this.counters.steps++
     const tokens = await this.runner.run(plan)
@@ -90,15 +102,15 @@ export class Scheduler {
   }
 
   /** The next tokens of prompts, in order of arrival, as far as rows and slots allow. */
-  #schedulePrefill(): BatchPlan | null {
+  #schedulePrefill(weightSet: string | null): BatchPlan | null {
     const plan = this.#plan
     plan.clear()
-    for (const sequence of [...this.#running]) // a preempted one has left the list by then
+    for (const sequence of this.#runningOver(weightSet)) // a preempted one has left the list by then
       if (sequence.prefilling && plan.room > 0 && this.#running.includes(sequence)) this.#prefill(sequence)
-    while (this.#waiting.length > 0 && plan.room > 0 && this.#running.length < this.limits.sequences) {
-      const sequence = this.#waiting[0]!
-      if (!this.#admit(sequence)) break
-      this.#waiting.shift()
+    while (plan.room > 0 && this.#running.length < this.limits.sequences) {
+      const sequence = this.#waiting.find((one) => one.weightSet === weightSet)
+      if (!sequence || !this.#admit(sequence)) break
+      this.#waiting.splice(this.#waiting.indexOf(sequence), 1)
       this.#running.push(sequence)
       this.#prefill(sequence)
     }
@@ -153,10 +165,10 @@ export class Scheduler {
   }
 
   /** One row for each running sequence: its last token. */
-  #scheduleDecode(): BatchPlan | null {
+  #scheduleDecode(weightSet: string | null): BatchPlan | null {
     const plan = this.#plan
     plan.clear()
-    for (const sequence of [...this.#running]) {
+    for (const sequence of this.#runningOver(weightSet)) {
       if (!this.#running.includes(sequence) || !this.#makeRoom(sequence, 1)) continue
       sequence.slots.push(...this.cache.allocate(1)!)
       plan.compute(sequence, sequence.slots.length - 1, sequence.slots.length)
@@ -165,6 +177,10 @@ export class Scheduler {
     if (plan.empty) return null
     this.counters.decodeTokens += plan.build().rows
     return plan
+  }
+
+  #runningOver(weightSet: string | null): Sequence[] {
+    return this.#running.filter((sequence) => sequence.weightSet === weightSet)
   }
 
   /** Sends the youngest back to wait until `count` slots are to be had; false when that was `sequence` itself. */

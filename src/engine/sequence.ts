@@ -37,6 +37,8 @@ export class Sequence {
     readonly request: GenerateRequest,
     readonly index: number,
     readonly policyVersion: number,
+    /** Name of the weights it runs over where they are not the base's; sequences of different ones can't share a pass. */
+    readonly weightSet: string | null = null,
   ) {
     this.tokens = [...request.prompt]
     this.#seen = request.sampling.repetitionPenalty === 1 ? null : new Set(this.tokens)

@@ -1,16 +1,16 @@
 // Logprobs and updates over packs of sequences. The loss lives outside: it sees a logprob and an entropy for every completion
-// token and answers with a gradient for each; what lies between them and the adapter's weights happens here.
+// token and answers with a gradient for each; what lies between them and the policy's weights happens here.
 
 import { totalmem } from 'node:os'
 import { ArborError, ContextWindowExceededError, OptionError } from '../errors'
 import type { Batch, KvStore } from './batch'
-import type { LossGradient, StepConfig, TokenStats, TrainSequence, TrainStats } from './engine'
+import type { LinearLoss, LossGradient, StepConfig, TokenStats, TrainLoss, TrainSequence, TrainStats } from './engine'
 import { linearShapes } from './linears'
-import type { LoraWeights } from './lora'
 import type { Activations, Model } from './model'
 import type { ModelConfig } from './model-config'
 import type { Arena, Backend, Tensor } from './ops/ops'
 import { gradientNorm, updateWeights } from './optimizer'
+import type { PolicyWeights } from './policy-weights'
 import { buildPacks, completionStarts, type Pack, type PackedSequences } from './prefix-tree'
 
 /** A pack on the device, after its forward pass. */
@@ -18,6 +18,7 @@ interface ResidentPack {
   readonly batch: Batch
   readonly kv: readonly KvStore[]
   readonly hidden: Tensor // [tokens, hidden]
+  readonly head: Tensor // [vocab, hidden]
   readonly rows: Tensor // i32 [pairs]
   readonly targets: Tensor // i32 [pairs]
   readonly logprobs: Tensor // [pairs]
@@ -27,7 +28,7 @@ interface ResidentPack {
 }
 
 interface PassOptions {
-  readonly weights: LoraWeights | null
+  readonly weights: PolicyWeights | null
   readonly temperature: number
   readonly forBackward: boolean
 }
@@ -51,9 +52,9 @@ export class Trainer {
     this.arena = backend.arena(1 << 20) // grows to the largest pack seen
   }
 
-  /** Statistics of every completion token under the adapter, or under the base (null). Changes nothing. */
+  /** Statistics of every completion token under the policy, or under the base (null). Changes nothing. */
   async logprobs(
-    weights: LoraWeights | null,
+    weights: PolicyWeights | null,
     sequences: readonly TrainSequence[],
     options: { temperature: number; packTokens?: number },
   ): Promise<TokenStats[]> {
@@ -68,35 +69,38 @@ export class Trainer {
   }
 
   /**
-   * One update: forward of all packs, the loss once over everything, backward pack by pack, clipping, AdamW, version + 1.
+   * One update: forward of all packs, the loss once over everything, backward pack by pack, clipping, AdamW, version + 1. With a
+   * linear loss each pack's backward follows its forward at once.
    * Without any completion token there is nothing to learn from: no update, gradNorm 0, the version stays (a caller that counts
    * such a step may raise `weights.policyVersion` itself). When the loss answers with anything but finite numbers: ArborError, no update.
    */
   async trainStep(
-    weights: LoraWeights,
+    weights: PolicyWeights,
     sequences: readonly TrainSequence[],
-    loss: LossGradient,
+    loss: TrainLoss,
     config: StepConfig,
   ): Promise<TrainStats> {
     const started = performance.now()
     const packed = this.pack(sequences, config.packTokens)
     let gradNorm = 0
+    let objective = typeof loss === 'function' ? null : 0
     if (packed.pairs > 0) {
       const pass = { weights, temperature: config.temperature, forBackward: true }
-      await this.accumulateGradients(packed, loss, pass)
+      objective = await this.accumulateGradients(packed, loss, pass)
       gradNorm = await gradientNorm(weights, this.arena.tensor([1]))
       updateWeights(weights, gradNorm, config)
     }
     const { tokens, tokensUnshared, packs } = packed
     const seconds = (performance.now() - started) / 1000
-    return { policyVersion: weights.policyVersion, gradNorm, tokens, tokensUnshared, packs: packs.length, seconds }
+    const stats = { policyVersion: weights.policyVersion, gradNorm, tokens, tokensUnshared, packs: packs.length, seconds }
+    return objective === null ? stats : { ...stats, objective }
   }
 
-  /** The gradient alone, left in the adapter's gradient tensors. */
+  /** The gradient alone, left in the policy's gradient tensors. */
   async gradients(
-    weights: LoraWeights,
+    weights: PolicyWeights,
     sequences: readonly TrainSequence[],
-    loss: LossGradient,
+    loss: TrainLoss,
     options: { temperature: number; packTokens?: number },
   ): Promise<void> {
     const pass = { weights, temperature: options.temperature, forBackward: true }
@@ -107,7 +111,30 @@ export class Trainer {
     this.arena.close()
   }
 
-  private async accumulateGradients(packed: PackedSequences, loss: LossGradient, pass: PassOptions): Promise<void> {
+  /** Resolves to a linear loss's value. */
+  private accumulateGradients(packed: PackedSequences, loss: TrainLoss, pass: PassOptions): Promise<number | null> {
+    return typeof loss === 'function' ? this.twoPasses(packed, loss, pass) : this.onePass(packed, loss, pass)
+  }
+
+  /** The gradient is known: forward and backward pack by pack. The device works on a pack while the host lays out the next. */
+  private async onePass(packed: PackedSequences, { dLogprobs }: LinearLoss, pass: PassOptions): Promise<number> {
+    checkGradient('dLogprobs', dLogprobs, packed.pairs)
+    pass.weights!.zeroGradients()
+    const logprobs = new Float32Array(packed.pairs)
+    let before: Promise<void> = Promise.resolve()
+    for (const pack of packed.packs) {
+      const state = this.forwardPack(pack, pass)
+      this.backwardPack(state, { dLogprobs: take(dLogprobs, pack.places) }, pass)
+      const values = this.backend.download(state.logprobs)
+      await before
+      before = values.then((own) => put(logprobs, pack.places, own))
+      before.catch(() => {}) // heard at the next await, or after the error that came first
+    }
+    await before
+    return logprobs.reduce((sum, value, i) => sum + dLogprobs[i]! * value, 0)
+  }
+
+  private async twoPasses(packed: PackedSequences, loss: LossGradient, pass: PassOptions): Promise<null> {
     const { stats, resident } = await this.forwardAll(packed, pass)
     const { dLogprobs, dEntropies } = await loss(stats.logprobs, stats.entropies)
     checkGradient('dLogprobs', dLogprobs, packed.pairs)
@@ -119,6 +146,7 @@ export class Trainer {
       const state = resident && pack === packed.packs.at(-1) ? resident : this.forwardPack(pack, pass)
       this.backwardPack(state, own, pass)
     }
+    return null
   }
 
   /** Runs every pack; the last one stays in the arena. */
@@ -142,12 +170,19 @@ export class Trainer {
     const batch = this.upload(pack, weights)
     const saved = forBackward ? model.activations(pack.tokens, arena) : undefined
     const kv = saved ? model.kvStores(pack.tokens, arena) : this.sharedKv(pack.tokens)
-    const hidden = model.forward(batch, kv, { arena, loras: () => weights!, ...(saved && { saved }) })
+    const own = weights?.own?.weights
+    const hidden = model.forward(batch, kv, {
+      arena,
+      loras: () => weights!,
+      ...(saved && { saved }),
+      ...(own && { weights: own }),
+    })
     const pairs = pack.rows.length
     const [logprobs, entropies, lse] = [0, 1, 2].map(() => arena.tensor([pairs])) as [Tensor, Tensor, Tensor]
-    const own = { rows: this.ints(pack.rows), targets: this.ints(pack.targets), logprobs, entropies, lse }
-    this.backend.ops.logprob({ ...own, hidden, head: model.head, temperature })
-    return { batch, kv, hidden, ...own, ...(saved && { saved }) }
+    const head = own?.head ?? model.head
+    const pairsOf = { rows: this.ints(pack.rows), targets: this.ints(pack.targets), logprobs, entropies, lse }
+    this.backend.ops.logprob({ ...pairsOf, hidden, head, temperature })
+    return { batch, kv, hidden, head, ...pairsOf, ...(saved && { saved }) }
   }
 
   private backwardPack(state: ResidentPack, gradient: { dLogprobs: Float32Array; dEntropies?: Float32Array }, pass: PassOptions) {
@@ -155,10 +190,12 @@ export class Trainer {
     const dHidden = arena.tensor([state.batch.tokens, model.config.hidden])
     const dLogprobs = this.floats(gradient.dLogprobs)
     const dEntropies = gradient.dEntropies && { dEntropies: this.floats(gradient.dEntropies) }
-    const { rows, targets, logprobs, entropies, lse, hidden } = state
-    const forward = { rows, targets, logprobs, entropies, lse, hidden, head: model.head, temperature: pass.temperature }
-    backend.ops.logprobBackward({ ...forward, dHidden, dLogprobs, ...dEntropies })
-    model.backward(state.batch, state.kv, { arena, saved: state.saved!, dHidden })
+    const own = pass.weights?.own
+    const { rows, targets, logprobs, entropies, lse, hidden, head } = state
+    const forward = { rows, targets, logprobs, entropies, lse, hidden, head, temperature: pass.temperature }
+    const dHead = own && { dHead: own.gradients.head }
+    backend.ops.logprobBackward({ ...forward, dHidden, dLogprobs, ...dEntropies, ...dHead })
+    model.backward(state.batch, state.kv, { arena, saved: state.saved!, dHidden, ...own })
   }
 
   /** Without a backward pass no layer needs another's keys and values: all share one store. */
@@ -168,7 +205,7 @@ export class Trainer {
     return Array.from({ length: this.model.config.layers }, () => store)
   }
 
-  private upload(pack: Pack, weights: LoraWeights | null): Batch {
+  private upload(pack: Pack, weights: PolicyWeights | null): Batch {
     const plan = {
       segments: this.ints(pack.segments, [pack.segments.length / 4, 4]),
       context: this.ints(pack.context),

@@ -16,6 +16,7 @@ import type {
   PolicySpec,
   StepConfig,
   TokenStats,
+  TrainLoss,
   TrainSequence,
   TrainStats,
 } from './engine'
@@ -73,8 +74,10 @@ export class WorkerEngine implements Engine {
     return this.#call('logprobs', [policy, sequences.map(plain), options])
   }
 
-  trainStep(policy: string, sequences: readonly TrainSequence[], loss: LossGradient, config: StepConfig): Promise<TrainStats> {
-    return this.#call('trainStep', [policy, sequences.map(plain), config], { loss })
+  trainStep(policy: string, sequences: readonly TrainSequence[], loss: TrainLoss, config: StepConfig): Promise<TrainStats> {
+    const rows = sequences.map(plain)
+    if (typeof loss === 'function') return this.#call('trainStep', [policy, rows, config], { loss })
+    return this.#call('trainStep', [policy, rows, config, { dLogprobs: loss.dLogprobs }])
   }
 
   savePolicy(name: string, dir: string): Promise<void> {

@@ -1,0 +1,43 @@
+// What is trained, whichever way: an adapter on the frozen base (lora.ts) or a copy of all weights (full-weights.ts). The optimizer, the
+// trainer and inference know policies by this alone.
+
+import type { LoraSpec } from './engine'
+import type { FusedLinear } from './linears'
+import type { ModelParts } from './model-weights'
+import type { Backend, LoraGradSlice, Tensor } from './ops/ops'
+
+/** The adapter on one fused linear: a LoraGradSlice without its rows. */
+export type LoraMatrix = Omit<LoraGradSlice, 'rowStart' | 'rowCount' | 'xa'>
+
+/** What the optimizer walks over, always in the same order. All four have one shape. */
+export interface Trainable {
+  readonly param: Tensor
+  readonly grad: Tensor
+  readonly m: Tensor
+  readonly v: Tensor
+}
+
+/** Weights that take the place of the base's, and where their gradients are summed. */
+export interface OwnModel {
+  readonly weights: ModelParts<Tensor>
+  readonly gradients: ModelParts<Tensor>
+}
+
+export interface PolicyWeights {
+  readonly backend: Backend
+  /** Null: all weights are trained. */
+  readonly spec: LoraSpec | null
+  /** Optimizer updates made so far. */
+  step: number
+  /** +1 per update; stays with the checkpoint. */
+  policyVersion: number
+  readonly trainables: readonly Trainable[]
+  /** Number of trained values. */
+  readonly parameters: number
+  /** Null: the policy runs over the base's weights. */
+  readonly own: OwnModel | null
+  /** The adapter on one linear, null where there is none. */
+  matrix(layer: number, linear: FusedLinear): LoraMatrix | null
+  zeroGradients(): void
+  close(): void
+}

@@ -1,0 +1,4 @@
+import { describeFullTraining } from './describe-full'
+import { describeEachBackend } from './each-backend'
+
+describeEachBackend(describeFullTraining)
