@@ -9,6 +9,11 @@ import { openTfjs } from '../../../src/engine/ops/tfjs'
 /** Calls `declare` for TensorFlow.js and for the native library; where that can't be built, a skipped test says why. */
 export function describeEachBackend(declare: (name: string, open: () => Promise<Backend>) => void): void {
   declare('tfjs', openTfjs)
+  describeNative(declare)
+}
+
+/** The same for the native library alone: models of millions of weights take TensorFlow.js in plain JavaScript too long. */
+export function describeNative(declare: (name: string, open: () => Promise<Backend>) => void): void {
   describe('native', async () => {
     try {
       const library = await ensureNative()
