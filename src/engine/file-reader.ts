@@ -59,6 +59,17 @@ export function bf16ToFloat32(bits: Uint16Array): Float32Array {
   return new Float32Array(out.buffer)
 }
 
+/** Rounds to the nearest bfloat16, a tie to the even one; what is not a number stays so. */
+export function float32ToBf16(values: Float32Array): Uint16Array {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length)
+  const out = new Uint16Array(values.length)
+  for (let i = 0; i < out.length; i++) {
+    const full = bits[i]!
+    out[i] = Number.isNaN(values[i]) ? 0x7fc0 : (full + 0x7fff + ((full >>> 16) & 1)) >>> 16
+  }
+  return out
+}
+
 let halfTable: Float32Array | null = null
 
 /** All 65536 IEEE half-precision values, by their bits; made at first use. */

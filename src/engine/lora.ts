@@ -8,6 +8,7 @@ import { FUSED_LINEARS, type FusedLinear, linearShapes } from './linears'
 import type { ModelConfig } from './model-config'
 import type { Arena, Backend, Tensor } from './ops/ops'
 import type { LoraMatrix, PolicyWeights, Trainable } from './policy-weights'
+import { uniforms } from './random'
 
 /** A targeted module's share of the fused tensors, under peft's name ('…layers.0.self_attn.q_proj'). */
 export interface LoraModule {
@@ -57,7 +58,7 @@ export class LoraWeights implements PolicyWeights {
   static fresh(backend: Backend, config: ModelConfig, options: { spec: LoraSpec; seed: number }): LoraWeights {
     const weights = new LoraWeights(backend, options.spec, config)
     for (const { layer, target, a } of weights.modules) {
-      const random = generator(options.seed, layer * LORA_TARGETS.length + LORA_TARGETS.indexOf(target))
+      const random = uniforms(options.seed, layer * LORA_TARGETS.length + LORA_TARGETS.indexOf(target))
       const bound = 1 / Math.sqrt(a.param.shape[1]!)
       const values = Float32Array.from({ length: size(a.param) }, () => (2 * random() - 1) * bound)
       backend.upload(a.param, values)
@@ -141,23 +142,6 @@ function checkSpec({ rank, alpha, targets }: LoraSpec): void {
   const unknown = targets.find((target) => !LORA_TARGETS.includes(target))
   if (unknown !== undefined || targets.length === 0)
     throw new OptionError(`LoRA targets [${targets}] must be one or more of ${LORA_TARGETS.join(', ')}.`)
-}
-
-/** Uniform numbers in [0, 1) with 24 bits: mulberry32 from a mix of seed and stream. */
-function generator(seed: number, stream: number): () => number {
-  let state = Math.imul(mix(seed >>> 0) ^ mix(Math.floor(seed / 2 ** 32) + 0x9e3779b9) ^ mix(stream + 0x85ebca6b), 0x9e3779b1)
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let z = Math.imul(state ^ (state >>> 15), state | 1)
-    z ^= z + Math.imul(z ^ (z >>> 7), z | 61)
-    return ((z ^ (z >>> 14)) >>> 8) / 2 ** 24
-  }
-}
-
-function mix(value: number): number {
-  let z = Math.imul(value ^ (value >>> 16), 0x7feb352d)
-  z = Math.imul(z ^ (z >>> 15), 0x846ca68b)
-  return z ^ (z >>> 16)
 }
 
 function size(tensor: Tensor): number {

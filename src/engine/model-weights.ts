@@ -59,7 +59,7 @@ export function loadModelWeights(backend: Backend, { config, weights }: OpenMode
 }
 
 /** Calls `make` once for every fused tensor of the model, always in the same order. Which biases and whether a head there are, the file decides. */
-export function modelParts<T>(config: ModelConfig, file: WeightFile, make: (stack: Stack) => T): ModelParts<T> {
+export function modelParts<T>(config: ModelConfig, file: Pick<WeightFile, 'has'>, make: (stack: Stack) => T): ModelParts<T> {
   const { hidden, vocab } = config
   const shapes = linearShapes(config)
   const vector = (name: string) => make({ pieces: [[name, hidden]], columns: null })

@@ -38,6 +38,26 @@ describe('safetensors', () => {
     expect(readdirSync(folder).filter((name) => name.endsWith('.tmp'))).toEqual([])
   })
 
+  it('bf16 rounds to the nearest, a tie to the even one', () => {
+    const path = join(folder, 'brain.safetensors')
+    // One bit of bf16 at 1 is 2^-7: a tie below, a tie above, just past a tie; then the largest f32, which rounds up to infinity.
+    const values = Float32Array.of(
+      1 + 2 ** -8,
+      1 + 3 * 2 ** -8,
+      1 + 2 ** -8 + 2 ** -23,
+      -3.3,
+      3.4028234663852886e38,
+      Number.NaN,
+      -0,
+    )
+    writeSafetensors(path, new Map([['x', { shape: [7], data: values }]]), {}, { dtype: 'BF16' })
+    const file = readSafetensors(path)
+    const back = [1, 1 + 2 ** -6, 1 + 2 ** -7, -3.296875, Number.POSITIVE_INFINITY, Number.NaN, -0]
+    expect([...file.read('x')]).toEqual(back)
+    file.close()
+    expect(readFileSync(path).length % 8).toBe(6) // 7 values of 2 bytes
+  })
+
   it('half precision types become the f32 of the same value', () => {
     const bits = Uint16Array.of(0x3c00, 0xc000, 0x0001, 0x7bff, 0x7c00, 0x8000) // f16: 1, -2, 2^-24, 65504, Infinity, -0
     const f16 = rawFile(

@@ -4,7 +4,7 @@
 import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { ModelError, nearestName } from '../errors'
-import { bf16ToFloat32, FileReader, f16ToFloat32 } from './file-reader'
+import { bf16ToFloat32, FileReader, f16ToFloat32, float32ToBf16 } from './file-reader'
 import type { WeightFile } from './weights'
 
 /** The format's own limit on its header. */
@@ -82,17 +82,26 @@ export function readSafetensorsFolder(folder: string): WeightFile {
   }
 }
 
-/** Writes f32 tensors, in the map's order, under a temporary name and renames it: a reader never sees half a file. */
+export interface WriteOptions {
+  /** BF16 rounds to the nearest, a tie to the even one; default F32. */
+  readonly dtype?: 'F32' | 'BF16'
+}
+
+/** Writes tensors, in the map's order, under a temporary name and renames it: a reader never sees half a file. */
 export function writeSafetensors(
   path: string,
   tensors: ReadonlyMap<string, HostTensor>,
   metadata: Readonly<Record<string, string>> = {},
+  { dtype = 'F32' }: WriteOptions = {},
 ): void {
   const temporary = `${path}.${process.pid}.tmp`
   const fd = openSync(temporary, 'w')
   try {
-    writeAll(fd, encodeHeader(path, tensors, metadata))
-    for (const { data } of tensors.values()) writeAll(fd, new Uint8Array(data.buffer, data.byteOffset, data.byteLength))
+    writeAll(fd, encodeHeader(path, tensors, { metadata, dtype }))
+    for (const { data: values } of tensors.values()) {
+      const data = dtype === 'BF16' ? float32ToBf16(values) : values
+      writeAll(fd, new Uint8Array(data.buffer, data.byteOffset, data.byteLength))
+    }
     fsyncSync(fd)
   } catch (error) {
     closeSync(fd)
@@ -106,14 +115,14 @@ export function writeSafetensors(
 function encodeHeader(
   path: string,
   tensors: ReadonlyMap<string, HostTensor>,
-  metadata: Readonly<Record<string, string>>,
+  { metadata, dtype }: { metadata: Readonly<Record<string, string>>; dtype: 'F32' | 'BF16' },
 ): Uint8Array {
   const header: Record<string, unknown> = Object.keys(metadata).length ? { __metadata__: metadata } : {}
   let offset = 0
   for (const [name, { shape, data }] of tensors) {
     if (product(shape) !== data.length)
       throw new ModelError(`${path}: tensor "${name}" of shape [${shape}] has ${data.length} values.`)
-    header[name] = { dtype: 'F32', shape, data_offsets: [offset, (offset += data.byteLength)] }
+    header[name] = { dtype, shape, data_offsets: [offset, (offset += data.length * DTYPE_BYTES[dtype]!)] }
   }
   const json = Buffer.from(JSON.stringify(header))
   const padded = Math.ceil(json.length / 8) * 8 // spaces, so that the data is aligned
