@@ -13,6 +13,7 @@ interface Entry {
 const COMMANDS: Readonly<Record<string, Entry>> = {
   serve: { summary: 'serve a model: chat completions and training', load: () => import('./serve') },
   run: { summary: 'execute a notebook, write it with its outputs and as a page', load: () => import('./run') },
+  pretrain: { summary: 'make a small base model from nothing', load: () => import('./pretrain') },
   fetch: { summary: 'bring a model into the cache', load: () => import('./fetch') },
   doctor: { summary: 'say what is there, what is missing, and how to get it', load: () => import('./doctor') },
 }

@@ -18,4 +18,13 @@ describe('learning rate schedules', () => {
     for (const [step, rate] of expected.entries())
       expect(learningRateAt(step, { type, base: 0.5, warmup, total })).toBeCloseTo(rate, 8)
   })
+
+  it('warmup_stable_decay, warm-up 3, stable 2 of 9, as in transformers', () => {
+    const expected = [...warm, 0.5, 0.5, 0.375, 0.25, 0.125, 0, 0]
+    for (const [step, rate] of expected.entries())
+      expect(learningRateAt(step, { type: 'warmup_stable_decay', base: 0.5, warmup: 3, stable: 2, total: 9 })).toBeCloseTo(
+        rate,
+        8,
+      )
+  })
 })

@@ -109,17 +109,16 @@ class Training {
 
   private mergeInWord(word: number, { left, right, token }: Merge): void {
     const ids = this.words[word]!
-    const by = 1
     for (let i = 0; i + 1 < ids.length; i++) {
       if (ids[i] !== left || ids[i + 1] !== right) continue
       ids.splice(i, 2, token)
       if (i > 0) {
-        this.change(ids[i - 1]! * PAIR + left, { word, by: -by })
-        this.change(ids[i - 1]! * PAIR + token, { word, by })
+        this.change(ids[i - 1]! * PAIR + left, { word, by: -1 })
+        this.change(ids[i - 1]! * PAIR + token, { word, by: 1 })
       }
       if (i + 1 < ids.length) {
-        this.change(right * PAIR + ids[i + 1]!, { word, by: -by })
-        this.change(token * PAIR + ids[i + 1]!, { word, by })
+        this.change(right * PAIR + ids[i + 1]!, { word, by: -1 })
+        this.change(token * PAIR + ids[i + 1]!, { word, by: 1 })
       }
     }
   }
