@@ -1,55 +1,75 @@
-// npm test: set-up, then every tier; closes with "N passed, N failed, N skipped".
+// npm test: set-up, then every tier; closes with "N passed, N failed, N skipped". `npm test -- peers e2e` runs those tiers alone.
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { arborNb, root, say, setUp } from '../src/cli/setup.mjs'
+import { root, say, setUp } from '../src/cli/setup.mjs'
+import { peersVenv } from './peers/venv.mjs'
 
-// A tier is a set of test files; the order is the order of DESIGN.md's budgets.
+// A tier is the test files under its paths; the first takes every file that no other names. `prepare` returns variables for its tests,
+// such as why they can't run here: a tier that can't run says so and counts as skipped.
 const TIERS = [
-  { name: 'beside the file, golden vectors, native ops', args: ['--exclude', 'test/e2e/**'] },
-  { name: 'end to end: the workbook on the real model', args: ['test/e2e'] },
+  { name: 'unit', what: 'beside the file, golden vectors, native ops' },
+  { name: 'e2e', what: 'end to end: learning, resuming, faults, SmolLM2', paths: ['test/e2e'] },
+  { name: 'notebooks', what: 'the workbook at its smallest settings', paths: ['test/e2e/workbook.test.ts'] },
+  { name: 'peers', what: 'real dspy, arbor-ai and transformers against ours', paths: ['test/peers'], prepare: preparePeers },
 ]
 
-await setUp()
-say('the real model that some tests read')
-// Without it these tests are skipped and say so.
-arborNb(['fetch', 'HuggingFaceTB/SmolLM2-135M-Instruct'], { mayFail: true })
+const wanted = process.argv.slice(2)
+const unknown = wanted.find((name) => !TIERS.some((tier) => tier.name === name))
+if (unknown !== undefined) {
+  console.error(`There is no tier "${unknown}": ${TIERS.map(({ name }) => name).join(', ')}.`)
+  process.exit(2)
+}
+
 const total = { passed: 0, failed: 0, skipped: 0 }
-say('format and lint')
-count(
-  spawnSync(process.execPath, [join(root, 'node_modules', '@biomejs', 'biome', 'bin', 'biome'), 'check', '.'], {
-    cwd: root,
-    stdio: 'inherit',
-  }).status === 0,
-)
-for (const tier of TIERS) {
-  say(tier.name)
+const durations = []
+await timed('set-up', setUp)
+if (wanted.length === 0) await timed('format and lint', lint)
+for (const tier of TIERS) if (wanted.length === 0 || wanted.includes(tier.name)) await timed(tier.name, () => runTier(tier))
+
+console.log(`\n${durations.join('\n')}\n\n${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`)
+process.exit(total.failed === 0 ? 0 : 1)
+
+async function timed(name, work) {
+  const started = Date.now()
+  const before = { ...total }
+  await work()
+  const counts = ['passed', 'failed', 'skipped'].map((key) => `${total[key] - before[key]} ${key}`).join(', ')
+  durations.push(`  ${name.padEnd(16)} ${`${((Date.now() - started) / 1000).toFixed(0)} s`.padStart(6)}   ${counts}`)
+}
+
+function lint() {
+  say('format and lint')
+  const biome = join(root, 'node_modules', '@biomejs', 'biome', 'bin', 'biome')
+  const { status } = spawnSync(process.execPath, [biome, 'check', '.'], { cwd: root, stdio: 'inherit' })
+  total[status === 0 ? 'passed' : 'failed']++
+}
+
+function runTier(tier) {
+  say(`${tier.name}: ${tier.what}`)
   const dir = mkdtempSync(join(tmpdir(), 'arbor-test-'))
   const report = join(dir, 'report.json')
   const vitest = join(root, 'node_modules', 'vitest', 'vitest.mjs')
-  const { status } = spawnSync(
-    process.execPath,
-    [
-      vitest,
-      'run',
-      '--config',
-      join('test', 'vitest.config.mts'),
-      '--reporter=default',
-      '--reporter=json',
-      `--outputFile.json=${report}`,
-      ...tier.args,
-    ],
-    { cwd: root, stdio: 'inherit' },
-  )
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`]
+  const args = [vitest, 'run', '--config', join('test', 'vitest.config.mts'), ...reporters, ...selection(tier)]
+  const env = { ...process.env, ...tier.prepare?.() }
+  const { status } = spawnSync(process.execPath, args, { cwd: root, stdio: 'inherit', env })
   add(report, status)
   rmSync(dir, { recursive: true, force: true })
 }
-console.log(`\n${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`)
-process.exit(total.failed === 0 ? 0 : 1)
 
-function count(ok) {
-  total[ok ? 'passed' : 'failed']++
+/** The tier's own paths, without those that another tier names more closely. */
+function selection({ name, paths = [] }) {
+  const others = TIERS.filter((tier) => tier.name !== name).flatMap((tier) => tier.paths ?? [])
+  const closer = others.filter((path) => paths.length === 0 || paths.some((own) => path.startsWith(`${own}/`)))
+  const exclude = closer.flatMap((path) => ['--exclude', path.endsWith('.ts') ? path : `${path}/**`])
+  return [...paths.map((path) => join(root, path)), ...exclude]
+}
+
+function preparePeers() {
+  const { reason } = peersVenv((line) => console.error(`  ${line}`))
+  return reason === undefined ? {} : { ARBOR_PEERS_MISSING: reason }
 }
 
 function add(report, status) {

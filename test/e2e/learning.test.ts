@@ -1,165 +1,115 @@
-// compile() over a real server process with the real engine: it learns, and the same seed gives the same run, bit for bit.
+// The tutorial's own cells on the model that ships: ChatAdapter, zero-shot, its metric, 8 questions x 4 answers. Only the rate is high, so that
+// two dozen steps show what a hundred do at the workbook's.
 
-import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import type { ServerInfo } from '../../src/optimize'
-import { context } from '../../src/program'
+import { ArborGRPO, ArborProvider, type ServerInfo } from '../../src/optimize'
+import { LoraConfig } from '../../src/optimize/lora-config'
+import { ChainOfThought, ChatAdapter, context, Evaluate, LM, loadExamples, type Metric, Module } from '../../src/program'
 import { StepRecordSchema } from '../../src/protocol'
-import {
-  adapterBytes,
-  type CompileRun,
-  compile,
-  exampleOf,
-  freshFolder,
-  OPTIONS,
-  PlainTextAdapter,
-  recordsOnDisk,
-  runFolder,
-  serve,
-  sleep,
-  TRAIN_KWARGS,
-  timeless,
-  tinyLM,
-  whyNot,
-} from './tiny'
+import { freshFolder, recordsOnDisk, serve, whyNot } from './tiny'
 
+const STEPS = 25
 const storagePath = freshFolder()
 let missing: string | null
 let server: ServerInfo
 beforeAll(async () => {
   missing = await whyNot()
-  if (missing === null) server = await serve({ storagePath })
+  if (missing === null) server = await serve({ model: 'arbor-tiny', storagePath })
 })
 beforeEach(({ skip }) => skip(missing !== null, missing ?? ''))
 afterAll(() => server?.close())
 
+class SimpleQA extends Module {
+  answer = new ChainOfThought('question -> answer')
+  forward({ question }: { question: string }) {
+    return this.answer.call({ question })
+  }
+}
+
+const answerMetric: Metric = (example, prediction) => {
+  const gold = String(example['answer']).toLowerCase().trim()
+  const pred = String(prediction['answer']).toLowerCase().trim()
+  return gold.includes(pred) || pred.includes(gold)
+}
+
 const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
-const rewards = ({ compiler }: CompileRun) => compiler.run!.records.map((record) => record.reward)
-const finalAdapter = ({ compiler }: CompileRun) =>
-  adapterBytes(join(runFolder(storagePath, compiler.run!.jobId), 'checkpoints/checkpoint_final'))
 
-/** All that a run did, without its name and times; the adapter to the last bit. */
-const trail = (run: CompileRun) => ({
-  records: run.compiler.run!.records.map(timeless),
-  adapter: finalAdapter(run).toString('base64'),
-})
+/** The tutorial's compile, and the sampled score and parse rate of 100 questions that it never sees, before and after. */
+async function tutorial() {
+  const lm = new LM('openai/arbor:arbor-tiny', {
+    ...{ provider: new ArborProvider(), apiBase: server.baseUrl, temperature: 1, maxTokens: 96 },
+  })
+  const { trainset, devset } = await loadExamples('data/simple-qa', { inputs: ['question'] })
+  const compiler = new ArborGRPO({
+    ...{
+      metric: answerMetric,
+      numDspyExamplesPerGrpoStep: 8,
+      numRolloutsPerGrpoStep: 4,
+      numTrainSteps: STEPS,
+      excludeDemos: true,
+      seed: 1,
+    },
+    ...{ numStepsForVal: 100, checkpoint: 'single-best' as const },
+    trainKwargs: {
+      learning_rate: 1e-3,
+      temperature: 1,
+      loss_type: 'dapo',
+      lora_config: new LoraConfig({ r: 16, lora_alpha: 32 }),
+    },
+  })
+  return context({ lm, adapter: new ChatAdapter() }, async () => {
+    const ask = async (program: Module) => {
+      const evaluate = new Evaluate({ devset: devset.slice(0, 100), metric: answerMetric, numThreads: 32, maxErrors: 100 })
+      const { score, results } = await context({ lmOptions: { seed: 1 } }, () => evaluate.call(program))
+      return { score, parsed: results.filter(({ error }) => error === null).length }
+    }
+    const program = new SimpleQA()
+    const before = await ask(program)
+    const optimized = await compiler.compile(program, { trainset })
+    return { before, after: await ask(optimized), run: compiler.run!, model: optimized.answer.predict.lm!.model, program }
+  })
+}
 
-describe('a compile', () => {
-  let run: CompileRun
+describe('the tutorial on arbor-tiny', () => {
+  let result: Awaited<ReturnType<typeof tutorial>>
   beforeAll(async () => {
-    if (missing !== null) return
-    const larger = { numDspyExamplesPerGrpoStep: 6, numRolloutsPerGrpoStep: 8, numTrainSteps: 15 }
-    run = await compile(server, { ...larger, trainKwargs: { ...TRAIN_KWARGS, learning_rate: 0.01 } })
+    if (missing === null) result = await tutorial()
+  }, 300_000)
+
+  it('learns: the mean reward of a step rises', () => {
+    const rewards = result.run.records.map((record) => record.reward)
+    expect(rewards).toHaveLength(STEPS)
+    // Here 0.42 (0.24 to 0.66). The seed is fixed, so only another instruction set could change it: five steps' mean of 160 rewards
+    // has a standard error of about 0.05.
+    expect(mean(rewards.slice(-5)) - mean(rewards.slice(0, 5))).toBeGreaterThan(0.2)
   })
 
-  it('learns: the mean reward rises', () => {
-    // The seed is fixed, so there is no false alarm on one machine. On twelve seeds and rates the rise was 0.09 to 0.66, at this
-    // rate 0.25 to 0.33; a step's mean of 48 rewards has a standard error of about 0.02.
-    expect(mean(rewards(run).slice(-3)) - mean(rewards(run).slice(0, 3))).toBeGreaterThan(0.15)
+  it('answers more of the questions it was not trained on, and keeps to the asked form', () => {
+    const { before, after } = result
+    expect(before.parsed).toBeGreaterThan(70)
+    expect(before.score).toBeGreaterThan(20)
+    expect(before.score).toBeLessThan(60)
+    expect(after.parsed).toBeGreaterThan(before.parsed - 5) // the standard error is 3
+    expect(after.score - before.score).toBeGreaterThan(10) // here 34 to 65; the standard error is about 6
   })
 
-  it('trains on the logprobs that were sampled, to rounding', () => {
-    const gaps = run.compiler.run!.records.map((record) => record.logprob_gap_max)
-    for (const gap of gaps) expect(gap).toBeLessThanOrEqual(1e-5)
-    expect(gaps).toHaveLength(15)
-  })
-
-  it('finds the tokens of every completion by its id', () => {
-    const groups = run.compiler.run!.records.flatMap((record) => record.groups)
+  it('trains on the tokens and logprobs that were sampled, to rounding', () => {
+    const { records } = result.run
+    for (const record of records) expect(record.logprob_gap_max).toBeLessThanOrEqual(1e-5)
+    const groups = records.flatMap((record) => record.groups)
+    expect(groups).toHaveLength(STEPS * 8)
     expect(new Set(groups.flatMap((group) => group.sources))).toEqual(new Set(['id']))
-    expect(groups).toHaveLength(15 * 6)
   })
 
   it('has the same records on disk as in the notebook, and they fit their schema', () => {
-    const { records, jobId } = run.compiler.run!
+    const { records, jobId } = result.run
     expect(records.map((record) => StepRecordSchema.parse(record))).toEqual(recordsOnDisk(storagePath, jobId))
-    expect(records.map((record) => record.step)).toEqual(Array.from({ length: 15 }, (_, i) => i + 1))
+    expect(records.map((record) => record.step)).toEqual(Array.from({ length: STEPS }, (_, i) => i + 1))
     expect(records.map((record) => record.policy_version)).toEqual(records.map((record) => record.step))
   })
 
-  it('answers with a program that speaks with the trained weights, and leaves the student alone', async () => {
-    const { program, compiler } = run
-    expect(program.answer.lm!.model).toBe(`openai/arbor:${compiler.run!.model}`)
-    const ask = () => program.call({ question: 'one' })
-    const score = async () => {
-      const answers = await context({ adapter: new PlainTextAdapter() }, () => Promise.all(Array.from({ length: 16 }, ask)))
-      return mean(answers.map((answer) => OPTIONS.metric({}, answer as never) as number))
-    }
-    expect(await score()).toBeGreaterThan(0.35) // before training 0.2, and sixteen unseeded answers have a standard error of 0.03
-  })
-})
-
-describe('the same seed gives the same rollouts and the same policy', () => {
-  let first: ReturnType<typeof trail>
-  beforeAll(async () => {
-    if (missing === null) first = trail(await compile(server))
-  })
-
-  it('again', async () => {
-    expect(trail(await compile(server))).toEqual(first)
-  })
-
-  it('one rollout at a time, or sixteen', async () => {
-    expect(trail(await compile(server, { numThreads: 1 }))).toEqual(first)
-    expect(trail(await compile(server, { numThreads: 16 }))).toEqual(first)
-  })
-
-  it('in a server of its own', async () => {
-    const other = await serve({ storagePath })
-    try {
-      expect(trail(await compile(other))).toEqual(first)
-    } finally {
-      await other.close()
-    }
-  })
-
-  it('with other requests in flight', async () => {
-    let over = false
-    let answered = 0
-    const chatter = async (n: number) => {
-      const lm = tinyLM(server, { maxTokens: 20, n: 2 })
-      while (!over) {
-        await lm.call({ prompt: `chatter ${n}, ${'word '.repeat(answered++ % 7)}`, seed: answered })
-        await sleep(1)
-      }
-    }
-    const chatting = [1, 2, 3].map(chatter)
-    try {
-      expect(trail(await compile(server))).toEqual(first)
-      expect(answered).toBeGreaterThan(5)
-    } finally {
-      over = true
-      await Promise.all(chatting)
-    }
-  })
-
-  it('and another seed another run', async () => {
-    const other = trail(await compile(server, { seed: 8 }))
-    expect(other.adapter).not.toBe(first.adapter)
-    expect(other.records[0]!.groups).not.toEqual(first.records![0]!.groups)
-  })
-
-  it('with two jobs at the same time on one server', async () => {
-    const [one, two] = await Promise.all([compile(server), compile(server, { seed: 8 })])
-    expect(trail(one)).toEqual(first)
-    expect(trail(two)).not.toEqual(first)
-    expect(one.compiler.run!.jobId).not.toBe(two.compiler.run!.jobId)
-  })
-})
-
-describe('a compile with a validation set', () => {
-  it('is validated before, between and after; the best and the last policy are saved and copied into the folder', async () => {
-    const folder = freshFolder()
-    const valset = ['one', 'seven'].map((question) => exampleOf(question))
-    const { compiler } = await compile(server, { checkpoint: folder, numTrainSteps: 4, numStepsForVal: 2 }, { valset })
-    const { validation, checkpoints, records, jobId } = compiler.run!
-    expect(validation.map((entry) => entry.step)).toEqual([0, 2, 4])
-    expect(records.map((record) => record.validation_score !== null)).toEqual([true, false, true, false])
-    expect(adapterBytes(join(folder, 'last'))).toEqual(adapterBytes(checkpoints['model_checkpoint_last']!))
-    const improved = validation.slice(1).some((entry) => entry.score > validation[0]!.score)
-    expect('model_checkpoint_best' in checkpoints).toBe(improved)
-    expect(adapterBytes(join(folder, 'last'))).toEqual(
-      adapterBytes(join(runFolder(storagePath, jobId), 'checkpoints/checkpoint_final')),
-    )
+  it('answers with a program that speaks with the trained weights, and leaves the student alone', () => {
+    expect(result.model).toBe(`openai/arbor:${result.run.model}`)
+    expect(result.program.answer.predict.lm).toBe(null)
   })
 })
