@@ -93,8 +93,8 @@ function openRun(values: Values): { folder: RunFolder; recipe: Recipe } {
   const begun = folder.recipe()
   if (values.resume) {
     if (!begun) throw new OptionError(`${folder.path}: no pretraining run to go on with. Leave --resume out to begin one.`)
-    if (folder.finished) throw new OptionError(`${folder.path}: this run is finished; the model is ${folder.model}.`)
     checkWishes(begun, wishes)
+    if (folder.finished) throw new OptionError(`${folder.path}: this run is finished; the model is ${folder.model}.`)
     return { folder, recipe: begun }
   }
   if (begun)
