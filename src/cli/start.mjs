@@ -4,17 +4,22 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { arborNb, fail, root, say, setUp } from './setup.mjs'
 
+const DEFAULT_MODEL = 'arbor-tiny' // of engine/bundled-models.ts, which is not compiled yet when this begins
+
 const HELP = `npm start [-- options]
 
 Sets everything up, trains a language model with GRPO in the workbook, and writes the executed notebook and a page.
+With the packages installed, the default needs no network.
 
-  --model NAME       the base model (a hub name, a folder, a .gguf file)   default: HuggingFaceTB/SmolLM2-135M-Instruct
+  --model NAME       the base model                                        default: ${DEFAULT_MODEL}, which comes along
+                     a hub name, a folder or a .gguf file, for instance HuggingFaceTB/SmolLM2-135M-Instruct (93 MB,
+                     slower on two cores) or Qwen/Qwen2.5-1.5B-Instruct (the tutorial's; 3 GB, hours without a GPU)
   -p, --param N=V    overrides a variable of the workbook's parameters cell (repeatable), e.g. -p steps=4 -p seed=1
   --out DIR          where the results go                                  default: build/workbook
   -h, --help         this text`
 
 const options = {
-  model: { type: 'string', default: 'HuggingFaceTB/SmolLM2-135M-Instruct' },
+  model: { type: 'string', default: DEFAULT_MODEL },
   param: { type: 'string', short: 'p', multiple: true, default: [] },
   out: { type: 'string', default: join('build', 'workbook') },
   help: { type: 'boolean', short: 'h', default: false },
@@ -35,7 +40,7 @@ const started = Date.now()
 const { native } = await setUp()
 if (!native)
   fail(
-    'Without the native library a real model would take hours here. Install what the line above names, then run npm start again.',
+    'Without the native library the workbook would take hours here. Install what the line above names, then run npm start again.',
   )
 
 say(`model ${values.model}`)
