@@ -17,7 +17,6 @@ const MAY: Record<string, readonly string[]> = {
   tasks: ['program', 'errors.ts'],
   engine: ['errors.ts'],
   pretrain: ['engine', 'program', 'protocol.ts', 'errors.ts'],
-  pretrain: ['engine', 'program', 'protocol.ts', 'errors.ts'],
   server: ['engine', 'grpo', 'protocol.ts', 'errors.ts'],
   'index.ts': ['program', 'optimize', 'display', 'tasks', 'grpo', 'protocol.ts', 'errors.ts'],
 }
