@@ -211,14 +211,16 @@ struct KeyGradient {
   float *dk, *dv;
 };
 
-void attend_backward_run(const Shape &shape, const Run &run, int64_t kv_head, const KeyGradient &g) {
+// Adds to dk and dv, where the slot `first_slot` lies at the front.
+void attend_backward_run(const Shape &shape, const Run &run, int64_t kv_head, const KeyGradient &g, int64_t first_slot) {
   Rows &rows = rows_of_thread;
   const Segment &segment = *run.segment;
   const int64_t before = segment.context_length - segment.row_count; // entries that every query sees
   const int64_t step = std::max<int64_t>(1, kTaskRows / shape.group());
   float *dk[kBlock], *dv[kBlock];
   for (int64_t j = 0; j < run.count; j++) {
-    const int64_t at = shape.context[segment.context_start + run.first + j] * shape.kv_width() + kv_head * shape.dim;
+    const int64_t slot = shape.context[segment.context_start + run.first + j] - first_slot;
+    const int64_t at = slot * shape.kv_width() + kv_head * shape.dim;
     dk[j] = g.dk + at, dv[j] = g.dv + at;
   }
   for (int64_t first = std::max<int64_t>(0, run.first - before); first < segment.row_count; first += step) {
@@ -235,6 +237,54 @@ void attend_backward_run(const Shape &shape, const Run &run, int64_t kv_head, co
     }
     add_weighted(dv, run.count, rows.scores.data(), 1, kBlock, rows.d_out.data(), count, shape.dim);
     add_weighted(dk, run.count, rows.other.data(), 1, kBlock, rows.q.data(), count, shape.dim);
+  }
+}
+
+// Consecutive runs of one block of slots. A block that very many queries read (a prompt all sequences share) has several portions.
+struct Portion {
+  int64_t block, first, last;
+  float *dk, *dv; // null: dk and dv themselves
+};
+
+// A portion ends when it has this many queries, whatever the number of threads.
+constexpr int64_t kPortionQueries = 1024;
+
+std::vector<Portion> make_portions(const std::vector<std::vector<Run>> &blocks) {
+  std::vector<Portion> portions;
+  for (size_t b = 0; b < blocks.size(); b++) {
+    const int64_t runs = int64_t(blocks[b].size());
+    int64_t first = 0, queries = 0;
+    for (int64_t i = 0; i < runs; i++) {
+      queries += blocks[b][size_t(i)].segment->row_count;
+      if (queries < kPortionQueries && i + 1 < runs) continue;
+      portions.push_back({int64_t(b), first, i + 1, nullptr, nullptr});
+      first = i + 1, queries = 0;
+    }
+  }
+  return portions;
+}
+
+// dk and dv: portions side by side, the first of a block in place, the others in memory of their own and then added in order.
+void key_gradients(const Shape &shape, const KeyGradient &gradient) {
+  const std::vector<std::vector<Run>> blocks = runs_by_slot_block(shape);
+  std::vector<Portion> portions = make_portions(blocks);
+  const int64_t size = kBlock * shape.kv_width();
+  const auto further = std::count_if(portions.begin(), portions.end(), [](const Portion &portion) { return portion.first > 0; });
+  std::vector<float> extra(2 * size_t(size * further));
+  float *next = extra.data();
+  for (Portion &portion : portions)
+    if (portion.first > 0) portion.dk = next, portion.dv = next + size, next += 2 * size;
+  parallel_for(int64_t(portions.size()) * shape.kv_heads, [&](int64_t t) {
+    const Portion &portion = portions[size_t(t / shape.kv_heads)];
+    KeyGradient to = gradient;
+    if (portion.dk) to.dk = portion.dk, to.dv = portion.dv;
+    for (int64_t i = portion.first; i < portion.last; i++)
+      attend_backward_run(shape, blocks[size_t(portion.block)][size_t(i)], t % shape.kv_heads, to, portion.dk ? portion.block * kBlock : 0);
+  });
+  for (const Portion &portion : portions) {
+    if (!portion.dk) continue;
+    const int64_t at = portion.block * size, count = std::min(size, shape.slots * shape.kv_width() - at);
+    for (int64_t i = 0; i < count; i++) gradient.dk[at + i] += portion.dk[i], gradient.dv[at + i] += portion.dv[i];
   }
 }
 
@@ -258,10 +308,7 @@ void attention_backward(const Shape &shape, const KeyGradient &given, const floa
   });
   KeyGradient gradient = given;
   gradient.delta = delta.data();
-  const std::vector<std::vector<Run>> blocks = runs_by_slot_block(shape);
-  parallel_for(int64_t(blocks.size()) * shape.kv_heads, [&](int64_t t) {
-    for (const Run &run : blocks[size_t(t / shape.kv_heads)]) attend_backward_run(shape, run, t % shape.kv_heads, gradient);
-  });
+  key_gradients(shape, gradient);
 }
 
 bool sizes_valid(const Shape &s) {

@@ -1,5 +1,6 @@
 // out[t] = table[ids[t]], and its gradient.
 
+#include <algorithm>
 #include <cstring>
 
 #include "gemm.h"
@@ -40,10 +41,12 @@ int32_t arbor_embed_backward(arbor_stream *stream, int32_t type, float *d_table,
   return enqueue(stream, "arbor_embed_backward", type, given(d_table, d_out, ids) && tokens >= 0 && vocab > 0 && hidden > 0, [=] {
     for (int64_t t = 0; t < tokens; t++) require_index(ids[t], vocab, "token id");
     const float *from = static_cast<const float *>(d_out);
-    // Threads share out the columns, so that tokens with the same id are always added in order.
-    parallel_ranges(hidden, tokens, [=](int64_t begin, int64_t end) {
+    // Threads share out the columns by cache lines of 16, so that tokens with the same id are always added in order.
+    constexpr int64_t kLine = 16;
+    parallel_ranges((hidden + kLine - 1) / kLine, kLine * tokens, [=](int64_t begin, int64_t end) {
+      const int64_t last = std::min(hidden, end * kLine);
       for (int64_t t = 0; t < tokens; t++)
-        for (int64_t k = begin; k < end; k++) d_table[ids[t] * hidden + k] += from[t * hidden + k];
+        for (int64_t k = begin * kLine; k < last; k++) d_table[ids[t] * hidden + k] += from[t * hidden + k];
     });
   });
 }

@@ -21,6 +21,8 @@ constexpr int kTileRows = 6, kTilePanels = 1, kRegisters = 12;
 constexpr int kWidest = 4;           // panels side by side when rows are few
 constexpr int64_t kBlockRows = 192;  // rows of A packed at a time
 constexpr int64_t kBlockInner = 256; // k's packed at a time: a panel of B is then 16 KiB, half of the first-level cache
+constexpr int64_t kPiece = 1024;     // least k of a piece of gemm_long: its sums are then 3 % of its work at 128 columns
+constexpr int64_t kPieceFloats = 4 << 20; // most floats that wait to be added
 
 constexpr int panels_for(int rows) {
   const int fit = kRegisters / (rows * kVectors);
@@ -85,7 +87,15 @@ constexpr Tiles kTiles[] = {
 void pack_a(float *to, const MatrixA &a, int64_t m0, int64_t rows, int64_t k0, int64_t k) {
   const float *from = a.data + m0 * a.row + k0 * a.column;
   if (a.column == 1) return transpose(to, rows, from, a.row, rows, k, a.scale);
-  for (int64_t i = 0; i < k; i++)
+  int64_t i = 0;
+  // Eight at a time: what is written past `rows` the next k overwrites, what is read past them lies in the next k's row.
+  if (a.row == 1 && a.column >= 16)
+    for (; i + 1 < k; i++)
+      for (int64_t r = 0; r < rows; r += 8) {
+        typedef float eight __attribute__((vector_size(32), aligned(4), may_alias));
+        *reinterpret_cast<eight *>(to + i * rows + r) = *reinterpret_cast<const eight *>(from + i * a.column + r) * a.scale;
+      }
+  for (; i < k; i++)
     for (int64_t r = 0; r < rows; r++) to[i * rows + r] = from[r * a.row + i * a.column] * a.scale;
 }
 
@@ -217,6 +227,37 @@ void gemm(const Gemm &g) {
     const int64_t p0 = nb * panels / n_blocks, p1 = (nb + 1) * panels / n_blocks;
     const int64_t n1 = p1 * kPanel < g.n ? p1 * kPanel : g.n;
     gemm_block(g, m0, m1 - m0, p0 * kPanel, n1 - p0 * kPanel);
+  });
+}
+
+void gemm_long(const Gemm &g) {
+  const int64_t most = kPieceFloats / (g.m * g.n), wanted = g.k / kPiece;
+  const int64_t pieces = wanted < most ? wanted : most;
+  if (pieces < 2 || external_in_use()) return gemm(g);
+  const int64_t threads = thread_count(), size = g.m * g.n;
+  float *partial = scratch(3, (pieces - 1) * size);
+  // How C is shared out never changes a sum: a few blocks a thread, rows of whole tiles.
+  const int64_t m_least = (g.m + kBlockRows - 1) / kBlockRows;
+  int64_t m_blocks = (2 * threads + pieces - 1) / pieces;
+  if (m_blocks > g.m / (4 * kTileRows)) m_blocks = g.m / (4 * kTileRows);
+  if (m_blocks < m_least) m_blocks = m_least;
+  parallel_for(pieces * m_blocks, [&](int64_t task) {
+    const int64_t piece = task / m_blocks, block = task % m_blocks;
+    const int64_t k0 = piece * g.k / pieces, k1 = (piece + 1) * g.k / pieces;
+    const int64_t m0 = block * g.m / m_blocks, m1 = (block + 1) * g.m / m_blocks;
+    Gemm part = g; // the first piece goes on from C
+    part.k = k1 - k0;
+    part.a.data += k0 * g.a.column;
+    part.b.data += k0 * g.b.k_stride;
+    if (piece > 0) part.c = MatrixC::overwrite(partial + (piece - 1) * size, g.n);
+    gemm_block(part, m0, m1 - m0, 0, g.n);
+  });
+  parallel_ranges(g.m, g.n * pieces, [&](int64_t begin, int64_t end) {
+    for (int64_t m = begin; m < end; m++)
+      for (int64_t piece = 1; piece < pieces; piece++) {
+        const float *from = partial + (piece - 1) * size + m * g.n;
+        for (int64_t n = 0; n < g.n; n++) g.c.data[m * g.c.row + n] += from[n];
+      }
   });
 }
 

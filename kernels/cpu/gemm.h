@@ -54,4 +54,8 @@ void gemm_block(const Gemm &gemm, int64_t m0, int64_t rows, int64_t n0, int64_t 
 // All of it, over the pool's threads.
 void gemm(const Gemm &gemm);
 
+// The same for a long k and a small C that is added to (a weight's gradient, k = tokens): k is cut into pieces whose number depends on the
+// sizes alone, each is a chain of its own, and they are added to C in order. So there is work for many threads, and still one result.
+void gemm_long(const Gemm &gemm);
+
 } // namespace arbor

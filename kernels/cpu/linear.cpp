@@ -1,21 +1,8 @@
 // y = x Wᵀ + bias, and its gradients. The sums of a row run over k in order, so a row never depends on its neighbours (gemm.h).
 
+#include "add_rows.h"
 #include "gemm.h"
-#include "pool.h"
 #include "stream.h"
-
-namespace arbor {
-namespace {
-
-void add_columns(float *d_bias, const float *dy, int64_t tokens, int64_t out) {
-  parallel_ranges(out, tokens, [=](int64_t begin, int64_t end) {
-    for (int64_t t = 0; t < tokens; t++)
-      for (int64_t i = begin; i < end; i++) d_bias[i] += dy[t * out + i];
-  });
-}
-
-} // namespace
-} // namespace arbor
 
 int32_t arbor_linear(arbor_stream *stream, int32_t type, void *y, const void *x, const void *weight, int32_t weight_type,
                      const float *bias, int64_t tokens, int64_t in, int64_t out) {
@@ -35,7 +22,11 @@ int32_t arbor_linear_backward(arbor_stream *stream, int32_t type, void *dx, cons
     if (dx)
       gemm({tokens, in, out, {dys, out, 1}, MatrixB::weight_transposed(weight, weight_type, in),
             MatrixC::overwrite(static_cast<float *>(dx), in)});
-    if (d_weight) gemm({out, in, tokens, {dys, 1, out}, MatrixB::strided(xs, in, 1), MatrixC::accumulate(d_weight, in)});
-    if (d_bias) add_columns(d_bias, dys, tokens, out);
+    if (d_weight)
+      gemm_long({out, in, tokens, {dys, 1, out}, MatrixB::strided(xs, in, 1), MatrixC::accumulate(d_weight, in)});
+    if (d_bias)
+      add_rows(d_bias, tokens, out, [=](float *sum, int64_t t) {
+        for (int64_t i = 0; i < out; i++) sum[i] += dys[t * out + i];
+      });
   });
 }

@@ -16,7 +16,7 @@ namespace {
 constexpr int64_t kPairs = 96;       // pairs of a block
 constexpr int64_t kChunk = 512;      // vocabulary of a block
 constexpr int64_t kSpan = 8192;      // vocabulary one task of the backward sums over
-constexpr int64_t kPairsAtOnce = 768; // pairs whose partial sums are in memory together in the backward
+constexpr int64_t kChunkLeast = 64;   // vocabulary of a block where there are more threads than blocks
 constexpr float kAbsent = -1e30f;    // a logit past the vocabulary: its probability is exactly 0
 
 struct Head {
@@ -24,8 +24,9 @@ struct Head {
   int32_t type;
   int64_t vocab, hidden;
   float inverse_temperature;
+  int64_t chunk = kChunk; // vocabulary of a block here
 
-  int64_t chunk_width(int64_t first) const { return std::min(kChunk, vocab - first); }
+  int64_t chunk_width(int64_t first) const { return std::min(chunk, vocab - first); }
   // Both layouts keep 16-row-aligned rows of the head at first * hidden.
   MatrixB transposed(int64_t first) const { return MatrixB::weight(weight + first * hidden, type, hidden); }
   MatrixB plain(int64_t first) const { return MatrixB::weight_transposed(weight + first * hidden, type, hidden); }
@@ -147,10 +148,12 @@ void gradient_of_hidden(const Head &head, const float *x, const Pull &pull, int6
     });
 }
 
-// d_head[v] += Σ_i dz[i, v] x[i]; a task owns its rows of the head and takes the pairs in order.
-void gradient_of_head(const Head &head, const float *x, const Pull &pull, int64_t pairs, float *d_head) {
-  parallel_for((head.vocab + kChunk - 1) / kChunk, [&](int64_t c) {
-    const int64_t first = c * kChunk, width = head.chunk_width(first);
+// d_head[v] += Σ_i dz[i, v] x[i]; a task owns its rows of the head and takes the pairs in order, so a row's sum doesn't depend on which rows
+// share the task.
+void gradient_of_head(Head head, const float *x, const Pull &pull, int64_t pairs, float *d_head) {
+  head.chunk = std::clamp(head.vocab / (2 * thread_count()) / kPanel * kPanel, kChunkLeast, kChunk);
+  parallel_for((head.vocab + head.chunk - 1) / head.chunk, [&](int64_t c) {
+    const int64_t first = c * head.chunk, width = head.chunk_width(first);
     float *logits = scratch(2, kPairs * kChunk);
     for (int64_t p0 = 0; p0 < pairs; p0 += kPairs) {
       const int64_t count = std::min(kPairs, pairs - p0);
@@ -199,8 +202,10 @@ int32_t arbor_logprob_backward(arbor_stream *stream, int32_t type, void *d_hidde
     float *to = static_cast<float *>(d_hidden);
     std::fill_n(to, tokens * hidden_size, 0.0f);
     std::vector<float> partial;
-    for (int64_t p = 0; p < pairs; p += kPairsAtOnce) {
-      const int64_t count = std::min(kPairsAtOnce, pairs - p);
+    // Pairs whose partial sums are in memory together: enough blocks for all threads, unless the spans are.
+    const int64_t at_once = kPairs * std::max(8, vocab > kSpan ? 0 : 2 * thread_count());
+    for (int64_t p = 0; p < pairs; p += at_once) {
+      const int64_t count = std::min(at_once, pairs - p);
       gradient_of_hidden(all, x.data(), pull, p, count, partial);
       // A row may stand in several pairs: they are added in order.
       for (int64_t i = 0; i < count; i++)

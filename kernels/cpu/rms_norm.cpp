@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "add_rows.h"
 #include "pool.h"
 #include "simd.h"
 #include "stream.h"
@@ -70,11 +71,10 @@ int32_t arbor_rms_norm_backward(arbor_stream *stream, int32_t type, void *dx, co
   return enqueue(stream, "arbor_rms_norm_backward", type, valid, [=] {
     const float *dys = static_cast<const float *>(dy), *xs = static_cast<const float *>(x);
     const float *residual = static_cast<const float *>(d_residual);
-    // Before dx, which may lie where the residual or dy lies. Columns are shared out; tokens are added in order.
+    // Before dx, which may lie where the residual or dy lies.
     if (d_weight)
-      parallel_ranges(hidden, tokens, [=](int64_t begin, int64_t end) {
-        for (int64_t t = 0; t < tokens; t++)
-          for (int64_t i = begin; i < end; i++) d_weight[i] += dys[t * hidden + i] * xs[t * hidden + i] * rstd[t];
+      add_rows(d_weight, tokens, hidden, [=](float *sum, int64_t t) {
+        for (int64_t i = 0; i < hidden; i++) sum[i] += dys[t * hidden + i] * xs[t * hidden + i] * rstd[t];
       });
     parallel_ranges(tokens, 3 * hidden, [=](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; t++)
