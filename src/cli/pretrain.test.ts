@@ -74,7 +74,7 @@ describe.skipIf(!existsSync(cli))('arbor-nb pretrain', () => {
     expect(lines.filter(({ heldOutLoss }) => heldOutLoss !== undefined).map(({ step }) => step)).toEqual([
       6, 12, 18, 24, 30, 36, 40,
     ])
-    expect(readFileSync(join(whole, 'loss.html'), 'utf8')).toMatch(/<svg[^]*Pretraining loss[^]*<\/table>/)
+    expect(readFileSync(join(whole, 'loss.html'), 'utf8')).toMatch(/<svg[\s\S]*Pretraining loss[\s\S]*<\/table>/)
     expect(readFileSync(join(whole, 'model', 'README.md'), 'utf8')).toContain('license: apache-2.0')
   }, 60_000)
 
