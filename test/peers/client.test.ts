@@ -7,7 +7,7 @@ import { ChainOfThought, context, Evaluate, Example, fieldsOf, LM, type Metric, 
 import type { Message } from '../../src/protocol'
 import { serve, whyNot } from '../e2e/tiny'
 import { demoSets, MODEL_NAME, type ProgramName, type Row, SIGNATURE, testRows } from './data'
-import { noPeers, python } from './python'
+import { noPeers, python, SLOW } from './python'
 
 interface Wish {
   readonly program: ProgramName
@@ -79,7 +79,7 @@ beforeAll(async () => {
     calls: await several(wishes, call),
     evaluations: await Promise.all(EVALUATIONS.map((wish) => evaluation(wish, rows))),
   }
-})
+}, SLOW)
 beforeEach(({ skip }) => skip(missing !== null, missing ?? ''))
 afterAll(() => server?.close())
 

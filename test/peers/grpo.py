@@ -1,5 +1,5 @@
-"""Arbor's own client, unmodified, trains through our server. Request: base_url, model, rows, max_tokens, steps, train_kwargs. Answer: the
-requests it made, in order, and what the trained program says."""
+"""Arbor's own client, unmodified, trains through our server. Request: base_url, model, rows, max_tokens, steps, examples and
+rollouts a step, train_kwargs. Answer: the calls it made (its chat calls aside), in order, and the trained program's model."""
 
 import sys
 import types
@@ -20,12 +20,13 @@ SAMPLING = {"temperature": 1.0, "top_p": 1.0, "top_k": -1, "repetition_penalty":
 
 
 def watched(calls):
-    """Notes every request of the client beside its chat calls, and the answer."""
+    """Notes every call of the client but its chat calls, which go another way."""
     post = requests.post
 
     def noted(url, *args, **kwargs):
         response = post(url, *args, **kwargs)
-        calls.append({"path": url.split("/v1/")[-1], "request": kwargs.get("json"), "status": response.status_code, "answer": response.json()})
+        path = url.split("/v1/")[-1]
+        calls.append({"path": path, "request": kwargs.get("json"), "status": response.status_code, "answer": response.json()})
         return response
 
     requests.post = noted
@@ -48,7 +49,7 @@ def train(asked):
         metric=accuracy,
         adapter=dspy.ChatAdapter(use_json_adapter_fallback=False),
         num_train_steps=asked["steps"],
-        num_dspy_examples_per_grpo_step=1,
+        num_dspy_examples_per_grpo_step=asked["examples"],
         num_rollouts_per_grpo_step=asked["rollouts"],
         exclude_demos=True,
         train_kwargs={**SAMPLING, **asked["train_kwargs"]},

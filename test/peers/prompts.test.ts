@@ -6,7 +6,7 @@ import type { Message } from '../../src/protocol'
 import { renderChat } from '../../src/server/chat-template'
 import { loadTokenizer } from '../../src/server/tokenizer'
 import { demoSets, MODEL_NAME, modelFolder, PROGRAMS, type ProgramName, predictorOf, testRows } from './data'
-import { noPeers, python } from './python'
+import { noPeers, python, SLOW } from './python'
 
 interface Prompt {
   readonly program: ProgramName
@@ -39,7 +39,7 @@ beforeAll(async () => {
       }),
     ),
   )
-})
+}, SLOW)
 
 describe.each(PROGRAMS)('dspy.%s', (program) => {
   it.each(['none', 'one', 'three', 'partly'])('with demos: %s', (demos) => {

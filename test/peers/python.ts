@@ -7,6 +7,9 @@ import { promisify } from 'node:util'
 import { freshFolder, ROOT } from '../e2e/tiny'
 
 const VENV = join(ROOT, 'build/venv-peers')
+/** What a script may take on a busy machine, in milliseconds: most of it is Python's imports. */
+export const SLOW = 300_000
+
 const PYTHON = join(VENV, 'bin/python')
 
 /** Why the peers can't be asked on this machine, or null. */
