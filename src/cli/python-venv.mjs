@@ -71,9 +71,9 @@ function hashOf(file) {
   return createHash('sha256').update(readFileSync(file)).digest('hex')
 }
 
-/** What a program said last: its error lines, else its end. */
+/** What a program said last: its last error line, else its end. */
 function lastWords({ stdout, stderr, error }) {
   const lines = `${stdout ?? ''}\n${stderr ?? ''}\n${error?.message ?? ''}`.split('\n').filter((line) => line.trim() !== '')
   const errors = lines.filter((line) => /^ERROR/.test(line))
-  return (errors.length > 0 ? errors : lines).slice(-2).join(' ').slice(0, 500)
+  return (errors.at(-1) ?? lines.slice(-2).join(' ')).slice(0, 500)
 }

@@ -6,10 +6,10 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { freshFolder, ROOT } from '../e2e/tiny'
 
-const VENV = join(ROOT, 'build/venv-peers')
 /** What a script may take on a busy machine, in milliseconds: most of it is Python's imports. */
 export const SLOW = 300_000
 
+const VENV = join(ROOT, 'build/venv-peers')
 const PYTHON = join(VENV, 'bin/python')
 
 /** Why the peers can't be asked on this machine, or null. */
