@@ -58,6 +58,7 @@ describe('together', () => {
     const evaluating = async () => {
       drawProgress({ kind: 'evaluate:item', id: 'e', title: 'Evaluation', done: 3, total: 9, note: 'average 33 %' })
       await pause(4000)
+      return 'evaluated'
     }
     const running = together({ long: () => training('job-3', Array(30).fill(-0.5)), evaluating }, { host })
     await vi.advanceTimersByTimeAsync(1000)

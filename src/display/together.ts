@@ -41,21 +41,22 @@ let boards = 0
  * Runs all functions at once, e.g. compilers on one server, which shares the machine better than one after the other; answers what each
  * returned, under its name. Their progress is drawn in one chart. When one fails the others are let finish, then its error is thrown.
  */
-export async function together<T>(
-  runs: Readonly<Record<string, () => Promise<T>>>,
+export async function together<K extends string, T>(
+  runs: Readonly<Record<K, () => Promise<T>>>,
   options: TogetherOptions = {},
-): Promise<Record<string, T>> {
-  const board = new Board(Object.keys(runs), options)
+): Promise<Record<K, T>> {
+  const names = Object.keys(runs) as K[]
+  const board = new Board(names, options)
   const settled = await Promise.allSettled(
-    Object.entries(runs).map(([name, run]) => {
+    names.map((name) => {
       const lane = board.lane(name)
-      return lanes.run({ board, lane }, () => board.follow(lane, run))
+      return lanes.run({ board, lane }, () => board.follow(lane, runs[name]))
     }),
   )
   board.end()
   const failed = settled.find((one): one is PromiseRejectedResult => one.status === 'rejected')
   if (failed) throw failed.reason
-  return Object.fromEntries(Object.keys(runs).map((name, i) => [name, (settled[i] as PromiseFulfilledResult<T>).value]))
+  return Object.fromEntries(names.map((name, i) => [name, (settled[i] as PromiseFulfilledResult<T>).value])) as Record<K, T>
 }
 
 /** Whether the caller is one of several runs, whose board has now been told. */
