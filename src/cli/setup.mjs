@@ -1,6 +1,6 @@
 // What `npm start` and `npm test` do before anything else: packages, build, native library. Plain JavaScript, as nothing is compiled yet.
 import { spawnSync } from 'node:child_process'
-import { existsSync, statSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -34,12 +34,20 @@ function checkNode() {
     )
 }
 
+/** Looks at versions, not at times: a lock file that was only written anew must not ask for the network. Optional packages may be absent. */
 function packagesAreThere() {
   const marker = join(root, 'node_modules', '.package-lock.json')
-  return existsSync(marker) && statSync(marker).mtimeMs >= statSync(join(root, 'package-lock.json')).mtimeMs
+  if (!existsSync(marker)) return false
+  const [installed, locked] = [marker, join(root, 'package-lock.json')].map(
+    (path) => JSON.parse(readFileSync(path, 'utf8')).packages,
+  )
+  return Object.entries(locked).every(([path, { version, optional }]) => {
+    const there = installed[path]
+    return path === '' || (there === undefined ? optional === true : there.version === version)
+  })
 }
 
-/** Installs packages when the lock file is newer than what is there, compiles, and builds the native library. */
+/** Installs packages when the lock file names others than those there, compiles, and builds the native library. */
 export async function setUp() {
   checkNode()
   if (!packagesAreThere()) {
