@@ -19,10 +19,9 @@ const OPTIONS = {
   questions: { type: 'string', default: '0' }, // 0: all
   concurrency: { type: 'string', default: '32' },
   'max-tokens': { type: 'string', default: '96' },
-  full: { type: 'boolean', default: false }, // all weights in place of an adapter
 } as const
 
-type Values = { readonly [K in keyof typeof OPTIONS]: K extends 'full' ? boolean : string }
+type Values = { readonly [K in keyof typeof OPTIONS]: string }
 
 /** What one seed came to. */
 interface Outcome {
@@ -74,7 +73,7 @@ async function trainAndTest(values: Values, seed: number): Promise<Outcome> {
     excludeDemos: true,
     checkpoint: 'none',
     seed,
-    trainKwargs: { learning_rate: Number(values.lr), temperature: 1, ...(values.full ? {} : { lora_config: lora }) },
+    trainKwargs: { learning_rate: Number(values.lr), temperature: 1, lora_config: lora },
   })
   const program = new SimpleQA()
   const started = performance.now()
