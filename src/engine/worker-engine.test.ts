@@ -1,12 +1,12 @@
-import { readdirSync, statSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { compiledEngineMissing } from '../../test/engine/compiled'
 import { goldenFolder } from '../../test/golden/engine/open-golden'
 import { BackendError, ContextWindowExceededError, ModelError } from '../errors'
 import type { GenerateRequest, StepConfig } from './engine'
 import { LocalEngine } from './local-engine'
 import { readLoraSpec } from './lora-file'
-import { WorkerEngine, workerPath } from './worker-engine'
+import { WorkerEngine } from './worker-engine'
 
 const FOLDER = goldenFolder('llama')
 const SOURCE = { name: 'tiny', kind: 'folder', path: FOLDER } as const
@@ -31,22 +31,7 @@ const STEP = {
   maxGradNorm: 1,
 } as StepConfig
 
-/** A thread starts from compiled files only, so they must be there and newer than the sources. */
-function buildMissing(): string | null {
-  try {
-    const compiled = dirname(workerPath())
-    const stale = readdirSync(__dirname).find((file) => {
-      if (!file.endsWith('.ts') || file.endsWith('.test.ts')) return false
-      const built = statSync(join(compiled, `${basename(file, '.ts')}.js`), { throwIfNoEntry: false })
-      return !built || built.mtimeMs < statSync(join(__dirname, file)).mtimeMs
-    })
-    return stale ? `${stale} is newer than dist/; run "npm run build"` : null
-  } catch (error) {
-    return (error as Error).message
-  }
-}
-
-const missing = buildMissing()
+const missing = compiledEngineMissing()
 
 describe.skipIf(missing !== null)(`WorkerEngine${missing ? ` (skipped: ${missing})` : ''}`, () => {
   let engine: WorkerEngine
@@ -103,6 +88,16 @@ describe.skipIf(missing !== null)(`WorkerEngine${missing ? ` (skipped: ${missing
     expect(seen).toEqual([3, 3])
     expect(stats.policyVersion).toBe(1)
     expect(stats.gradNorm).toBeGreaterThan(0)
+  })
+
+  it('a linear loss travels there whole; a policy of all weights is trained there', async () => {
+    await engine.openPolicy('full', { lora: null, seed: 0 })
+    const [before] = await engine.logprobs('full', rows, { temperature: 1 })
+    const { logprobs } = before!
+    const stats = await engine.trainStep('full', rows, { dLogprobs: Float32Array.of(-1, -1, -2) }, STEP)
+    expect(stats.objective).toBeCloseTo(-logprobs[0]! - logprobs[1]! - 2 * logprobs[2]!, 4)
+    expect(stats.policyVersion).toBe(1)
+    await engine.closePolicy('full')
   })
 
   it('errors arrive as what they are, those of callbacks as the very object', async () => {
