@@ -3,56 +3,68 @@
 
 import { existsSync, readFileSync } from 'node:fs'
 import vm from 'node:vm'
-import { type CompiledCode, type Compiler, createCompiler, ownPackageFolder } from './compiler'
-import type { MimeBundle } from './mime'
+import { type CompiledCode, type Compiler, createCompiler } from './compiler'
+import { type Answer, answer, type LanguageQuestion } from './language'
+import { bundleNow, type MimeBundle } from './mime'
 import { CellModules } from './modules'
+import { type CommContent, type CommOptions, type CommType, type DisplayEvent, Notebook } from './notebook'
+import { ownPackageFolder } from './own-package'
 import { type CellError, Sources } from './positions'
 import { CellStreams, type StreamSink } from './streams'
 
-export interface DisplayEvent {
-  readonly cell: string
-  readonly bundle: MimeBundle
-  /** Names the output so that it can be replaced; null = can't be. */
-  readonly displayId: string | null
-  /** Replace what `displayId` shows rather than add an output. */
-  readonly update: boolean
-}
+export type { DisplayEvent, DisplayHost } from './notebook'
 
 export interface ExecutorOptions {
   /** The notebook's folder: imports and file names in cells start here. Give the process the same one by `process.chdir`. */
   readonly cwd: string
   readonly onStream: StreamSink
   readonly onDisplay: (event: DisplayEvent) => void
+  readonly onClear?: (event: { cell: string; wait: boolean }) => void
+  /** Asks a person; absent where there is none. */
+  readonly onPrompt?: (event: { cell: string; question: string; password: boolean }) => Promise<string>
+  readonly onComm?: (event: { cell: string | null; type: CommType; content: CommContent; options: CommOptions }) => void
   /** What `import 'arbor-nb'` means where none is installed above `cwd`; our own package unless given. */
   readonly ownPackage?: string
+  /** Wraps each use of the compiler, which must not be cut short. */
+  readonly guard?: <T>(work: () => T) => T
+  /** Ctrl-C ends a loop that waits for nothing. Default: true. */
+  readonly breakOnSigint?: boolean
 }
 
 /** `value` is the raw value of the last expression (absent when there is none or it is undefined); mime.ts turns it into a bundle. */
 export type CellResult = { status: 'ok'; value?: unknown } | ({ status: 'error' } & CellError)
 
-/** What library code finds under `Symbol.for('arbor-nb.display-host')` on globalThis while a notebook runs. */
-export interface DisplayHost {
-  display(bundle: MimeBundle, options?: { displayId?: string }): void
-  update(bundle: MimeBundle, displayId: string): void
-  /** Aborted when the running cell is interrupted. */
-  readonly signal: AbortSignal
-}
-
 export interface Executor {
   /** Runs one cell to its end. `cellName` is the file name in stacks, e.g. cell-3.ts. Never rejects; one cell at a time. */
   execute(code: string, options: { cellName: string }): Promise<CellResult>
-  /** Ends the running cell with an error named KeyboardInterrupt. Code that waits goes on unseen unless it heeds the host's signal. */
+  /** What a notebook shows of `value`, as code of the last cell. Rejects with what the value's own method throws, or when interrupted. */
+  show(value: unknown): Promise<MimeBundle>
+  /**
+   * Ends the running cell with an error named KeyboardInterrupt. Code that has read the host's signal gets ten seconds to end by
+   * itself, or until the second interrupt; other code that waits goes on unseen.
+   */
   interrupt(): void
+  /** Completion, inspection, completeness. */
+  ask(question: LanguageQuestion): Answer
+  /** A comm message of the frontend. */
+  receiveComm(type: CommType, content: CommContent, buffers: readonly Uint8Array[]): void
   /** Tells an error that nobody caught (a timer, a forgotten promise) in the notebook's own lines. */
   describe(error: unknown): CellError
+  /** The cell whose code is running now, else the last one. */
+  current(): string
+  /** The running cell has given up the thread: it waits for something, and can be left. */
+  waits(): boolean
+  /** Builds the compiler ahead of the first cell; `anew` after one was cut short. */
+  prepare(anew?: boolean): void
   close(): void
 }
 
-const HOST = Symbol.for('arbor-nb.display-host')
 const CELL = Symbol.for('arbor-nb.cell')
 const shared = globalThis as unknown as Record<symbol, unknown>
+/** For code that heeds the signal. */
+const GRACE_MS = 10_000
 
-class Interrupted extends Error {
+export class Interrupted extends Error {
   override readonly name = 'KeyboardInterrupt'
 }
 
@@ -61,36 +73,41 @@ export function createExecutor(options: ExecutorOptions): Executor {
 }
 
 class NotebookExecutor implements Executor {
-  private readonly compiler: Compiler
+  private readonly ownPackage: string
   private readonly sources = new Sources()
   private readonly streams: CellStreams
   private readonly modules: CellModules
+  private readonly notebook: Notebook
   private readonly variables = createVariables()
+  private compiler: Compiler | null = null
   private declarations = ''
   private cell = 'cell.ts'
-  private abort = new AbortController()
+  private run = new Run()
 
   constructor(private readonly options: ExecutorOptions) {
-    const ownPackage = options.ownPackage ?? ownPackageFolder()
-    this.compiler = createCompiler(options.cwd, ownPackage)
-    this.modules = new CellModules(options.cwd, ownPackage)
+    this.ownPackage = options.ownPackage ?? ownPackageFolder()
+    const lookUp = (id: string, folder: string) => this.compiler?.localFile(id, folder) ?? null
+    this.modules = new CellModules(options.cwd, this.ownPackage, lookUp)
     this.streams = new CellStreams(options.onStream)
-    shared[HOST] = this.host()
+    this.notebook = this.openNotebook()
     // A deep library call must not hide the cell's own frame.
     Error.stackTraceLimit = Math.max(Error.stackTraceLimit, 50)
   }
 
   async execute(code: string, { cellName }: { cellName: string }): Promise<CellResult> {
     this.cell = cellName
-    this.abort = new AbortController()
-    const compiled = this.compiler.compile(this.declarations, code)
+    this.run = new Run()
+    const compiled = this.guarded((compiler) => compiler.compile(this.declarations, code))
     if ('diagnostics' in compiled)
       return { status: 'error', ...this.sources.describeDiagnostics(compiled.diagnostics, cellName, code) }
     const { cell } = compiled
     this.sources.add(cellName, cell, { text: code, offset: 1 })
     for (const module of cell.modules) this.addModule(module)
     try {
-      await this.streams.run(cellName, () => this.evaluate(cell.code, cellName))
+      await this.within(async () => {
+        if (cell.imports.length > 0) await this.modules.prepare(cell.imports)
+        await this.evaluate(cell.code, cellName)
+      })
     } catch (error) {
       return { status: 'error', ...this.sources.describe(asInterrupt(error), cellName) }
     }
@@ -98,32 +115,72 @@ class NotebookExecutor implements Executor {
     return { status: 'ok', ...this.takeResult(cell.resultName) }
   }
 
+  async show(value: unknown): Promise<MimeBundle> {
+    if (value instanceof Error) return { 'text/plain': this.sources.describe(value, this.cell).traceback.join('\n') }
+    return (await this.within(() => bundleNow(value))) as MimeBundle
+  }
+
   interrupt(): void {
-    this.abort.abort(new Interrupted('The cell was interrupted'))
+    this.run.interrupt()
+  }
+
+  ask(question: LanguageQuestion): Answer {
+    return this.guarded((compiler) => answer(question, compiler, this.declarations))
+  }
+
+  receiveComm(type: CommType, content: CommContent, buffers: readonly Uint8Array[]): void {
+    this.streams.run(this.cell, () => this.notebook.receive(type, content, buffers))
   }
 
   describe(error: unknown): CellError {
-    return this.sources.describe(error, this.cell)
+    return this.sources.describe(error, this.current())
+  }
+
+  current(): string {
+    return this.streams.current() ?? this.cell
+  }
+
+  waits(): boolean {
+    return this.run.waiting
+  }
+
+  prepare(anew = false): void {
+    if (anew) this.compiler = null
+    // The first conversion reads most of the libraries' types.
+    this.guarded((compiler) => compiler.compile('', 'const ready: number[] = [1].map((x) => x)\nconsole.log(ready)'))
   }
 
   close(): void {
-    this.compiler.close()
+    this.compiler?.close()
     this.streams.restore()
-    delete shared[HOST]
+    this.notebook.close()
     delete shared[CELL]
+  }
+
+  private guarded<T>(use: (compiler: Compiler) => T): T {
+    const work = () => use((this.compiler ??= createCompiler(this.options.cwd, this.ownPackage)))
+    return this.options.guard ? this.options.guard(work) : work()
+  }
+
+  /** Runs `work` as code of the cell, to its end or to an interrupt. */
+  private within(work: () => unknown): Promise<unknown> {
+    const { run } = this
+    run.abort.signal.throwIfAborted()
+    run.waiting = false
+    const working = this.streams.run(this.cell, work)
+    run.waiting = true
+    return Promise.race([working, run.left])
   }
 
   /** An async function even for plain code: `await` and `for await` just work, and plain code still runs at once. */
   private evaluate(code: string, filename: string): Promise<unknown> {
-    shared[CELL] = [this.variables, this.modules.require]
-    const script = `(async function (exports, require) {\n${code}\n})(...globalThis[Symbol.for('arbor-nb.cell')])`
-    const { signal } = this.abort
-    const interrupted = new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason), { once: true }))
+    const { cwd, breakOnSigint = true } = this.options
+    shared[CELL] = [this.variables, this.modules.require, { exports: this.variables }, this.modules.require.meta.filename, cwd]
+    const script = `(async function (exports, require, module, __filename, __dirname) {\n${code}\n})(...globalThis[Symbol.for('arbor-nb.cell')])`
     try {
-      const running = vm.runInThisContext(script, { filename, lineOffset: -1, breakOnSigint: true }) as Promise<unknown>
-      return Promise.race([running, interrupted])
+      return vm.runInThisContext(script, { filename, lineOffset: -1, breakOnSigint }) as Promise<unknown>
     } finally {
-      renewSigintListeners()
+      if (breakOnSigint) renewSigintListeners()
     }
   }
 
@@ -141,19 +198,51 @@ class NotebookExecutor implements Executor {
     this.modules.add(module.path, module.code)
   }
 
-  private host(): DisplayHost {
-    const show = (bundle: MimeBundle, displayId: string | null, update: boolean) => {
-      const cell = this.streams.current() ?? this.cell
-      this.streams.outside(() => this.options.onDisplay({ cell, bundle, displayId, update }))
+  private openNotebook(): Notebook {
+    const { onDisplay, onClear, onPrompt, onComm } = this.options
+    const outside = (work: (cell: string) => void) => {
+      const cell = this.current()
+      this.streams.outside(() => work(cell))
     }
-    const signal = () => this.abort.signal
-    return {
-      display: (bundle, { displayId } = {}) => show(bundle, displayId ?? null, false),
-      update: (bundle, displayId) => show(bundle, displayId, true),
-      get signal() {
-        return signal()
+    return new Notebook({
+      show: (bundle, displayId, update) => outside((cell) => onDisplay({ cell, bundle, displayId, update })),
+      clear: (wait) => outside((cell) => onClear?.({ cell, wait })),
+      prompt: async (question, password) => {
+        if (onPrompt) return onPrompt({ cell: this.current(), question, password })
+        throw new Error(`prompt(${JSON.stringify(question)}): nobody is there to answer; set the value in the notebook`)
       },
-    }
+      comm: (type, content, options) => outside((cell) => onComm?.({ cell, type, content, options })),
+      signal: () => this.run.signal(this.streams.current() !== null),
+    })
+  }
+}
+
+/** One cell's run, and how it can be left before its end. */
+class Run {
+  readonly abort = new AbortController()
+  /** Rejects when the run is left. */
+  readonly left: Promise<never>
+  waiting = false
+  private leave: (error: Error) => void = () => undefined
+  private heeded = false
+
+  constructor() {
+    this.left = new Promise((_, reject) => (this.leave = reject))
+    this.left.catch(() => undefined) // a run that is never left, or left after its end
+  }
+
+  /** Code of the cell that asks for the signal is trusted to end by itself. */
+  signal(byCell: boolean): AbortSignal {
+    this.heeded ||= byCell
+    return this.abort.signal
+  }
+
+  interrupt(): void {
+    const error = new Interrupted('The cell was interrupted')
+    const first = !this.abort.signal.aborted
+    this.abort.abort(error)
+    if (first && this.heeded) setTimeout(this.leave, GRACE_MS, error).unref()
+    else this.leave(error)
   }
 }
 

@@ -143,12 +143,16 @@ export class Sources {
   }
 }
 
-/** The line with its two neighbours above and a caret under the column. */
-function excerptOf(lines: readonly string[], { line, column }: { line: number; column: number }): string[] {
+/** The line with its two neighbours above, underlined from the column on for `length`, as far as the line goes. */
+function excerptOf(
+  lines: readonly string[],
+  { line, column, length = 1 }: { line: number; column: number; length?: number },
+): string[] {
   const width = String(line).length
   const rows: string[] = []
   for (let number = Math.max(1, line - 2); number <= line; number++)
     rows.push(`${number === line ? '>' : ' '} ${String(number).padStart(width)} | ${lines[number - 1] ?? ''}`)
   const margin = (lines[line - 1] ?? '').slice(0, column - 1).replace(/[^\t]/g, ' ')
-  return [...rows, `  ${' '.repeat(width)} | ${margin}^`]
+  const marked = Math.max(1, Math.min(length, (lines[line - 1] ?? '').length - column + 1))
+  return [...rows, `  ${' '.repeat(width)} | ${margin}^${'~'.repeat(marked - 1)}`]
 }

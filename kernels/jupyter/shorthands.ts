@@ -1,6 +1,6 @@
 // `{ lm }` → `{ lm: lm }` before the converter sees a cell: it rewrites names of earlier cells, but overlooks them in shorthand properties.
 
-import { createRequire } from 'node:module'
+import { typescript } from './typescript'
 
 export interface Expanded {
   readonly code: string
@@ -16,7 +16,7 @@ interface Insertion {
 
 /** Expands every shorthand property of `code`; lines stay, columns behind an expansion move and are led back by `writtenColumn`. */
 export function expandShorthands(code: string): Expanded {
-  const ts = createRequire(__filename)('@tslab/typescript-for-tslab') as typeof import('typescript')
+  const ts = typescript()
   const source = ts.createSourceFile('cell.ts', code, ts.ScriptTarget.ES2022)
   const insertions: (Insertion & { offset: number })[] = []
   const visit = (node: import('typescript').Node): void => {

@@ -18,6 +18,7 @@ export class CellStreams {
   private readonly decoders = { stdout: new TextDecoder(), stderr: new TextDecoder() }
 
   constructor(private readonly sink: StreamSink) {
+    this.running.run('', () => undefined) // switched on before any cell runs (async-checks.ts)
     globalThis.console = new Console({ stdout: this.stream('stdout'), stderr: this.stream('stderr'), colorMode: false })
     for (const name of ['stdout', 'stderr'] as const) process[name].write = this.patched(name) as typeof process.stdout.write
   }

@@ -36,6 +36,7 @@ export class NotebookRunner {
       cwd,
       onStream: ({ cell, name, text }) => this.addText(cell, name, text),
       onDisplay: (event) => this.addDisplay(event),
+      onClear: ({ cell }) => void this.cells.get(cell)?.outputs.splice(0),
     })
   }
 
