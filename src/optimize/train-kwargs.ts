@@ -85,7 +85,10 @@ function notes(config: TrainerConfig): string[] {
     out.push(
       `learning_rate ${config.learning_rate} is low for a LoRA: a LoRA wants about ten times the rate of full training, and runs under a hundred steps rather more. Expect the reward to stand still; 3e-4 to 5e-4 moves it.`,
     )
-  if (!config.lora_config) out.push('No lora_config: the whole model would be trained. Give a LoraConfig to train an adapter.')
+  if (!config.lora_config)
+    out.push(
+      'No lora_config: all weights are trained, and every checkpoint is a whole model. Give a LoraConfig to train an adapter.',
+    )
   if (config.lora_config && config.lora_config.lora_dropout > 0)
     out.push(
       `lora_dropout ${config.lora_config.lora_dropout} is accepted and not applied: with it the model that samples and the model that trains would differ.`,

@@ -110,7 +110,6 @@ export class Jobs {
   ): Promise<GrpoJob> {
     const { engine, codec, completions, model, storage, log } = this.setup
     const { trainer_config: config } = request
-    checkTrainerConfig(config)
     const folder = RunFolder.at(storage, id)
     this.opening.add(id)
     try {
@@ -175,7 +174,7 @@ interface StoredConfig {
 
 /** A checkpoint fits only the model and the LoRA shape it was made with. */
 function checkSameRun(id: string, stored: StoredConfig, request: Initialize): void {
-  const shape = (config: TrainerConfig) => (config.lora_config ? JSON.stringify(loraSpec(config.lora_config)) : null)
+  const shape = (config: TrainerConfig) => JSON.stringify(loraSpec(config.lora_config))
   if (bareModelName(stored.model) !== bareModelName(request.model))
     throw new OptionError(`Run ${id} trained "${stored.model}"; it cannot be resumed with "${request.model}".`)
   if (shape(stored.trainer_config) !== shape(request.trainer_config))

@@ -51,20 +51,21 @@ async function run(server: RunningServer, job: GRPOStatus, [from, to]: readonly 
   }
 }
 
-function weights(status: GRPOStatus): string[] {
+function weights(status: GRPOStatus, file: string): string[] {
   const { checkpoint_dir } = status.checkpoints['checkpoint_final']!
-  return ['adapter_model.safetensors', 'optimizer.safetensors'].map((name) =>
-    readFileSync(join(checkpoint_dir, name)).toString('base64'),
-  )
+  return [file, 'optimizer.safetensors'].map((name) => readFileSync(join(checkpoint_dir, name)).toString('base64'))
 }
 
-describe('the server on a model', () => {
+describe('the server on a model', { timeout: 60_000 }, () => {
   afterAll(() => Promise.all(servers.map((server) => server.close())))
 
-  it('trains the tokens that it sampled, and resumes as if nothing had been', async () => {
+  it.each([
+    ['an adapter', config.lora_config, 'adapter_model.safetensors'],
+    ['all weights', null, 'model.safetensors'],
+  ])('trains %s on the tokens that it sampled, and resumes as if nothing had been', async (_, lora_config, file) => {
     const storage = mkdtempSync(join(tmpdir(), 'arbor-main-'))
     const whole = await start(storage)
-    const request = { model, trainer_config }
+    const request = { model, trainer_config: { ...trainer_config, lora_config } }
     const first = await post(whole, 'fine_tuning/grpo/initialize', request)
     await run(whole, first, [1, 4])
     const uninterrupted = await post(whole, 'fine_tuning/grpo/terminate', { job_id: first.job_id })
@@ -84,7 +85,7 @@ describe('the server on a model', () => {
     await run(resumed, again, [3, 4])
     const interrupted = await post(resumed, 'fine_tuning/grpo/terminate', { job_id: second.job_id })
 
-    expect(weights(interrupted)).toEqual(weights(uninterrupted))
+    expect(weights(interrupted, file)).toEqual(weights(uninterrupted, file))
     const plain = (id: string) =>
       RunFolder.at(storage, id)
         .steps()

@@ -89,7 +89,10 @@ describe('resume_from', () => {
     expect(await fails({ resume_from: '..' })).toMatch(/^400 .*not a job id/)
     await app.call(grpo('terminate'), { job_id })
     const lora_config = { ...TRAINER_CONFIG.lora_config, r: 8 }
-    expect(await fails({ resume_from: job_id, trainer_config: { ...TRAINER_CONFIG, lora_config } })).toMatch(/^400 .*lora_config/)
+    for (const other of [lora_config, null])
+      expect(await fails({ resume_from: job_id, trainer_config: { ...TRAINER_CONFIG, lora_config: other } })).toMatch(
+        /^400 .*lora_config/,
+      )
   })
 })
 

@@ -7,11 +7,7 @@ import type { LossConfig, ScaleRewards } from '../grpo'
 import type { LoraConfigFields, TrainerConfig } from '../protocol'
 
 /** Throws OptionError for a configuration that could only fail later. */
-export function checkTrainerConfig(config: TrainerConfig): asserts config is TrainerConfig & { lora_config: LoraConfigFields } {
-  if (config.lora_config === null)
-    throw new OptionError(
-      'trainer_config.lora_config is null. Training all weights is not supported yet: give a lora_config, for example {"r": 16, "lora_alpha": 32, "target_modules": "all-linear", "lora_dropout": 0}.',
-    )
+export function checkTrainerConfig(config: TrainerConfig): void {
   if (config.temperature === 0)
     throw new OptionError('trainer_config.temperature is 0. Greedy rollouts are all alike and teach nothing: use 1.0.')
   const { soft_completion_penalty_length: soft, max_completion_length: longest } = config
@@ -21,7 +17,9 @@ export function checkTrainerConfig(config: TrainerConfig): asserts config is Tra
     )
 }
 
-export function loraSpec(config: LoraConfigFields): LoraSpec {
+/** Null: all weights are trained. */
+export function loraSpec(config: LoraConfigFields | null): LoraSpec | null {
+  if (config === null) return null
   const { target_modules: targets } = config
   return {
     rank: config.r,
