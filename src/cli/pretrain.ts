@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { WorkerEngine } from '../engine/worker-engine'
 import { OptionError } from '../errors'
 import { documentAt, trainingTexts } from '../pretrain/documents'
+import { readFigures, writeModelCard } from '../pretrain/model-card'
 import { pretrain } from '../pretrain/pretrain'
 import { checkWishes, DEFAULT_SIZE, MIXES, makeRecipe, type Recipe, type RecipeWishes } from '../pretrain/recipe'
 import { RunFolder } from '../pretrain/run-folder'
@@ -28,6 +29,7 @@ Hugging Face folder. A run that was ended goes on with --resume to the same weig
   --resume                go on with the run in OUT
   --force                 take away the run in OUT and begin again
   --checkpoint-every N    steps (default 50)
+  --figures FILE          write the README of the finished model again, with a table of figures (JSON: a list of rows)
   --device DEVICE         cpu, cuda, tfjs or auto (default: $ARBOR_DEVICE, else auto)
   --threads N             of the CPU (default: all cores)
   -h, --help              this text
@@ -46,6 +48,7 @@ const OPTIONS = {
   resume: { type: 'boolean' },
   force: { type: 'boolean' },
   'checkpoint-every': { type: 'string' },
+  figures: { type: 'string' },
   device: { type: 'string' },
   threads: { type: 'string' },
 } as const
@@ -55,6 +58,7 @@ type Values = ReturnType<typeof parseOptions<typeof OPTIONS>>['values']
 export async function run(argv: readonly string[]): Promise<number> {
   const { values } = parseOptions(argv, OPTIONS)
   if (values.resume && values.force) throw new OptionError('--resume and --force cannot both be meant: go on, or begin again?')
+  if (values.figures !== undefined) return writeFigures(values, values.figures)
   const checkpointEvery = numberOption(values['checkpoint-every'], '--checkpoint-every', { min: 1, integer: true }) ?? 50
   const threads = numberOption(values.threads, '--threads', { min: 1, integer: true })
   if (threads !== undefined) process.env['ARBOR_THREADS'] = String(threads)
@@ -103,6 +107,14 @@ function openRun(values: Values): { folder: RunFolder; recipe: Recipe } {
     )
   folder.begin(wished)
   return { folder, recipe: wished }
+}
+
+function writeFigures({ out, size }: Values, file: string): number {
+  const folder = new RunFolder(out ?? join('pretrained', size ?? DEFAULT_SIZE))
+  if (!folder.finished) throw new OptionError(`${folder.path}: no finished model there to write about.`)
+  writeModelCard(folder.model, readFigures(file))
+  process.stdout.write(`${join(folder.model, 'README.md')}\n`)
+  return 0
 }
 
 function wishesOf(values: Values): RecipeWishes {

@@ -1,6 +1,10 @@
 // The page that goes with a pretrained model: what it is, how it was made, what it is good for. Figures of an evaluation come from a file.
 
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { OptionError } from '../errors'
 import type { ExportCheck } from './export-model'
+import { readJson, writeJson, writeWhole } from './files'
 import type { Recipe } from './recipe'
 import { modelSize } from './sizes'
 
@@ -20,12 +24,36 @@ export interface PretrainSummary extends ExportCheck {
   readonly loss: number
 }
 
-/** Rows of a table, each with the same columns, as `npm run bench -- base --json FILE` writes them. */
-export type Evaluation = readonly Readonly<Record<string, string | number>>[]
+/** Rows of a table, each with the same columns. */
+export type Figures = readonly Readonly<Record<string, string | number>>[]
+
+/** Writes pretraining.json, which the page is made from, and the page. */
+export function writeSummary(folder: string, summary: PretrainSummary): void {
+  writeJson(join(folder, 'pretraining.json'), summary)
+  writeModelCard(folder)
+}
+
+/** Writes README.md again from pretraining.json, with a table of figures. */
+export function writeModelCard(folder: string, rows: Figures = []): void {
+  writeWhole(join(folder, 'README.md'), modelCard(readJson(join(folder, 'pretraining.json')) as unknown as PretrainSummary, rows))
+}
+
+/** @throws OptionError for a file that holds no list of rows */
+export function readFigures(path: string): Figures {
+  let rows: unknown
+  try {
+    rows = JSON.parse(readFileSync(path, 'utf8'))
+  } catch (cause) {
+    throw new OptionError(`${path}: not JSON (${(cause as Error).message}).`, { cause })
+  }
+  const isRow = (row: unknown) => typeof row === 'object' && row !== null && !Array.isArray(row)
+  if (Array.isArray(rows) && rows.length > 0 && rows.every(isRow)) return rows as Figures
+  throw new OptionError(`${path}: a list of rows is needed, such as [{"program": "ChainOfThought", "accuracy": 0.43}].`)
+}
 
 /** README.md of the model folder, in Hugging Face's form. */
-export function modelCard(summary: PretrainSummary, evaluation: Evaluation = []): string {
-  return [HEADER, what(summary), data(summary), training(summary), figures(evaluation), LIMITS].filter(Boolean).join('\n')
+export function modelCard(summary: PretrainSummary, rows: Figures = []): string {
+  return [HEADER, what(summary), data(summary), training(summary), figures(rows), LIMITS].filter(Boolean).join('\n')
 }
 
 const HEADER = `---
@@ -92,8 +120,8 @@ ${rows.map(([name, value]) => `| ${name} | ${value} |`).join('\n')}
 `
 }
 
-function figures(evaluation: Evaluation): string {
-  const [first] = evaluation
+function figures(rows: Figures): string {
+  const [first] = rows
   if (!first) return ''
   const columns = Object.keys(first)
   const line = (cells: readonly (string | number | undefined)[]) => `| ${cells.join(' | ')} |`
@@ -103,7 +131,7 @@ Held-out questions of \`data/simple-qa\`, DSPy's ChatAdapter, zero-shot unless t
 
 ${line(columns)}
 ${line(columns.map(() => '---'))}
-${evaluation.map((row) => line(columns.map((column) => row[column]))).join('\n')}
+${rows.map((row) => line(columns.map((column) => row[column]))).join('\n')}
 `
 }
 

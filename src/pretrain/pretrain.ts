@@ -1,14 +1,12 @@
 // Pretraining: documents → batches → updates of all weights → checkpoints → a model folder. Everything random follows from the recipe's
 // seed and a document's number, so a run that was cut off goes on to the same bits.
 
-import { join } from 'node:path'
 import type { Engine, ModelInfo, TokenStats } from '../engine/engine'
 import { writeBaseModel } from './base-model'
 import { type Batch, type DocumentSource, heldOutBatch, meanCrossEntropy, stepBatch } from './batches'
 import { BpeEncoder } from './encoder'
 import { checkModel, checkTokenizer, writeModel } from './export-model'
-import { writeJson, writeWhole } from './files'
-import { modelCard, type PretrainSummary } from './model-card'
+import { type PretrainSummary, writeSummary } from './model-card'
 import { type Recipe, stepConfig } from './recipe'
 import type { PretrainStep, RunFolder } from './run-folder'
 import { modelSize } from './sizes'
@@ -146,8 +144,7 @@ class Run {
         loss: last.loss,
         ...check,
       }
-      writeJson(join(path, 'pretraining.json'), summary)
-      writeWhole(join(path, 'README.md'), modelCard(summary))
+      writeSummary(path, summary)
     })
     return summary!
   }

@@ -28,6 +28,9 @@ export interface PretrainStep {
 /** Checkpoints that stay: an older one is there should the newest be hurt. */
 const KEPT_CHECKPOINTS = 2
 
+/** What a run writes, and what is left of it when it is cut off while writing. */
+const OWN_FILES = /^(recipe\.json|base|steps\.jsonl|checkpoints|loss\.html|loss\.svg|model)(\.partial|\.\d+\.tmp)?$/
+
 export class RunFolder {
   constructor(readonly path: string) {}
 
@@ -60,8 +63,8 @@ export class RunFolder {
 
   /** Takes away what a run has left, and nothing else. */
   clear(): void {
-    for (const name of ['model', 'checkpoints', 'base', 'steps.jsonl', 'loss.html', 'loss.svg', 'recipe.json'])
-      rmSync(join(this.path, name), { recursive: true, force: true })
+    const names = existsSync(this.path) ? readdirSync(this.path) : []
+    for (const name of names.filter((name) => OWN_FILES.test(name))) rmSync(join(this.path, name), { recursive: true })
   }
 
   /** Makes a folder, whole or not at all, if it is not there: `write` fills a temporary one. */
