@@ -288,10 +288,14 @@ void key_gradients(const Shape &shape, const KeyGradient &gradient) {
   }
 }
 
+void zero(float *to, int64_t count) {
+  parallel_ranges(count, 1, [=](int64_t begin, int64_t end) { std::fill(to + begin, to + end, 0.0f); });
+}
+
 void attention_backward(const Shape &shape, const KeyGradient &given, const float *out, float *dq) {
-  std::fill_n(dq, shape.tokens * shape.q_width(), 0.0f);
-  std::fill_n(given.dk, shape.slots * shape.kv_width(), 0.0f);
-  std::fill_n(given.dv, shape.slots * shape.kv_width(), 0.0f);
+  zero(dq, shape.tokens * shape.q_width());
+  zero(given.dk, shape.slots * shape.kv_width());
+  zero(given.dv, shape.slots * shape.kv_width());
   std::vector<float> delta(size_t(shape.tokens * shape.heads)); // Σ dOut · out of each row and head
   parallel_ranges(shape.tokens * shape.heads, 2 * shape.dim, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
