@@ -6,7 +6,8 @@ import { LoraWeights } from './lora'
 import { Model } from './model'
 import type { Backend } from './ops/ops'
 import { openTfjs } from './ops/tfjs'
-import { planPackTokens, Trainer } from './trainer'
+import { planPackTokens } from './pack-plan'
+import { Trainer } from './trainer'
 
 const STEP: StepConfig = {
   ...{ temperature: 1, learningRate: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0, maxGradNorm: 1 },

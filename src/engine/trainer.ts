@@ -5,11 +5,10 @@ import { totalmem } from 'node:os'
 import { ArborError, ContextWindowExceededError, OptionError } from '../errors'
 import type { Batch, KvStore } from './batch'
 import type { LinearLoss, LossGradient, StepConfig, TokenStats, TrainLoss, TrainSequence, TrainStats } from './engine'
-import { linearShapes } from './linears'
 import type { Activations, Model } from './model'
-import type { ModelConfig } from './model-config'
 import type { Arena, Backend, Tensor } from './ops/ops'
 import { gradientNorm, updateWeights } from './optimizer'
+import { planPackTokens } from './pack-plan'
 import type { PolicyWeights } from './policy-weights'
 import { buildPacks, completionStarts, type Pack, type PackedSequences } from './prefix-tree'
 
@@ -248,19 +247,6 @@ export class Trainer {
     }
     return buildPacks(sequences, packTokens)
   }
-}
-
-const MAX_PACK_TOKENS = 8192
-const MIN_PACK_TOKENS = 256
-
-/** Tokens whose activations fit into a quarter of `bytes`, between 256 and 8192. A longer sequence gets a pack of its own. */
-export function planPackTokens(config: ModelConfig, bytes: number): number {
-  const { layers, hidden, heads, headDim, inner } = config
-  const { qkv } = linearShapes(config)
-  const perLayer = 2 * hidden + 2 * heads * headDim + qkv.out + 2 * inner + 2 + heads
-  const scratch = 12 * hidden + 4 * (qkv.out + inner)
-  const tokens = Math.floor((0.25 * bytes) / (4 * (layers * perLayer + scratch)))
-  return Math.max(MIN_PACK_TOKENS, Math.min(MAX_PACK_TOKENS, tokens))
 }
 
 function checkGradient(name: string, gradient: Float32Array, pairs: number): void {

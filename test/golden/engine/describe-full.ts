@@ -115,6 +115,28 @@ function declareTests(architecture: FullGoldenModel, openBackend: () => Promise<
     }
   })
 
+  it("the loss rises along a weight's gradient as fast as the gradient says", async () => {
+    const weights = fresh()
+    await trainer.gradients(weights, golden.sequences, crossEntropy, { temperature })
+    const gradients = await download(weights, 'grad')
+    for (const trainable of weights.trainables.filter((_, i) => i % 4 === 0)) {
+      const names = trainable.stack.pieces.map(([name]) => name)
+      const gradient = names.flatMap((name) => [...gradients.get(name)!])
+      const values = (await backend.download(trainable.param)) as Float32Array
+      const length = Math.hypot(...gradient)
+      const lossAt = async (step: number) => {
+        backend.upload(
+          trainable.param,
+          values.map((value, i) => value + (step * gradient[i]!) / length),
+        )
+        return -flat(await trainer.logprobs(weights, golden.sequences, { temperature })).reduce((sum, lp) => sum + lp, 0) / tokens
+      }
+      const slope = ((await lossAt(5e-3)) - (await lossAt(-5e-3))) / 1e-2
+      await lossAt(0)
+      expect(Math.abs(slope - length), `${names}: ${slope} against ${length}`).toBeLessThan(0.02 * length + 1e-4)
+    }
+  })
+
   it('six steps have the bits of three, saved, loaded elsewhere, and three', async () => {
     const dir = mkdtempSync(join(tmpdir(), 'arbor-full-'))
     try {
