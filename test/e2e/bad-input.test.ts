@@ -78,7 +78,6 @@ describe('compile', () => {
       /no "learning_rat"\. Did you mean "learning_rate"\?/,
     )
     expect(await said(compile(server, trainKwargs({ loss_type: 'ppo' })))).toMatch(/loss_type.*"ppo"/)
-    expect(await said(compile(server, trainKwargs({ lora_config: null })))).toMatch(/lora_config is null.*give a lora_config/)
     expect(await said(compile(server, trainKwargs({ temperature: 0.5 })))).toMatch(/temperature 1.*temperature: 0\.5.*agree/)
   })
 
