@@ -13,7 +13,16 @@ export function stepExamples(options: { size: number; batch: number; step: numbe
   return out
 }
 
-function epochOrder(size: number, epoch: number, seed: number): number[] {
+/** The order made last: every place of every step of an epoch asks for it, and it takes a hash for each example. */
+let latest: { readonly of: string; readonly order: readonly number[] } = { of: '', order: [] }
+
+function epochOrder(size: number, epoch: number, seed: number): readonly number[] {
+  const of = JSON.stringify([size, epoch, seed])
+  if (latest.of !== of) latest = { of, order: shuffled(size, epoch, seed) }
+  return latest.order
+}
+
+function shuffled(size: number, epoch: number, seed: number): number[] {
   const order = Array.from({ length: size }, (_, i) => i)
   const key = new Map(order.map((i) => [i, seedOf(seed, 'epoch', epoch, i)]))
   return order.sort((a, b) => key.get(a)! - key.get(b)! || a - b)
