@@ -18,11 +18,28 @@ export interface TextCodec extends Pick<Tokenizer, 'encode' | 'decode' | 'stream
 /** A model's own tokenizer and template; the model's configuration may know more ends of text than its tokenizer. */
 export function textCodec(tokenizer: Tokenizer, model: ModelInfo): TextCodec {
   return {
-    encode: tokenizer.encode,
+    encode: remembered(tokenizer.encode),
     decode: tokenizer.decode,
     stream: tokenizer.stream,
     render: (messages, options) => renderChat(tokenizer, messages, options),
     stopTokenIds: [...new Set([...tokenizer.eosTokenIds, ...model.eosTokenIds])],
+  }
+}
+
+/** Prompts whose tokens are remembered: a group's rollouts ask for the same one at the same time, and its training asks once more. */
+const REMEMBERED = 256
+
+/** `encode`, with the tokens of its latest texts kept. */
+function remembered(encode: Tokenizer['encode']): Tokenizer['encode'] {
+  const known = new Map<string, number[]>() // oldest first
+  return (text, options) => {
+    if (options?.addSpecial) return encode(text, options)
+    let tokens = known.get(text)
+    if (!tokens) {
+      known.set(text, (tokens = encode(text)))
+      if (known.size > REMEMBERED) known.delete(known.keys().next().value!)
+    }
+    return [...tokens]
   }
 }
 
