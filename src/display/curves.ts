@@ -31,9 +31,13 @@ export function curves(given: CurvePanels, { title = 'Over steps', unit = '', sm
     heading,
     lines: lines.map((line) => ({ ...line, y: runningMean(line.y, smooth) })),
   }))
-  const layout = baseLayout(title, panels.length > 1 ? 350 : 330)
+  const layout = baseLayout(title, panels.length > 1 ? 370 : 330)
   layout.showlegend = names.length > 1
   layout.hovermode = 'closest'
+  if (panels.length > 1) {
+    layout.margin.t = 86 // headings below the legend
+    layout.legend['y'] = 1.12
+  }
   const values = smoothed.flatMap(({ lines }) => lines.flatMap(({ y }) => y)).filter(isKnown)
   const data = smoothed.flatMap((panel, i) => {
     place(layout, { heading: panel.heading, index: i, count: panels.length, values, unit, steps: longest(smoothed) })

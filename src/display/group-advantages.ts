@@ -7,7 +7,7 @@ import { escapeHtml, shorten } from './mime'
 import { axis, baseLayout, SCALE, stepAxis } from './style'
 
 const MAX_GROUPS = 24
-const MAX_STEPS = 60
+const MAX_STEPS = 120
 
 /** One row a group of the newest step, one dot a rollout: its place is its advantage, its colour its reward. With several records, also all steps as a map. */
 export function groupAdvantages(input: StepRecord | readonly StepRecord[], { title }: { title?: string } = {}): Figure {
