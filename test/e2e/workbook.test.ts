@@ -1,4 +1,4 @@
-// The workbook from its first cell to its last on the real model, at the smallest settings: a tutorial that does not run is a failing test.
+// The workbook from its first cell to its last on the model that ships, lessons included, at the smallest settings: a tutorial that does not run is a failing test.
 
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from 'node:fs'
@@ -7,8 +7,8 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import { arborHome } from '../../src/engine/arbor-home'
 import { CLI, freshFolder, ROOT, whyNot } from './tiny'
 
-const MODEL = 'HuggingFaceTB/SmolLM2-135M-Instruct'
-const SMALLEST = { steps: 1, examplesPerStep: 2, rolloutsPerExample: 2, devSize: 2, testSize: 2 }
+const SMALLEST = { steps: 2, examplesPerStep: 2, rolloutsPerExample: 2, devSize: 2, testSize: 4, lessonSteps: 1, lessonSize: 3 }
+const LESSON_RUNS = 4
 const NOTEBOOK = join(ROOT, 'notebooks/01-grpo-workbook.ipynb')
 const out = freshFolder()
 
@@ -19,6 +19,7 @@ interface Output {
 }
 interface Cell {
   readonly cell_type: string
+  readonly metadata?: { readonly tags?: readonly string[] }
   readonly execution_count?: number | null
   readonly outputs?: readonly Output[]
 }
@@ -52,10 +53,6 @@ let page: string
 
 beforeAll(async () => {
   missing = await whyNot()
-  if (missing === null) {
-    const fetched = await arborNb(['fetch', MODEL])
-    if (fetched.status !== 0) missing = `the model can't be had here: ${fetched.printed}`
-  }
   if (missing !== null) return
   const parameters = { ...SMALLEST, checkpoint: join(out, 'checkpoint') }
   const set = Object.entries(parameters).flatMap(([name, value]) => ['-p', `${name}=${value}`])
@@ -91,20 +88,29 @@ describe('the workbook', () => {
     const charts = code().flatMap((cell) =>
       (cell.outputs ?? []).filter((output) => output.data && 'application/vnd.plotly.v1+json' in output.data),
     )
-    expect(charts.length).toBeGreaterThanOrEqual(4)
+    expect(charts.length).toBeGreaterThanOrEqual(12)
     expect(page.match(/<figure class="chart"/g)).toHaveLength(charts.length)
     expect(page).toContain('"type":"scatter"')
   })
 
-  it('leaves the run with its step, and the last policy in the checkpoint folder', ({ skip }) => {
+  it('says which model it runs and closes the main part with a table of before and after', ({ skip }) => {
+    skip(missing !== null, missing ?? '')
+    expect(run.printed).toContain('arbor-tiny: it comes with the package')
+    const summary = code().find((cell) => cell.metadata?.tags?.includes('summary'))
+    const text = summary?.outputs?.at(-1)?.data?.['text/plain']
+    expect([text].flat().join('')).toMatch(/exact match %[\s\S]*before[\s\S]*after/)
+  })
+
+  it('leaves every run with its steps, and the last policy of the main one in the checkpoint folder', ({ skip }) => {
     skip(missing !== null, missing ?? '')
     const runs = join(out, 'home/runs')
-    const [only] = readdirSync(runs)
-    expect(
-      readFileSync(join(runs, only!, 'steps.jsonl'), 'utf8')
-        .trim()
-        .split('\n'),
-    ).toHaveLength(SMALLEST.steps)
+    const steps = readdirSync(runs).map(
+      (name) =>
+        readFileSync(join(runs, name, 'steps.jsonl'), 'utf8')
+          .trim()
+          .split('\n').length,
+    )
+    expect(steps.sort()).toEqual([...Array(LESSON_RUNS).fill(SMALLEST.lessonSteps), SMALLEST.steps])
     expect(readdirSync(join(out, 'checkpoint/last'))).toContain('adapter_model.safetensors')
   })
 })
