@@ -11,8 +11,8 @@ export interface QueueHooks {
   /** Replies and tells that the request is done. */
   finish(request: Request, content: Record<string, unknown>): void
   publish(type: string, content: unknown, parent: Header): void
-  /** Resolves when all output has been sent. */
-  flush(): Promise<void>
+  /** Resolves when all output has been sent; `cell` has ended. */
+  flush(cell: string): Promise<void>
 }
 
 interface ExecuteContent {
@@ -60,7 +60,7 @@ export class ExecutionQueue {
     if (!current) return
     const { request, content } = current
     const { header } = request.message
-    await this.hooks.flush()
+    await this.hooks.flush(current.cell)
     const counted = { execution_count: this.count }
     if (outcome.status === 'error') {
       this.hooks.publish('error', outcome.error, header)

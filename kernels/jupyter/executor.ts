@@ -121,7 +121,8 @@ class NotebookExecutor implements Executor {
   }
 
   interrupt(): void {
-    this.run.interrupt()
+    // What listens to the signal is code of the cell.
+    this.streams.run(this.cell, () => this.run.interrupt())
   }
 
   ask(question: LanguageQuestion): Answer {

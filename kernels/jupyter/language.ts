@@ -50,7 +50,10 @@ interface Context {
 function complete(code: string, offset: number, { compiler, declarations }: Context): CompletionAnswer {
   const { completions, checker } = compiler.complete(declarations, code, offset)
   const entries = new Map(completions.original?.entries.map((entry) => [entry.name, entry]))
-  const matches = completions.candidates.map((text, index) => {
+  const prefix = code.slice(completions.start, offset)
+  const exact = completions.candidates.filter((text) => text.startsWith(prefix))
+  // What only resembles the word helps where nothing goes on from it.
+  const matches = (exact.length > 0 ? exact : completions.candidates).map((text, index) => {
     const entry = entries.get(text)
     const symbol = index < WITH_TYPES ? entry?.symbol : undefined
     const place = symbol?.valueDeclaration ?? symbol?.declarations?.[0]
@@ -65,7 +68,8 @@ function inspect(code: string, offset: number, { compiler, declarations }: Conte
   for (const place of [offset, offset - 1, calleeAt(code, offset)]) {
     if (place === null || place < 0 || !/[\w$\u0080-\uffff]/.test(code[place] ?? '')) continue
     const info = compiler.inspect(declarations, code, place)
-    if (info) return told(info)
+    // A literal has no kind; the function that it is given to says more.
+    if (info && info.kind !== '') return told(info)
   }
   return null
 }

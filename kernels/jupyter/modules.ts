@@ -30,8 +30,6 @@ export class CellModules {
   private readonly code = new Map<string, string>()
   private readonly loaded = new Map<string, { exports: object }>()
   private readonly importers = new Map<string, Set<string>>()
-  /** Modules that wait at their top level, by file. */
-  private readonly waited = new Map<string, unknown>()
 
   constructor(
     folder: string,
@@ -64,20 +62,21 @@ export class CellModules {
       if (id === 'arbor-nb' && resolveFrom(file, 'arbor-nb/package.json') === null) return this.ownPackage
       return id
     }
+    // Modules that can't be required, by the name that was asked for.
+    const waited = new Map<string, unknown>()
     const require = (id: string): unknown => {
       const local = this.localPath(id, folder)
       if (local) return this.load(local, file)
-      const waited = this.waited.size > 0 ? resolveFrom(file, id) : null
-      return waited !== null && this.waited.has(waited) ? this.waited.get(waited) : plain(find(id))
+      return waited.has(id) ? waited.get(id) : plain(find(id))
     }
     const load = async (id: string): Promise<unknown> => {
       try {
         return namespaceOf(require(id))
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'ERR_REQUIRE_ASYNC_MODULE') throw error
-        const path = plain.resolve(id)
-        const module = await importModule(pathToFileURL(path).href)
-        this.waited.set(path, module)
+        if (!IMPORT_ONLY.has(String((error as NodeJS.ErrnoException).code))) throw error
+        const module = await importFrom(file)(id)
+        // Marked as compiled code expects it, or its default would be the whole.
+        waited.set(id, Object.defineProperty({ ...module }, '__esModule', { value: true }))
         return module
       }
     }
@@ -111,8 +110,14 @@ export class CellModules {
   }
 }
 
-/** Node's own import(): compiled to CommonJS, a literal one would become a require. */
-const importModule = new Function('url', 'return import(url)') as (url: string) => Promise<unknown>
+/** What require says to a module that waits at its top level, and to a package that only lets itself be imported. */
+const IMPORT_ONLY = new Set(['ERR_REQUIRE_ASYNC_MODULE', 'ERR_PACKAGE_PATH_NOT_EXPORTED'])
+
+/** Node's own import() as seen from `file`. */
+function importFrom(file: string): (id: string) => Promise<object> {
+  const importModuleDynamically = vm.constants.USE_MAIN_CONTEXT_DEFAULT_LOADER
+  return vm.runInThisContext('(id) => import(id)', { filename: file, importModuleDynamically }) as (id: string) => Promise<object>
+}
 
 /** A CommonJS module as `import()` shows it: its names, and the whole as default. */
 function namespaceOf(module: unknown): unknown {

@@ -19,6 +19,7 @@ export class OutputQueue {
   private timer: NodeJS.Timeout | null = null
   private readonly bytes = new Bucket(BYTES)
   private readonly messages = new Bucket(MESSAGES)
+  private limited: { room: number; dropped: number } | null = null
   private emptied: (() => void)[] = []
 
   /** `onSent` is told the size of every event that left or was merged away. */
@@ -28,6 +29,7 @@ export class OutputQueue {
   ) {}
 
   add(event: OutputEvent): void {
+    if (this.refuses(event)) return
     const last = this.waiting.at(-1)
     if (event.kind === 'stream' && last?.kind === 'stream' && last.cell === event.cell && last.name === event.name) {
       if (last.text.length < CHUNK) {
@@ -52,21 +54,27 @@ export class OutputQueue {
     })
   }
 
-  /** Throws away most of what waits, so that an interrupted flood of output ends soon. */
-  drop(): void {
-    let room = KEPT_BY_INTERRUPT
-    let dropped = 0
-    this.waiting = this.waiting.filter((event) => {
-      if (event.kind !== 'stream') return true
-      room -= event.text.length
-      if (room >= 0) return true
-      dropped += event.text.length
-      this.onSent(event.text.length)
-      return false
-    })
-    const last = this.waiting.at(-1)
-    if (dropped > 0 && last?.kind === 'stream')
-      this.add({ ...last, name: 'stderr', text: `\n… ${dropped} characters of output were dropped by the interrupt\n` })
+  /** From now on, what is printed beyond a last bit is thrown away, so that an interrupted flood ends soon. */
+  limit(): void {
+    if (this.limited) return
+    this.limited = { room: KEPT_BY_INTERRUPT, dropped: 0 }
+    for (const event of this.waiting.splice(0)) this.add(event)
+  }
+
+  /** Undoes `limit`, with a note in `cell` of what was thrown away. */
+  unlimit(cell: string): void {
+    const dropped = this.limited?.dropped ?? 0
+    this.limited = null
+    const text = `\n… ${dropped} characters of output were dropped by the interrupt\n`
+    if (dropped > 0) this.add({ kind: 'stream', cell, name: 'stderr', text })
+  }
+
+  private refuses(event: OutputEvent): boolean {
+    if (!this.limited || event.kind !== 'stream') return false
+    const refused = event.text.length > this.limited.room
+    this.limited[refused ? 'dropped' : 'room'] += refused ? event.text.length : -event.text.length
+    if (refused) this.onSent(event.text.length)
+    return refused
   }
 
   private waitingUpdate(displayId: string | null): number {

@@ -117,7 +117,7 @@ export class Sources {
       const name = file.replace(/^file:\/\//, '')
       if (!this.byName.has(name)) {
         if (frame.includes(EXECUTOR)) break // from here on it is whoever runs the notebook
-        if (!/\bnode:/.test(frame)) frames.push({ text: frame, place: null })
+        if (!/\bnode:/.test(frame) && !frame.includes(`(${__dirname}`)) frames.push({ text: frame, place: null })
         continue
       }
       const place = this.original(name, Number(line), Number(column))

@@ -51,7 +51,10 @@ class Protocol {
       begin: (request) => this.begin(request),
       finish: (request, content) => this.finish(request, content),
       publish: (type, content, parent) => this.publish(type, content, { parent }),
-      flush: () => this.output.flush(),
+      flush: (cell) => {
+        this.output.unlimit(cell)
+        return this.output.flush()
+      },
     })
   }
 
@@ -154,7 +157,7 @@ class Protocol {
   }
 
   private async interrupt(): Promise<void> {
-    this.output.drop()
+    if (this.executions.running) this.output.limit()
     if (await this.interrupter.interrupt()) return
     const text = 'The running code does not react to an interrupt (native code?). Restart the kernel to stop it.\n'
     this.publish('stream', { name: 'stderr', text }, { parent: this.executions.running ?? {} })

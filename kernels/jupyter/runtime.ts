@@ -174,7 +174,7 @@ export class KernelRuntime {
   private waitForWorker(): void {
     for (;;) {
       const pending = Atomics.load(this.flags, FLAG.pending)
-      if (pending <= MOST_PENDING || Atomics.load(this.flags, FLAG.interrupts) !== this.handledInterrupts) return
+      if (pending <= MOST_PENDING) return
       Atomics.wait(this.flags, FLAG.pending, pending, 50)
     }
   }

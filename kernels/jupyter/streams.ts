@@ -10,6 +10,9 @@ export type StreamSink = (event: { cell: string; name: StreamName; text: string 
 
 type Write = (chunk: string | Uint8Array, ...rest: unknown[]) => boolean
 
+/** The name of no cell. */
+const OUTSIDE = ''
+
 /** Routes `console`, `process.stdout` and `process.stderr` to `sink` while code of a cell runs; `restore` undoes it. */
 export class CellStreams {
   private readonly running = new AsyncLocalStorage<string>()
@@ -18,7 +21,7 @@ export class CellStreams {
   private readonly decoders = { stdout: new TextDecoder(), stderr: new TextDecoder() }
 
   constructor(private readonly sink: StreamSink) {
-    this.running.run('', () => undefined) // switched on before any cell runs (async-checks.ts)
+    this.running.run(OUTSIDE, () => undefined) // switched on before any cell runs, for good (async-checks.ts)
     globalThis.console = new Console({ stdout: this.stream('stdout'), stderr: this.stream('stderr'), colorMode: false })
     for (const name of ['stdout', 'stderr'] as const) process[name].write = this.patched(name) as typeof process.stdout.write
   }
@@ -30,12 +33,13 @@ export class CellStreams {
 
   /** The cell whose code is running now, or null. */
   current(): string | null {
-    return this.running.getStore() ?? null
+    const cell = this.running.getStore() ?? OUTSIDE
+    return cell === OUTSIDE ? null : cell
   }
 
   /** Runs `work` as nobody's code: what it prints goes to the terminal. */
   outside<T>(work: () => T): T {
-    return this.running.exit(work)
+    return this.running.run(OUTSIDE, work) // not `exit`, which switches the storage off and on again
   }
 
   restore(): void {

@@ -86,6 +86,9 @@ const SOURCE_MAP = /\/\/# sourceMappingURL=(?:data:application\/json;base64,)?(\
 /** A folder name under which modules from outside the notebook's folder are emitted: the converter refuses `..`. */
 const OUTSIDE = '__outside__'
 
+/** "File is not under rootDir": modules above the notebook's folder are welcome. */
+const NOT_UNDER_ROOT = 6059
+
 let hooks: ConverterHooks
 let create: (() => Converter) | null = null
 
@@ -139,11 +142,13 @@ function forTslab(ts: TypeScript): unknown {
     getQuickInfoAtPosition: quickInfo(ts, internals),
     getPreEmitDiagnosticsOfFiles: (program: Program, files: readonly SourceFile[]) =>
       ts.sortAndDeduplicateDiagnostics(
-        files.flatMap((file) => [
-          ...program.getSyntacticDiagnostics(file),
-          ...program.getSemanticDiagnostics(file),
-          ...program.getDeclarationDiagnostics(file),
-        ]),
+        files
+          .flatMap((file) => [
+            ...program.getSyntacticDiagnostics(file),
+            ...program.getSemanticDiagnostics(file),
+            ...program.getDeclarationDiagnostics(file),
+          ])
+          .filter(({ code }) => code !== NOT_UNDER_ROOT),
       ),
     Completions: {
       getCompletionsAtPositionForTslab(

@@ -14,6 +14,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   serve: { summary: 'serve a model: chat completions and training', load: () => import('./serve') },
   run: { summary: 'execute a notebook, write it with its outputs and as a page', load: () => import('./run') },
   pretrain: { summary: 'make a small base model from nothing', load: () => import('./pretrain') },
+  kernel: { summary: 'make the TypeScript kernel known to Jupyter', load: () => import('./kernel') },
   fetch: { summary: 'bring a model into the cache', load: () => import('./fetch') },
   doctor: { summary: 'say what is there, what is missing, and how to get it', load: () => import('./doctor') },
 }
