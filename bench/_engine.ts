@@ -13,7 +13,16 @@ export interface Shape {
   readonly fresh: number
 }
 
-export const STEP: Shape = { groups: 8, rollouts: 4, prompt: 292, common: 249, fresh: 64 }
+/** The step of the benchmark's program: two demonstrations in the prompt, or the tutorial's bare ChatAdapter prompt for a tiny model. */
+export function stepShape({ tiny }: { tiny: boolean }): Shape {
+  return tiny
+    ? { groups: 8, rollouts: 4, prompt: 192, common: 129, fresh: 42 }
+    : { groups: 8, rollouts: 4, prompt: 292, common: 249, fresh: 64 }
+}
+
+export function shapeText({ groups, rollouts, prompt, common, fresh }: Shape): string {
+  return `${groups} x ${rollouts}, prompt ${prompt} (${common} common), ${fresh} new tokens`
+}
 
 export interface EngineUnderTest {
   readonly description: string

@@ -6,6 +6,8 @@ export interface BenchOptions {
   readonly model: string
   readonly device: 'cpu' | 'tfjs' | 'cuda' | 'auto'
   readonly rounds: number
+  /** A tiny model's program asks as the tutorial prints it (ChatAdapter, zero-shot); a larger one gets XMLAdapter and demonstrations. */
+  readonly tiny: boolean
   /** Without the Python peer. */
   readonly alone: boolean
 }
@@ -21,6 +23,7 @@ export function benchOptions(): BenchOptions {
   })
   return {
     model: values.model!,
+    tiny: values.model!.includes('arbor-tiny'),
     device: values.device as BenchOptions['device'],
     rounds: Number(values.rounds),
     alone: values.alone!,

@@ -5,6 +5,8 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { arborHome } from '../src/engine/arbor-home'
+import { resolveModel } from '../src/engine/model-source'
+import type { Shape } from './_engine'
 
 export interface Peer {
   /** One round's seconds. */
@@ -28,6 +30,15 @@ export function peerPython(): string {
     execFileSync('touch', [join(venv, 'ready')])
   }
   return python
+}
+
+/** The peer's options for this step of this model; its weights are random, so it needs the shape alone (SmolLM2's is its own). */
+export async function peerShape(model: string, shape: Shape): Promise<string[]> {
+  const { kind, path } = await resolveModel(model)
+  const { groups, rollouts, prompt, common, fresh } = shape
+  const sizes = { groups, rollouts, prompt, common, new: fresh }
+  const options = Object.entries(sizes).flatMap(([key, value]) => [`--${key}`, String(value)])
+  return kind === 'gguf' ? options : [...options, '--config', join(path, 'config.json')]
 }
 
 export async function startPeer(options: readonly string[]): Promise<Peer> {

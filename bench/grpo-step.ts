@@ -2,8 +2,9 @@
 // model's share of the same work (their rollouts and their training pass, no program layer).
 
 import { arbor, dspy, LoraConfig } from '../src'
+import { stepShape } from './_engine'
 import { benchOptions } from './_options'
-import { startPeer } from './_peer'
+import { peerShape, startPeer } from './_peer'
 import { print, type Row } from './_report'
 
 class SimpleQA extends dspy.Module {
@@ -14,13 +15,14 @@ class SimpleQA extends dspy.Module {
 }
 
 async function main(): Promise<void> {
-  const { model, device, rounds, alone } = benchOptions()
+  const { model, device, rounds, alone, tiny } = benchOptions()
+  const maxTokens = tiny ? 96 : 64
   const server = await arbor.startServer(model, { device, onLog: (line) => process.stderr.write(`${line}\n`) })
   const provider = new arbor.ArborProvider()
-  const lm = new dspy.LM(`openai/arbor:${model}`, { provider, apiBase: server.baseUrl, temperature: 1, maxTokens: 64 })
-  dspy.configure({ lm, adapter: new dspy.XMLAdapter() })
+  const lm = new dspy.LM(`openai/arbor:${model}`, { provider, apiBase: server.baseUrl, temperature: 1, maxTokens })
+  dspy.configure({ lm, adapter: tiny ? new dspy.ChatAdapter() : new dspy.XMLAdapter() })
   const program = new SimpleQA()
-  program.answer.demos = await dspy.loadDemos('data/simple-qa')
+  if (!tiny) program.answer.demos = await dspy.loadDemos('data/simple-qa')
   const { trainset } = await dspy.loadExamples('data/simple-qa', { inputs: ['question'] })
   const compiler = new arbor.ArborGRPO({
     metric: (example, prediction) => prediction.answer.includes(example.answer),
@@ -41,14 +43,14 @@ async function main(): Promise<void> {
   if (!alone) {
     // Our completions end when they end; the peer gets their mean length, rounded up.
     const fresh = Math.ceil(records.reduce((sum, r) => sum + r.completion_length_mean, 0) / records.length)
-    const peer = await startPeer(['--new', String(fresh), '--micro-batch', '4'])
+    const peer = await startPeer(['--micro-batch', '4', ...(await peerShape(model, { ...stepShape({ tiny }), fresh }))])
     const times: number[] = []
     for (let i = 0; i < rounds; i++) times.push((await peer.round('rollouts')) + (await peer.round('train-step')))
     rows.push({ name: 'transformers + peft, rollouts + training', rounds: times, note: `${fresh} new tokens each` })
     peer.close()
   }
   const tokens = records.map((r) => `${r.tokens}/${r.tokens_unshared}`).join(' ')
-  print(`grpo-step: 8 x 4 on data/simple-qa, at most 64 new tokens; ${model}; tokens computed/unshared ${tokens}`, rows)
+  print(`grpo-step: 8 x 4 on data/simple-qa, at most ${maxTokens} new tokens; ${model}; tokens computed/unshared ${tokens}`, rows)
 }
 
 void main()

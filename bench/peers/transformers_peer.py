@@ -17,18 +17,19 @@ arguments.add_argument("--prompt", type=int, default=292)
 arguments.add_argument("--common", type=int, default=249)
 arguments.add_argument("--new", type=int, default=64)
 arguments.add_argument("--micro-batch", type=int, default=4)
+arguments.add_argument("--config", help="config.json of another Llama than SmolLM2-135M")
 arguments.add_argument("--share", action="store_true")
 a = arguments.parse_args()
 
 torch.set_num_threads(a.threads)
 torch.manual_seed(0)
 dtype = torch.bfloat16 if a.dtype == "bf16" else torch.float32
-config = LlamaConfig(vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
+config = LlamaConfig.from_json_file(a.config) if a.config else LlamaConfig(vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
                      num_key_value_heads=3, max_position_embeddings=8192, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2, pad_token_id=2)
 model = LlamaForCausalLM(config).to(dtype).eval()
 rows = a.groups * a.rollouts
-common = torch.randint(10, 49000, (a.common,))
-prompts = torch.stack([torch.cat([common, torch.randint(10, 49000, (a.prompt - a.common,))]) for _ in range(a.groups)]).repeat_interleave(a.rollouts, 0)
+common = torch.randint(10, config.vocab_size - 100, (a.common,))
+prompts = torch.stack([torch.cat([common, torch.randint(10, config.vocab_size - 100, (a.prompt - a.common,))]) for _ in range(a.groups)]).repeat_interleave(a.rollouts, 0)
 
 
 def expanded_prefix():
@@ -56,7 +57,7 @@ def training():
         trained = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", lora_dropout=0.0, task_type="CAUSAL_LM"))
         trained.train()
         trained.optimizer = torch.optim.AdamW([p for p in trained.parameters() if p.requires_grad], lr=5e-4)
-    sequences = torch.cat([prompts, torch.randint(10, 49000, (rows, a.new))], 1)
+    sequences = torch.cat([prompts, torch.randint(10, config.vocab_size - 100, (rows, a.new))], 1)
     advantages = torch.randn(rows, 1)
     for start in range(0, rows, a.micro_batch):
         ids = sequences[start:start + a.micro_batch]
