@@ -39,8 +39,10 @@ export const FLAG = {
   interrupts: 1,
   /** UTF-16 units of output that the worker has not sent yet. */
   pending: 2,
+  /** Messages of output that the worker has not read yet. */
+  unread: 3,
 } as const
-export const FLAG_BYTES = 12
+export const FLAG_BYTES = 16
 
 export interface ExecuteCommand {
   readonly kind: 'execute'

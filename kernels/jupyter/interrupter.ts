@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { FLAG, type ToMain } from './bridge'
 
 /** How long a main thread that is merely busy may take to answer. */
-const PATIENCE_MS = 300
+const PATIENCE_MS = 400
 const GIVE_UP_MS = 5000
 
 export class Interrupter {

@@ -78,7 +78,11 @@ class Protocol {
 
   /** What the main thread says. */
   receive(event: ToWorker): void {
-    if (event.kind === 'stream' || event.kind === 'display' || event.kind === 'clear') this.output.add(event)
+    if (event.kind === 'stream') {
+      // Whoever waits for this looks every 20 ms: a wake-up for each line would cost more.
+      Atomics.sub(this.flags, FLAG.unread, 1)
+      this.output.add(event)
+    } else if (event.kind === 'display' || event.kind === 'clear') this.output.add(event)
     else if (event.kind === 'done') void this.executions.done(event.outcome)
     else if (event.kind === 'answer') this.questions.get(event.id)?.(event.answer)
     else if (event.kind === 'acknowledge') this.interrupter.acknowledge(event.id)

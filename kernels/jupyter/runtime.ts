@@ -11,6 +11,7 @@ import type { CellError } from './positions'
 
 /** UTF-16 units of output that may wait for the worker; a loop that prints more is made to wait. */
 const MOST_PENDING = 2_000_000
+const MOST_UNREAD = 2000
 const LONGEST_PRINT = 1_000_000
 /** `name?` shows what a name is, as in IPython. */
 const QUESTION = /^\s*([\w$.]+)\?\s*$/
@@ -166,17 +167,16 @@ export class KernelRuntime {
 
   private print(cell: string, name: 'stdout' | 'stderr', text: string): void {
     const short = cutText(text, LONGEST_PRINT)
-    const pending = Atomics.add(this.flags, FLAG.pending, short.length) + short.length
+    Atomics.add(this.flags, FLAG.pending, short.length)
+    Atomics.add(this.flags, FLAG.unread, 1)
     this.post({ kind: 'stream', cell, name, text: short })
-    if (pending > MOST_PENDING) this.waitForWorker()
+    this.waitForWorker(FLAG.unread, MOST_UNREAD)
+    this.waitForWorker(FLAG.pending, MOST_PENDING)
   }
 
-  private waitForWorker(): void {
-    for (;;) {
-      const pending = Atomics.load(this.flags, FLAG.pending)
-      if (pending <= MOST_PENDING) return
-      Atomics.wait(this.flags, FLAG.pending, pending, 50)
-    }
+  private waitForWorker(flag: number, most: number): void {
+    for (let count = Atomics.load(this.flags, flag); count > most; count = Atomics.load(this.flags, flag))
+      Atomics.wait(this.flags, flag, count, 20)
   }
 
   private ask({ cell, question, password }: { cell: string; question: string; password: boolean }): Promise<string> {

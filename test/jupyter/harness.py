@@ -52,6 +52,12 @@ class Session:
     def send(self, code, **options):
         return self.kc.execute(code, **options)
 
+    def begin(self, code, **options):
+        """Sends `code` and returns when it runs."""
+        msg_id = self.kc.execute("console.log('begun');\n" + code, **options)
+        self.late(msg_id, "stream", TIMEOUT)
+        return msg_id
+
     def collect(self, msg_id, timeout=TIMEOUT):
         """The reply to an execution and all that was published until it was idle."""
         reply = self.reply(msg_id, timeout)

@@ -298,8 +298,8 @@ class Interrupt(Case):
         self.s.run("const kept = 'still here'")
         for what, code in self.LOOPS.items():
             with self.subTest(what):
-                msg_id = self.s.send(code, allow_stdin=True)
-                time.sleep(0.7)
+                msg_id = self.s.begin(code, allow_stdin=True)
+                time.sleep(0.3)
                 begun = time.monotonic()
                 asked = self.s.control("interrupt_request", {})
                 self.assertEqual(self.s.reply(asked, channel="control")["content"], {"status": "ok"})
@@ -338,15 +338,14 @@ class Interrupt(Case):
             "const { signal } = (globalThis as any)[Symbol.for('arbor-nb.display-host')]\n"
             "await new Promise((_, reject) => signal.addEventListener('abort', () => setTimeout(() => { console.log('tidied'); reject(signal.reason) }, 300)))"
         )
-        msg_id = self.s.send(code)
-        time.sleep(0.5)
+        msg_id = self.s.begin(code)
         self.s.km.interrupt_kernel()
         run = self.s.collect(msg_id)
         self.assertEqual((run.reply["ename"], run.text()), ("KeyboardInterrupt", "tidied\n"))
 
     def test_a_second_interrupt_leaves_at_once(self):
-        msg_id = self.s.send("const s = (globalThis as any)[Symbol.for('arbor-nb.display-host')].signal; await new Promise(() => {})")
-        time.sleep(0.5)
+        msg_id = self.s.begin("const s = (globalThis as any)[Symbol.for('arbor-nb.display-host')].signal; await new Promise(() => {})")
+        time.sleep(0.1)
         self.s.km.interrupt_kernel()
         time.sleep(0.7)
         with self.assertRaises(Empty):
@@ -357,8 +356,8 @@ class Interrupt(Case):
         self.assertLess(time.monotonic() - begun, 1)
 
     def test_it_stops_what_waits_in_the_queue(self):
-        ids = [self.s.send("while (true) {}"), self.s.send("1")]
-        time.sleep(0.5)
+        ids = [self.s.begin("while (true) {}"), self.s.send("1")]
+        time.sleep(0.2)
         self.s.km.interrupt_kernel()
         self.assertEqual([self.s.reply(i)["content"]["status"] for i in ids], ["error", "aborted"])
 
