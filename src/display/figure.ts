@@ -35,6 +35,8 @@ export interface Trace {
   hovertemplate?: string
   hoverinfo?: 'skip' | 'text'
   textposition?: 'outside' | 'inside' | 'none'
+  insidetextanchor?: 'middle'
+  insidetextfont?: { color: Colour }
   texttemplate?: string
   showlegend?: boolean
   cliponaxis?: boolean

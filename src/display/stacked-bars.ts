@@ -32,6 +32,8 @@ export function stackedBars(rows: readonly Stack[], { title = 'Shares' }: { titl
       marker: { color: SERIES[i % SERIES.length]! },
       text: rows.map((row) => (share(row, name) >= 5 ? `${Math.round(share(row, name))} %` : '')),
       textposition: 'inside',
+      insidetextanchor: 'middle',
+      insidetextfont: { color: '#ffffff' },
       hovertemplate: `%{x}, ${name}: %{y:.1f} %<extra></extra>`,
     }),
   )
