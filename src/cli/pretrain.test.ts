@@ -104,6 +104,26 @@ describe.skipIf(!existsSync(cli))('arbor-nb pretrain', () => {
     expect(weights(out).equals(weights(whole))).toBe(false)
   }, 60_000)
 
+  it('begins with another model’s weights and tokenizer, and says so', async () => {
+    const out = join(work, 'from')
+    const { code, stderr } = await pretrain([
+      ...MINI,
+      ...['--from', join(whole, 'model'), '--mix', 'control', '--steps', '2', '--out', out],
+    ])
+    expect(code, stderr).toBe(0)
+    const bytes = (path: string) => readFileSync(path)
+    expect(bytes(join(out, 'base', 'tokenizer.json'))).toEqual(bytes(join(whole, 'model', 'tokenizer.json')))
+    expect(steps(out)[0]!.loss).toBeLessThan(steps(whole)[0]!.loss - 0.3) // the untrained model knows nothing
+    expect(readFileSync(join(out, 'model', 'README.md'), 'utf8')).toContain('began with the weights of `model`')
+    const [none, size] = await Promise.all([
+      pretrain([...MINI, '--from', work, '--out', join(work, 'none')]),
+      pretrain(['--size', '0.6M', '--from', join(whole, 'model'), '--out', join(work, 'none')]),
+    ])
+    expect(none.stderr).toContain('no model to begin with')
+    expect(size.stderr).toMatch(/vocab_size 512, a run of this size 2048/)
+    expect(existsSync(join(work, 'none'))).toBe(false)
+  }, 90_000)
+
   it('refuses what cannot be meant, and says what to do', async () => {
     const full = join(work, 'full')
     const [size, taken, nothing, finished, other, both] = await Promise.all([

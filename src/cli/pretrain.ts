@@ -3,12 +3,13 @@
 import { join } from 'node:path'
 import { WorkerEngine } from '../engine/worker-engine'
 import { OptionError } from '../errors'
+import { startingModel } from '../pretrain/base-model'
 import { documentAt, trainingTexts } from '../pretrain/documents'
 import { readFigures, writeModelCard } from '../pretrain/model-card'
 import { pretrain } from '../pretrain/pretrain'
 import { checkWishes, DEFAULT_SIZE, MIXES, makeRecipe, type Recipe, type RecipeWishes } from '../pretrain/recipe'
 import { RunFolder } from '../pretrain/run-folder'
-import { SIZE_NAMES } from '../pretrain/sizes'
+import { modelSize, SIZE_NAMES } from '../pretrain/sizes'
 import { choiceOption, numberOption, parseOptions } from './options'
 import { packageInfo } from './package-info'
 import { pretrainReporter } from './pretrain-report'
@@ -16,11 +17,12 @@ import { logLine } from './progress'
 
 export const help = `Usage: arbor-nb pretrain [options]
 
-Makes a base model from nothing: documents from lists of facts, a tokenizer, training of all weights. The result, OUT/model, is a
+Makes a base model, from nothing or from another: documents from lists of facts, a tokenizer, training of all weights. The result, OUT/model, is a
 Hugging Face folder. A run that was ended goes on with --resume to the same weights as if it had not been.
 
   --size SIZE             ${SIZE_NAMES.join(', ')} (default ${DEFAULT_SIZE}; mini is for trying the command)
   --mix MIX               habits: some ways of answering are more often right; control: none is (default habits)
+  --from DIR              begin with the weights and the tokenizer of a model that this command made, of the same size
   --steps N               updates (default: the size's own, 1200 for 1.5M, 2000 for 3M)
   --batch N               documents a step (default 512)
   --seed N                of the first weights and of the documents (default 0)
@@ -40,6 +42,7 @@ Ctrl-C ends after the step under way, with a checkpoint; a second Ctrl-C ends at
 const OPTIONS = {
   size: { type: 'string' },
   mix: { type: 'string' },
+  from: { type: 'string' },
   steps: { type: 'string' },
   batch: { type: 'string' },
   seed: { type: 'string' },
@@ -57,6 +60,8 @@ type Values = ReturnType<typeof parseOptions<typeof OPTIONS>>['values']
 
 export async function run(argv: readonly string[]): Promise<number> {
   const { values } = parseOptions(argv, OPTIONS)
+  if (values.resume && values.from !== undefined)
+    throw new OptionError('--resume goes on from the run’s own checkpoint: leave --from out.')
   if (values.resume && values.force) throw new OptionError('--resume and --force cannot both be meant: go on, or begin again?')
   if (values.figures !== undefined) return writeFigures(values, values.figures)
   const checkpointEvery = numberOption(values['checkpoint-every'], '--checkpoint-every', { min: 1, integer: true }) ?? 50
@@ -68,6 +73,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   const summary = await pretrain({
     recipe,
     folder,
+    from: values.from,
     documents: (index, kind) => documentAt(index, { seed: recipe.seed, kind, mix: recipe.mix }),
     tokenizerTexts: () => trainingTexts(recipe.tokenizerDocuments, recipe.seed),
     openEngine: () => new WorkerEngine({ device }),
@@ -91,7 +97,8 @@ export async function run(argv: readonly string[]): Promise<number> {
 /** The folder with its recipe: a new one, or the one to go on with. */
 function openRun(values: Values): { folder: RunFolder; recipe: Recipe } {
   const wishes = wishesOf(values)
-  const wished = makeRecipe(wishes) // even where it is not used: a size that there is not is an error
+  const drawn = makeRecipe(wishes) // even where it is not used: a size that there is not is an error
+  const wished = values.from === undefined ? drawn : { ...drawn, from: startingModel(values.from, modelSize(drawn.size)) }
   const folder = new RunFolder(values.out ?? join('pretrained', wished.size))
   if (values.force) folder.clear()
   const begun = folder.recipe()

@@ -10,6 +10,7 @@ import type { Batch } from './batches'
 import type { BpeEncoder } from './encoder'
 import { readJson, writeJson } from './files'
 import { configJson, type ModelSize } from './sizes'
+import { TOKENIZER_FILES } from './tokenizer-files'
 
 /** bf16 keeps 8 bits: a weight moves by up to 0.4 %, a logprob by a few thousandths on the mean. */
 const MEAN_GAP_LIMIT = 0.02
@@ -35,8 +36,7 @@ export function writeModel(folder: string, from: { checkpoint: string; base: str
     file.close()
   }
   writeJson(join(folder, 'config.json'), configJson(from.size, 'bfloat16'))
-  for (const name of ['tokenizer.json', 'tokenizer_config.json', 'generation_config.json'])
-    copyFileSync(join(from.base, name), join(folder, name))
+  for (const name of TOKENIZER_FILES) copyFileSync(join(from.base, name), join(folder, name))
 }
 
 /** @throws ModelError when the model at `folder` answers otherwise than the weights that were trained */

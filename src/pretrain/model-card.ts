@@ -72,10 +72,14 @@ function what({ recipe, parameters }: PretrainSummary): string {
       : `It is the control of an experiment: its ways of answering are all right equally often, so reinforcement learning finds nothing to strengthen.`
   return `# arbor-tiny, ${(parameters / 1e6).toFixed(1)}M parameters
 
-A very small Llama that answers questions in the format of DSPy's ChatAdapter. ${purpose}
+A very small Llama that answers questions in the format of DSPy's ChatAdapter. ${purpose}${begun(recipe)}
 
 ${layers} layers, hidden ${hidden}, ${heads} heads (${kvHeads} for keys and values), inner ${inner}, byte-level BPE of ${vocab} tokens, context ${contextLength}, ChatML, bf16.
 `
+}
+
+function begun({ from }: Recipe): string {
+  return from ? ` Its training began with the weights of \`${from.name}\` (sha256 ${from.sha256.slice(0, 12)}…).` : ''
 }
 
 function data({ recipe }: PretrainSummary): string {
@@ -109,7 +113,7 @@ function training(summary: PretrainSummary): string {
     ['time', `${(seconds / 60).toFixed(0)} minutes on ${summary.device}, f32`],
     [
       'made with',
-      `\`arbor-nb pretrain --size ${recipe.size} --mix ${recipe.mix} --steps ${recipe.steps} --batch ${recipe.batch} --seed ${recipe.seed}\`, arbor-nb ${summary.version}`,
+      `\`arbor-nb pretrain --size ${recipe.size} --mix ${recipe.mix} --steps ${recipe.steps} --batch ${recipe.batch} --learning-rate ${recipe.learningRate} --seed ${recipe.seed}${recipe.from ? ` --from ${recipe.from.name}` : ''}\`, arbor-nb ${summary.version}`,
     ],
   ]
   return `## Training

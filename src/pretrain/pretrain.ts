@@ -2,7 +2,7 @@
 // seed and a document's number, so a run that was cut off goes on to the same bits.
 
 import type { Engine, ModelInfo, TokenStats } from '../engine/engine'
-import { writeBaseModel } from './base-model'
+import { copyBaseModel, writeBaseModel } from './base-model'
 import { type Batch, type DocumentSource, heldOutBatch, meanCrossEntropy, stepBatch } from './batches'
 import { BpeEncoder } from './encoder'
 import { checkModel, checkTokenizer, writeModel } from './export-model'
@@ -17,7 +17,9 @@ export interface PretrainOptions {
   /** A run that was begun there is gone on with. */
   readonly folder: RunFolder
   readonly documents: DocumentSource
-  /** What the tokenizer is trained on; asked for when a run begins. */
+  /** Folder of the model to begin with, when `recipe.from` says that there is one; not needed to go on. */
+  readonly from?: string | undefined
+  /** What the tokenizer is trained on; asked for when a run begins from nothing. */
   readonly tokenizerTexts: () => Iterable<string>
   /** Called for training, and to load the finished model again: an engine holds one model. */
   readonly openEngine: () => Engine
@@ -47,6 +49,7 @@ interface Trained {
 export async function pretrain(options: PretrainOptions): Promise<PretrainSummary | null> {
   const { recipe, folder, tokenizerTexts, log } = options
   await folder.makeOnce(folder.base, (path) => {
+    if (options.from !== undefined) return copyBaseModel(path, options.from, modelSize(recipe.size))
     log?.(`Training a tokenizer on ${recipe.tokenizerDocuments} documents …`)
     writeBaseModel(path, recipe, tokenizerTexts())
   })

@@ -10,9 +10,18 @@ import { modelSize, type SizeName } from './sizes'
 export const MIXES = ['habits', 'control'] as const
 export type Mix = (typeof MIXES)[number]
 
+/** A model a run began with, named by its weights: the folder may be gone when the run goes on. */
+export interface StartingModel {
+  readonly name: string
+  /** Of model.safetensors. */
+  readonly sha256: string
+}
+
 export interface Recipe {
   readonly size: SizeName
   readonly mix: Mix
+  /** The model whose weights and tokenizer the run begins with; without it weights are drawn and a tokenizer is trained. */
+  readonly from?: StartingModel
   /** Of the first weights and of the documents. */
   readonly seed: number
   readonly steps: number
