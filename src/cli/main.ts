@@ -12,6 +12,7 @@ interface Entry {
 
 const COMMANDS: Readonly<Record<string, Entry>> = {
   serve: { summary: 'serve a model: chat completions and training', load: () => import('./serve') },
+  lab: { summary: 'open the workbook in JupyterLab', load: () => import('./lab') },
   init: { summary: 'write a folder to start from, with a first notebook', load: () => import('./init') },
   run: { summary: 'execute a notebook, write it with its outputs and as a page', load: () => import('./run') },
   pretrain: { summary: 'make a small base model from nothing', load: () => import('./pretrain') },

@@ -17,7 +17,7 @@ type Parsed<T extends OptionsConfig> = ReturnType<
 >
 
 /**
- * Parses `argv`; `names` are the positional arguments, all required, e.g. ['MODEL'].
+ * Parses `argv`; `names` are the positional arguments, e.g. ['MODEL'], required but for those in brackets: ['[FOLDER]'].
  * Throws OptionError for an unknown flag, a flag without its value, and a missing or extra positional.
  */
 export function parseOptions<const T extends OptionsConfig>(
@@ -32,7 +32,7 @@ export function parseOptions<const T extends OptionsConfig>(
     throw optionError(error as Error & { code?: string }, options)
   }
   const { positionals } = parsed
-  const missing = names.slice(positionals.length)
+  const missing = names.slice(positionals.length).filter((name) => !name.startsWith('['))
   if (missing.length > 0) throw new OptionError(`${missing.join(' and ')} ${missing.length > 1 ? 'are' : 'is'} missing.`)
   if (positionals.length > names.length) throw new OptionError(`Unexpected argument "${positionals[names.length]}".`)
   return { values: parsed.values, positionals: [...positionals] }

@@ -1,4 +1,5 @@
-// A Python virtual environment from pinned requirement files: made once, kept until one of the files changes. Plain JavaScript, as nothing is compiled yet.
+// A Python virtual environment from pinned requirement files: made once, kept until one of the files changes.
+// Plain JavaScript: tests make theirs before anything is compiled, and `arbor-nb lab` loads this very file.
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -53,10 +54,10 @@ function freshVenv(folder, log) {
   rmSync(folder, { recursive: true, force: true })
   mkdirSync(folder, { recursive: true })
   const made = spawnSync('python3', ['-m', 'venv', folder], { encoding: 'utf8' })
-  if (made.error)
-    return 'there is no Python here (python3 was not found). Install it; Debian and Ubuntu: apt install python3-venv'
   if (made.status === 0) return null
   rmSync(folder, { recursive: true, force: true })
+  if (made.error)
+    return 'there is no Python here (python3 was not found). Install it; Debian and Ubuntu: apt install python3-venv'
   const text = made.stdout + made.stderr
   if (/ensurepip|No module named '?venv/.test(text))
     return 'this Python makes no virtual environments. Debian and Ubuntu: apt install python3-venv'
