@@ -4,12 +4,14 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { root, say, setUp } from '../src/cli/setup.mjs'
+import { jupyterVenv } from './jupyter/venv.mjs'
 import { peersVenv } from './peers/venv.mjs'
 
 // A tier is the test files under its paths; the first takes every file that no other names. `prepare` returns variables for its tests,
 // such as why they can't run here: a tier that can't run says so and counts as skipped.
 const TIERS = [
   { name: 'unit', what: 'beside the file, golden vectors, native ops' },
+  { name: 'jupyter', what: 'the kernel under jupyter_client', paths: ['test/jupyter'], prepare: prepareJupyter },
   { name: 'e2e', what: 'end to end: learning, resuming, faults, SmolLM2', paths: ['test/e2e'] },
   { name: 'notebooks', what: 'the workbook at its smallest settings', paths: ['test/e2e/workbook.test.ts'] },
   { name: 'peers', what: 'real dspy, arbor-ai and transformers against ours', paths: ['test/peers'], prepare: preparePeers },
@@ -70,6 +72,11 @@ function selection({ name, paths = [] }) {
 function preparePeers() {
   const { reason } = peersVenv((line) => console.error(`  ${line}`))
   return reason === undefined ? {} : { ARBOR_PEERS_MISSING: reason }
+}
+
+function prepareJupyter() {
+  const { reason } = jupyterVenv((line) => console.error(`  ${line}`))
+  return reason === undefined ? {} : { ARBOR_JUPYTER_MISSING: reason }
 }
 
 function add(report, status) {

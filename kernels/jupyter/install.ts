@@ -1,13 +1,14 @@
-// The kernelspec: the folder by which Jupyter finds the kernel. It also holds what every Jupyter server then serves to pages:
-// plotly.js and the logo.
+// The kernelspec: the folder by which Jupyter finds the kernel. It also holds what every Jupyter server then serves to pages: the logo,
+// plotly.js and the script that draws our charts. Beside it a labextension, for JupyterLab and Notebook 7.
 
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { ownPackageFolder } from './own-package'
 
 export const KERNEL_NAME = 'arbor-nb'
 export const DISPLAY_NAME = 'TypeScript (arbor-nb)'
+const EXTENSION_NAME = 'arbor-nb-charts'
 
 /** The folder for `prefix`: a Python environment, or any folder with share/jupyter. */
 export function prefixFolder(prefix: string): string {
@@ -33,7 +34,7 @@ export function searchFolders(): string[] {
 }
 
 /**
- * Writes the kernelspec under `folder` (one that holds `kernels/`), in place of an older one, and returns where it is.
+ * Writes the kernelspec and the labextension under `folder` (a `share/jupyter`), in place of older ones; returns where the kernelspec is.
  * @param main the compiled main.js
  */
 export function installKernel(folder: string, main: string): string {
@@ -52,12 +53,17 @@ export function installKernel(folder: string, main: string): string {
   }
   writeFileSync(join(target, 'kernel.json'), `${JSON.stringify(spec, null, 2)}\n`)
   copyFileSync(require.resolve('plotly.js/dist/plotly-basic.min.js'), join(target, 'plotly-basic.min.js'))
-  copyFileSync(join(ownPackageFolder(), 'kernels', 'jupyter', 'logo-svg.svg'), join(target, 'logo-svg.svg'))
+  const own = join(ownPackageFolder(), 'kernels', 'jupyter')
+  copyFileSync(join(own, 'logo-svg.svg'), join(target, 'logo-svg.svg'))
+  copyFileSync(join(own, 'charts', 'charts.js'), join(target, 'charts.js'))
+  rmSync(extensionFolder(folder), { recursive: true, force: true })
+  cpSync(join(own, 'charts', 'labextension'), extensionFolder(folder), { recursive: true })
   return target
 }
 
-/** Removes the kernelspec under `folder`; false when there is none. */
+/** Removes kernelspec and labextension under `folder`; false when there is no kernelspec. */
 export function uninstallKernel(folder: string): boolean {
+  rmSync(extensionFolder(folder), { recursive: true, force: true })
   const target = specFolder(folder)
   if (!existsSync(target)) return false
   rmSync(target, { recursive: true, force: true })
@@ -89,4 +95,8 @@ export function installedKernels(folders: readonly string[] = searchFolders()): 
 
 function specFolder(folder: string): string {
   return join(folder, 'kernels', KERNEL_NAME)
+}
+
+function extensionFolder(folder: string): string {
+  return join(folder, 'labextensions', EXTENSION_NAME)
 }

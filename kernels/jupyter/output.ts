@@ -41,7 +41,7 @@ export class OutputQueue {
     const older = event.kind === 'display' && event.update ? this.waitingUpdate(event.displayId) : -1
     if (older >= 0) this.waiting[older] = event
     else this.waiting.push(event)
-    const soon = event.kind === 'stream' || (event.kind === 'display' && event.update)
+    const soon = (event.kind === 'stream' && event.text.length < CHUNK) || (event.kind === 'display' && event.update)
     this.schedule(soon ? FLUSH_MS : 0)
   }
 
