@@ -1,5 +1,6 @@
 // A chart as data: plotly's JSON in the few forms we use, and what a notebook shows of it.
 
+import { randomUUID } from 'node:crypto'
 import { DISPLAY, type Displayable, escapeHtml, type MimeBundle } from './mime'
 import { stillImage } from './still'
 
@@ -104,7 +105,11 @@ export interface Layout {
   [more: string]: unknown
 }
 
-let renders = 0
+/** Our own type: `{ key, revision }` of a chart whose figure is the plotly JSON beside it. Drawn by kernels/jupyter/charts. */
+export const CHART_MIME = 'application/vnd.arbor.plotly.v1+json'
+export const PLOTLY_MIME = 'application/vnd.plotly.v1+json'
+
+let revisions = 0
 
 /** A chart. As the last expression of a cell it shows itself; `data` and `layout` are plotly's. */
 export class Figure implements Displayable {
@@ -122,43 +127,45 @@ export class Figure implements Displayable {
   }
 
   [DISPLAY](): MimeBundle {
+    return this.bundle(randomUUID())
+  }
+
+  /** Everything a place may want that shows the chart, now or from a file. A chart of the same `key` shown before gives its zoom to this one. */
+  bundle(key: string): MimeBundle {
+    revisions++
+    const svg = stillImage(this)
+    const picture = `data:image/svg+xml;base64,${Buffer.from(svg).toString('base64')}`
+    const image = `<img style="max-width:100%" alt="${escapeHtml(this.summary)}" src="${picture}">`
     return {
-      'application/vnd.plotly.v1+json': this.toJSON(),
-      'text/html': this.html(),
+      [CHART_MIME]: { key, revision: revisions },
+      [PLOTLY_MIME]: this.toJSON(),
+      'text/html': this.html(key, `<div>${image}</div>`),
+      'image/svg+xml': svg,
       'text/plain': this.summary,
     }
   }
 
-  /**
-   * A still picture, and a script that puts the live chart in its place where it finds plotly.js: already loaded, or served by Jupyter
-   * beside our kernel. A page that runs no scripts keeps the picture. A chart drawn again keeps its node, hence its zoom.
-   */
-  html(key = this.layout.title.text, { still = true }: { still?: boolean } = {}): string {
-    const id = `arbor-chart-${++renders}-${Math.random().toString(36).slice(2, 8)}`
-    const json = (value: unknown) => JSON.stringify(value).replace(/</g, '\\u003c')
-    const picture = () => `data:image/svg+xml;base64,${Buffer.from(stillImage(this)).toString('base64')}`
-    const image = still
-      ? `<img style="max-width:100%" alt="${escapeHtml(this.summary)}" src="${picture()}">`
-      : escapeHtml(this.summary)
-    return `<div id="${id}">${image}</div><script>(${DRAW})(${json(id)}, ${json(key)}, ${json(this.toJSON())})</script>`
+  /** What is sent while the chart still changes: without the pictures, which are more than half of it. */
+  liveBundle(key: string): MimeBundle {
+    revisions++
+    const room = `<div style="min-height:${this.layout.height}px">${escapeHtml(this.summary)}</div>`
+    return { 'text/html': this.html(key, room), 'text/plain': this.summary }
+  }
+
+  /** `content`, and a script that puts the chart in its place where Jupyter serves kernels/jupyter/charts; elsewhere it stays. */
+  private html(key: string, content: string): string {
+    const chart = JSON.stringify({ key, revision: revisions, figure: this.toJSON() }).replace(/</g, '\\u003c')
+    return `${content}<script>(${DRAW})(${chart})</script>`
   }
 }
 
 /** Runs in the browser. */
-const DRAW = `function (id, key, figure) {
-  const charts = (window.arborCharts ??= {})
-  const draw = () => {
-    const host = document.getElementById(id)
-    if (!host) return
-    const node = (charts[key] ??= document.createElement('div'))
-    host.replaceChildren(node)
-    window.Plotly.react(node, figure.data, figure.layout, figure.config)
-  }
-  if (window.Plotly) return draw()
+const DRAW = `function (chart) {
+  const host = document.currentScript.previousElementSibling
+  const draw = () => arborCharts.draw(host, chart)
+  if (window.arborCharts) return draw()
   const settings = document.getElementById('jupyter-config-data')
   if (!settings) return
-  const script = document.createElement('script')
-  script.src = JSON.parse(settings.textContent).baseUrl + 'kernelspecs/arbor-nb/plotly-basic.min.js'
-  script.onload = draw
-  document.head.append(script)
+  const src = JSON.parse(settings.textContent).baseUrl + 'kernelspecs/arbor-nb/charts.js'
+  document.head.append(Object.assign(document.createElement('script'), { src, onload: draw }))
 }`

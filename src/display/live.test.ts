@@ -33,7 +33,7 @@ afterEach(() => {
 })
 
 describe('a live run', () => {
-  it('replaces three outputs at most four times a second and always shows the last state', () => {
+  it('replaces three outputs at most five times a second and always shows the last state', () => {
     const run = liveRun({ totalSteps: 100 })
     for (const record of stepRecords(100)) {
       run.update(record)
@@ -41,8 +41,8 @@ describe('a live run', () => {
     }
     run.end()
     expect(outputs.size).toBe(3)
-    // 2 seconds: first, 8 at a quarter of a second, last; three outputs each.
-    expect(calls.length).toBeLessThanOrEqual(3 * 10)
+    // 2 seconds: first, 10 at a fifth of a second, last; three outputs each.
+    expect(calls.length).toBeLessThanOrEqual(3 * 12)
     expect(calls.filter((call) => call === 'display')).toHaveLength(3)
     expect(text('status')).toMatch(/^step 100\/100 · reward 0.10 → 10.00 · 21 s a step · done\n/)
     expect(text('reward')).toContain('100 steps')

@@ -1,12 +1,13 @@
 // A run while it runs: a status line with a word on what the numbers mean, the reward curve, and the newest groups.
-// Each is one output that is replaced, at most four times a second, the newest winning.
+// Each is one output that is replaced.
 
 import type { StepRecord } from '../protocol'
 import { diagnose } from './diagnosis'
-import type { Figure } from './figure'
 import { groupAdvantages } from './group-advantages'
-import { type DisplayHost, displayHost, escapeHtml, type MimeBundle } from './mime'
+import { type DisplayHost, escapeHtml, type MimeBundle } from './mime'
+import { Pace } from './pace'
 import { rewardCurve, type ValidationPoint } from './reward-curve'
+import { Slots } from './slots'
 
 export interface LiveRunOptions {
   /** Steps the run will make; with it the status tells the time left. */
@@ -29,95 +30,65 @@ export interface LiveRun {
   end(reason?: string | null): void
 }
 
-const EVERY_MS = 250
 /** Steps in the live map of advantages: bounds the size of an update. */
 const MAP_STEPS = 30
-let runs = 0
 
 /** Charts of one run under the running cell. */
 export function liveRun(options: LiveRunOptions = {}): LiveRun {
-  const host = options.host === undefined ? displayHost() : options.host
-  return new LiveDisplay(host, options)
+  return new LiveDisplay(options)
 }
 
 class LiveDisplay implements LiveRun {
   private readonly records: StepRecord[] = []
   private readonly validation: ValidationPoint[] = []
-  private readonly id = `arbor-live-${process.pid}-${++runs}`
-  private readonly displayed = new Set<string>()
+  private readonly slots: Slots
+  private readonly pace = new Pace(() => this.draw())
   private activity = ''
   private ended: string | null | undefined
-  private timer: NodeJS.Timeout | null = null
-  private drawnAt = 0
   private chartsDirty = false
 
-  constructor(
-    private readonly host: DisplayHost | null,
-    private readonly options: LiveRunOptions,
-  ) {
-    if (options.notes?.length) this.put('notes', notesBundle(options.notes))
-    this.schedule()
+  constructor(private readonly options: LiveRunOptions) {
+    this.slots = new Slots('live', options.host)
+    if (options.notes?.length) this.slots.put('notes', notesBundle(options.notes))
+    this.pace.ask()
   }
 
   update(record: StepRecord): void {
     this.records.push(record)
     this.activity = ''
     this.chartsDirty = true
-    this.schedule()
+    this.pace.ask()
   }
 
   validated(point: ValidationPoint): void {
     this.validation.push(point)
     this.activity = ''
     this.chartsDirty = true
-    this.schedule()
+    this.pace.ask()
   }
 
   progress(text: string): void {
     this.activity = text
-    this.schedule()
+    this.pace.ask()
   }
 
   end(reason: string | null = null): void {
     this.ended = reason
     this.activity = ''
     this.chartsDirty = this.records.length + this.validation.length > 0
-    if (this.timer) clearTimeout(this.timer)
-    this.draw()
-  }
-
-  private schedule(): void {
-    if (this.timer || this.ended !== undefined) return
-    const wait = Math.max(0, this.drawnAt + EVERY_MS - Date.now())
-    if (wait === 0) this.draw()
-    else this.timer = setTimeout(() => this.draw(), wait)
-    this.timer?.unref()
+    this.pace.end()
   }
 
   private draw(): void {
-    this.timer = null
-    this.drawnAt = Date.now()
-    this.put('status', this.status())
+    const live = this.ended === undefined
+    this.slots.put('status', this.status())
     if (!this.chartsDirty) return
     this.chartsDirty = false
     const title = this.options.title ?? 'Reward'
     const curve = rewardCurve({ records: this.records, validation: this.validation }, { title })
-    this.chart('reward', curve)
+    this.slots.chart('reward', curve, live)
     if (this.records.length === 0) return
-    this.chart('groups', groupAdvantages(this.records.slice(-MAP_STEPS)))
-  }
-
-  /** The still picture comes with the last state only: it is half the size of an update. */
-  private chart(part: string, figure: Figure): void {
-    const html = figure.html(`${this.id}-${part}`, { still: this.ended !== undefined })
-    this.put(part, { 'application/vnd.plotly.v1+json': figure.toJSON(), 'text/html': html, 'text/plain': figure.summary })
-  }
-
-  private put(part: string, bundle: MimeBundle): void {
-    const displayId = `${this.id}-${part}`
-    if (this.displayed.has(part)) this.host?.update(bundle, displayId)
-    else this.host?.display(bundle, { displayId })
-    this.displayed.add(part)
+    this.slots.chart('groups', groupAdvantages(this.records.slice(-MAP_STEPS)), live)
   }
 
   private status(): MimeBundle {

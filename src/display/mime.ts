@@ -15,6 +15,8 @@ export interface Displayable {
 export interface DisplayHost {
   display(bundle: MimeBundle, options?: { displayId?: string }): void
   update(bundle: MimeBundle, displayId: string): void
+  /** It may have no scripts of ours to draw a chart, so that every chart comes with its picture. */
+  readonly picturesOnly?: boolean
 }
 
 const HOST = Symbol.for('arbor-nb.display-host')
@@ -59,6 +61,7 @@ function tslabHost(): DisplayHost | null {
     if (mime) display.raw(mime, String(bundle[mime]))
   }
   return {
+    picturesOnly: true,
     display(bundle, { displayId } = {}) {
       const display = cells.require('tslab').newDisplay()
       if (displayId !== undefined) tslabDisplays.set(displayId, display)

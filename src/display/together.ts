@@ -3,7 +3,9 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { StepRecord } from '../protocol'
 import { curves } from './curves'
-import { type DisplayHost, displayHost, escapeHtml, type MimeBundle } from './mime'
+import { type DisplayHost, escapeHtml, type MimeBundle } from './mime'
+import { Pace } from './pace'
+import { Slots } from './slots'
 
 /** What a report of progress says, as far as it is drawn here. */
 export interface RunReport {
@@ -35,7 +37,6 @@ interface Lane {
 
 const EVERY_MS = 500
 const lanes = new AsyncLocalStorage<{ board: Board; lane: Lane }>()
-let boards = 0
 
 /**
  * Runs all functions at once, e.g. compilers on one server, which shares the machine better than one after the other; answers what each
@@ -69,20 +70,17 @@ export function toldTogether(report: RunReport): boolean {
 /** The two outputs that are replaced, at most twice a second: rows of status, and the chart. */
 class Board {
   private readonly all: readonly Lane[]
-  private readonly host: DisplayHost | null
-  private readonly id = `arbor-together-${process.pid}-${++boards}`
-  private readonly displayed = new Set<string>()
-  private timer: NodeJS.Timeout | null = null
-  private drawnAt = 0
-  private ended = false
+  private readonly slots: Slots
+  private readonly pace = new Pace(() => this.draw(), EVERY_MS)
+  private live = true
 
   constructor(
     names: readonly string[],
     private readonly options: TogetherOptions,
   ) {
-    this.host = options.host === undefined ? displayHost() : options.host
+    this.slots = new Slots('together', options.host)
     this.all = names.map((name) => ({ name, rewards: [], done: 0, total: 0, activity: 'waiting', ended: null }))
-    this.schedule()
+    this.pace.ask()
   }
 
   lane(name: string): Lane {
@@ -98,45 +96,27 @@ class Board {
       lane.ended = 'failed'
       throw error
     } finally {
-      this.schedule()
+      this.pace.ask()
     }
   }
 
   report(lane: Lane, { done, total, record, activity }: RunReport): void {
     Object.assign(lane, { done, total, activity: activity ?? '' })
     if (record) lane.rewards.push(record.reward)
-    this.schedule()
+    this.pace.ask()
   }
 
   end(): void {
-    this.ended = true
-    if (this.timer) clearTimeout(this.timer)
-    this.draw()
-  }
-
-  private schedule(): void {
-    if (this.timer || this.ended) return
-    this.timer = setTimeout(() => this.draw(), Math.max(0, this.drawnAt + EVERY_MS - Date.now()))
-    this.timer.unref()
+    this.live = false
+    this.pace.end()
   }
 
   private draw(): void {
-    this.timer = null
-    this.drawnAt = Date.now()
-    this.put('status', statusBundle(this.all))
+    this.slots.put('status', statusBundle(this.all))
     const drawn = this.all.filter(({ rewards }) => rewards.length > 0).map(({ name, rewards }) => ({ name, y: rewards }))
     if (drawn.length === 0) return
     const { title = 'Mean reward', smooth = 5 } = this.options
-    const figure = curves(drawn, { title, smooth })
-    const html = figure.html(`${this.id}-chart`, { still: this.ended })
-    this.put('chart', { 'application/vnd.plotly.v1+json': figure.toJSON(), 'text/html': html, 'text/plain': figure.summary })
-  }
-
-  private put(part: string, bundle: MimeBundle): void {
-    const displayId = `${this.id}-${part}`
-    if (this.displayed.has(part)) this.host?.update(bundle, displayId)
-    else this.host?.display(bundle, { displayId })
-    this.displayed.add(part)
+    this.slots.chart('chart', curves(drawn, { title, smooth }), this.live)
   }
 }
 
