@@ -74,8 +74,8 @@ export interface FoundKernel {
   readonly folder: string
   /** The main.js that it starts. */
   readonly main: string
-  /** The program or main.js that it names is gone, so it can't start. */
-  readonly broken: boolean
+  /** What it would start and is gone: Node, after another version took its place, or main.js, with its package. Else null. */
+  readonly missing: string | null
 }
 
 /** Our kernels in the folders given. */
@@ -87,8 +87,9 @@ export function installedKernels(folders: readonly string[] = searchFolders()): 
       const file = join(kernels, name, 'kernel.json')
       if (name !== KERNEL_NAME || !existsSync(file)) return []
       const { argv } = JSON.parse(readFileSync(file, 'utf8')) as { argv: string[] }
-      const main = argv.at(-2) ?? ''
-      return [{ folder: join(kernels, name), main, broken: !existsSync(main) || !existsSync(argv[0] ?? '') }]
+      const [node = '', main = ''] = [argv[0], argv.at(-2)]
+      const missing = [node, main].find((path) => !existsSync(path)) ?? null
+      return [{ folder: join(kernels, name), main, missing }]
     })
   })
 }

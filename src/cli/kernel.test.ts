@@ -28,9 +28,14 @@ describe('arbor-nb kernel', () => {
     writeFileSync(join(spec, 'left-over.txt'), '')
     installKernel(prefixFolder(prefix), main)
     expect(existsSync(join(spec, 'left-over.txt'))).toBe(false)
-    expect(installedKernels([prefixFolder(prefix), folder])).toEqual([{ folder: spec, main, broken: false }])
+    expect(installedKernels([prefixFolder(prefix), folder])).toEqual([{ folder: spec, main, missing: null }])
     rmSync(main)
-    expect(installedKernels([prefixFolder(prefix)])[0]!.broken).toBe(true)
+    expect(installedKernels([prefixFolder(prefix)])[0]!.missing).toBe(main)
+    writeFileSync(main, '')
+    const kernel = JSON.parse(readFileSync(join(spec, 'kernel.json'), 'utf8'))
+    kernel.argv[0] = join(folder, 'no longer/node')
+    writeFileSync(join(spec, 'kernel.json'), JSON.stringify(kernel))
+    expect(installedKernels([prefixFolder(prefix)])[0]!.missing).toBe(kernel.argv[0])
   })
 
   it('removes it again', () => {

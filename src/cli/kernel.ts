@@ -13,6 +13,7 @@ import {
   userFolder,
 } from '../../kernels/jupyter/install'
 import { ArborError, OptionError } from '../errors'
+import { ownVenv } from './jupyter'
 import { choiceOption, parseOptions } from './options'
 import { packageInfo } from './package-info'
 
@@ -51,9 +52,9 @@ export async function run(argv: readonly string[]): Promise<number> {
 }
 
 function list(): number {
-  const found = installedKernels([...new Set([...searchFolders(), ...pythonFolder()])])
-  for (const { folder, main, broken } of found)
-    process.stdout.write(`${folder}\n  starts ${main}${broken ? ', which is gone: install it again' : ''}\n`)
+  const found = installedKernels([...new Set([...searchFolders(), ...pythonFolder(), prefixFolder(ownVenv())])])
+  for (const { folder, main, missing } of found)
+    process.stdout.write(`${folder}\n  starts ${main}\n${missing === null ? '' : `  ${missing} is gone: install it again\n`}`)
   if (found.length === 0) process.stdout.write('No kernel of arbor-nb is installed. Install it by: arbor-nb kernel install\n')
   return 0
 }

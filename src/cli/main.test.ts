@@ -109,6 +109,7 @@ describe('arbor-nb doctor', () => {
     expect(out).toMatch(
       /^· fetched models +none in .*; none is needed\n +→ arbor-nb fetch HuggingFaceTB\/SmolLM2-135M-Instruct$/m,
     )
+    expect(out).toMatch(/^[✓·] JupyterLab {7}\S.*(npx arbor-nb lab opens the workbook|\n +→ npx arbor-nb lab installs it)/m)
     expect(code).toBe(out.includes('✗') ? 1 : 0)
     expect(out).toMatch(code === 0 ? /\nReady\.\n$/ : /\nMissing: .+\.\n$/)
   })

@@ -72,5 +72,7 @@ ${status === 0 ? 'Done' : 'The workbook stopped at an error'} (workbook ${minute
 ${summary()}
 
   page      ${page}
-  notebook  ${notebook}`)
+  notebook  ${notebook}
+
+To change cells and run them again, in JupyterLab:  npx arbor-nb lab`)
 process.exit(status)
