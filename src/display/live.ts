@@ -30,7 +30,7 @@ export interface LiveRun {
   end(reason?: string | null): void
 }
 
-/** Steps in the live map of advantages: bounds the size of an update. */
+/** Steps in the map of advantages while the run goes on: bounds the size of an update. */
 const MAP_STEPS = 30
 
 /** Charts of one run under the running cell. */
@@ -88,7 +88,7 @@ class LiveDisplay implements LiveRun {
     const curve = rewardCurve({ records: this.records, validation: this.validation }, { title })
     this.slots.chart('reward', curve, live)
     if (this.records.length === 0) return
-    this.slots.chart('groups', groupAdvantages(this.records.slice(-MAP_STEPS)), live)
+    this.slots.chart('groups', groupAdvantages(live ? this.records.slice(-MAP_STEPS) : this.records), live)
   }
 
   private status(): MimeBundle {

@@ -9,7 +9,10 @@ import { packageRoot } from './package-root'
 export const DEFAULT_MODEL = 'arbor-tiny'
 
 /** The folders of the models that come with arbor-nb, under the package's own, by name. */
-const FOLDERS: Readonly<Record<string, string>> = { [DEFAULT_MODEL]: 'data/models/arbor-tiny' }
+const FOLDERS: Readonly<Record<string, string>> = {
+  [DEFAULT_MODEL]: 'data/models/arbor-tiny',
+  'arbor-tiny-control': 'data/models/arbor-tiny-control', // the workbook's control: as good an answer in any style
+}
 
 export const BUNDLED_MODELS: readonly string[] = Object.keys(FOLDERS)
 
