@@ -92,11 +92,10 @@ export function installInto({ data }: JupyterPaths): string {
     try {
       return installKernel(folder, main)
     } catch (error) {
-      if (!['EACCES', 'EPERM', 'EROFS'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
-      refused.push(folder)
+      const { syscall, message } = error as NodeJS.ErrnoException
+      if (syscall === undefined) throw error
+      refused.push(message)
     }
   }
-  throw new ArborError(
-    `The kernel can't be installed: none of ${refused.join(', ')} can be written. Take another JupyterLab by --python.`,
-  )
+  throw new ArborError(`The kernel can't be installed: ${refused.join('; ')}. Take another JupyterLab by --python.`)
 }

@@ -2,7 +2,7 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, wr
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { jupyterOfPython, jupyterOnPath } from './jupyter'
+import { installInto, jupyterOfPython, jupyterOnPath } from './jupyter'
 import { workbook } from './lab'
 import { main } from './main'
 import { packageInfo } from './package-info'
@@ -87,4 +87,17 @@ describe('arbor-nb lab', () => {
     program('jupyter', 'echo 4.2.0; exit 127')
     expect(jupyterOnPath()).toBeNull()
   })
+
+  // Looks for the compiled kernel, as the command does.
+  it.skipIf(!existsSync(join(packageInfo().root, 'dist/kernels/jupyter/main.js')))(
+    "puts the kernel into the first of Jupyter's folders that can be written, and says why when none can",
+    () => {
+      writeFileSync(join(home, 'file'), '')
+      const closed = join(home, 'file', 'share')
+      const spec = installInto({ data: [closed, join(home, 'first'), join(home, 'second')], runtime: [] })
+      expect(spec).toBe(join(home, 'first', 'kernels', 'arbor-nb'))
+      expect(existsSync(join(home, 'second'))).toBe(false)
+      expect(() => installInto({ data: [closed], runtime: [] })).toThrow(/can't be installed: ENOTDIR.*--python/)
+    },
+  )
 })
