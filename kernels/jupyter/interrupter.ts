@@ -3,6 +3,7 @@
 
 import { Session } from 'node:inspector'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { BEFORE_TERMINATION } from './async-checks'
 import { FLAG, type ToMain } from './bridge'
 
 /** How long a main thread that is merely busy may take to answer. */
@@ -44,6 +45,7 @@ export class Interrupter {
   /** Ends what the main thread runs, whatever it is. */
   terminate(): void {
     this.session ??= connect()
+    this.session.post('Runtime.evaluate', { expression: BEFORE_TERMINATION })
     this.session.post('Runtime.terminateExecution')
   }
 

@@ -73,7 +73,7 @@ class Protocol {
         void this.sockets.publish(frames)
       },
     })
-    this.publish('status', { execution_state: 'starting' }, {})
+    // No status `starting`: a subscriber's first message has to be its welcome.
   }
 
   /** What the main thread says. */

@@ -1,7 +1,7 @@
 // The main thread's half of the kernel: runs what the worker asks for and tells it what happens. Everything that a cell's own code could
 // stop (a loop, an interrupt in the middle) is arranged so that the next message of the worker puts it right.
 
-import { tolerateTermination } from './async-checks'
+import { prepareTermination, recoverFromTermination, tolerateTermination } from './async-checks'
 import type { CommEvent, ExecuteCommand, Outcome, Question, ToMain, ToWorker } from './bridge'
 import { FLAG } from './bridge'
 import { colourTraceback } from './colour'
@@ -32,6 +32,7 @@ export class KernelRuntime {
     private readonly flags: Int32Array,
     private readonly post: (message: ToWorker) => void,
   ) {
+    prepareTermination()
     this.executor = createExecutor({
       cwd: process.cwd(),
       breakOnSigint: false,
@@ -130,6 +131,7 @@ export class KernelRuntime {
 
   private interrupt(id: number): void {
     this.post({ kind: 'acknowledge', id })
+    recoverFromTermination()
     const asked = Atomics.load(this.flags, FLAG.interrupts)
     // Repeated until it is acknowledged: what arrives late is no second interrupt.
     if (asked !== this.handledInterrupts) this.executor.interrupt()

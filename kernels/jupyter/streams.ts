@@ -3,7 +3,6 @@
 
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { Console } from 'node:console'
-import { Writable } from 'node:stream'
 
 export type StreamName = 'stdout' | 'stderr'
 export type StreamSink = (event: { cell: string; name: StreamName; text: string }) => void
@@ -22,7 +21,9 @@ export class CellStreams {
 
   constructor(private readonly sink: StreamSink) {
     this.running.run(OUTSIDE, () => undefined) // switched on before any cell runs, for good (async-checks.ts)
-    globalThis.console = new Console({ stdout: this.stream('stdout'), stderr: this.stream('stderr'), colorMode: false })
+    const streams = { stdout: this.stream('stdout'), stderr: this.stream('stderr') }
+    // With `ignoreErrors`, console would listen for errors of a real stream.
+    globalThis.console = new Console({ ...streams, colorMode: false, ignoreErrors: false })
     for (const name of ['stdout', 'stderr'] as const) process[name].write = this.patched(name) as typeof process.stdout.write
   }
 
@@ -65,15 +66,11 @@ export class CellStreams {
     }
   }
 
-  /** A stream for `console`: to the cell when there is one, else to the process's own. */
-  private stream(name: StreamName): Writable {
-    const write = this.patched(name)
-    return new Writable({
-      decodeStrings: false,
-      write: (chunk: string | Uint8Array, _encoding, done) => {
-        write(chunk)
-        done()
-      },
-    })
+  /**
+   * A stream for `console`: to the cell when there is one, else to the process's own. No real Writable: one that is terminated in the
+   * middle of a write would hold back all that follows.
+   */
+  private stream(name: StreamName): NodeJS.WritableStream {
+    return { write: this.patched(name) } as unknown as NodeJS.WritableStream
   }
 }

@@ -3,6 +3,7 @@
 
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
+import { documentationOf } from './documentation'
 import type { RawSourceMap } from './positions'
 
 export type TypeScript = typeof import('typescript')
@@ -182,15 +183,21 @@ function watchHost(ts: TypeScript, globals: () => string) {
       inlineSourceMap: true,
       ...hooks.options,
     }
-    const create = ts.createWatchCompilerHost as (...args: unknown[]) => { afterProgramCreate?: (builder: Builder) => void }
-    const host = create([...roots, globals()], all, system, ...rest)
+    const create = ts.createWatchCompilerHost as (...args: unknown[]) => WatchHost
+    const host: WatchHost = create([...roots, globals()], all, system, ...rest)
     let listener: (builder: Builder) => void = () => undefined
+    host.jsDocParsingMode = ts.JSDocParsingMode.ParseForTypeInfo // comments come from documentation.ts
     Object.defineProperty(host, 'afterProgramCreate', {
       get: () => (builder: Builder) => listener(withOutside(builder)),
       set: (given: typeof listener) => (listener = given),
     })
     return host
   }
+}
+
+interface WatchHost {
+  afterProgramCreate?: (builder: Builder) => void
+  jsDocParsingMode?: import('typescript').JSDocParsingMode
 }
 
 type WriteFile = (name: string, text: string, ...rest: unknown[]) => void
@@ -257,8 +264,12 @@ function quickInfo(ts: TypeScript, internals: Internals) {
     const container = internals.getContainerNode(node)
     if (symbol && !(checker as unknown as { isUnknownSymbol(s: unknown): boolean }).isUnknownSymbol(symbol)) {
       const told = internals.SymbolDisplay.getSymbolDisplayPartsDocumentationAndSymbolKind(checker, symbol, file, container, node)
+      const { text, tags } = documentationOf(ts, symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol)
+      const part = (content: string) => [{ kind: 'text', text: content }]
       return {
         ...told,
+        documentation: part(text),
+        tags: tags.map((tag) => ({ name: tag.name, text: part(tag.text) })),
         kind: told.symbolKind,
         kindModifiers: internals.SymbolDisplay.getSymbolModifiers(checker, symbol),
         textSpan,

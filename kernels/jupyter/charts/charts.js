@@ -26,7 +26,21 @@
     host.arborNode = node
     if (node.parentNode !== host || host.childNodes.length > 1) host.replaceChildren(node)
     node.arborChart = chart
-    paint(node)
+    if (node.data) return askPaint(node)
+    await paint(node)
+    node.on('plotly_relayout', (change) => keepZoom(node, change))
+    node.on('plotly_doubleclick', () => {
+      node.arborZoom = {}
+      askPaint(node)
+    })
+  }
+
+  /** Remembers the ranges that a person chose. plotly's own memory (uirevision) ends when the data moves the axis, as a run's next step does. */
+  function keepZoom(node, change) {
+    for (const name of Object.keys(change)) {
+      const [, axis] = /^([xy]axis\d*)\.range/.exec(name) ?? []
+      if (axis) node.arborZoom[axis] = [...node._fullLayout[axis].range]
+    }
   }
 
   /** The node of an output that this one replaces: emptied already, or about to be. A second view at the same revision keeps its own. */
@@ -35,11 +49,35 @@
   }
 
   function newNode(key) {
-    const node = document.createElement('div')
+    const node = Object.assign(document.createElement('div'), { arborZoom: {} })
+    // What is measured in the chart does not ask for the layout of the page around it.
+    node.style.contain = 'layout style'
     charts.set(key, (charts.get(key) ?? new Set()).add(node))
     resized.observe(node)
     return node
   }
+
+  /** Nodes that show an older chart than theirs. One is painted a frame, so that several charts do not add up to a pause. */
+  const waiting = new Set()
+  /** The node in which the mouse button is down: drawn again now, it would lose what the person drags. */
+  let held = null
+
+  function askPaint(node) {
+    if (waiting.size === 0) requestAnimationFrame(paintNext)
+    waiting.add(node)
+  }
+
+  function paintNext() {
+    const node = [...waiting].find((one) => one !== held)
+    waiting.delete(node)
+    if (node) paint(node)
+    if (waiting.size > 0) requestAnimationFrame(paintNext)
+  }
+
+  document.addEventListener('pointerdown', (event) => (held = event.target.closest?.('.js-plotly-plot') ?? null), true)
+  // After plotly's own end of the drag.
+  const release = () => setTimeout(() => (held = null))
+  for (const type of ['pointerup', 'pointercancel', 'blur']) window.addEventListener(type, release, true)
 
   /** The host is gone for good. */
   function drop(host) {
@@ -53,7 +91,23 @@
   function paint(node) {
     const { data, layout, config } = node.arborChart.figure
     node.arborWidth = node.clientWidth
-    window.Plotly.react(node, data, themed(layout), { ...config, responsive: false })
+    const drawn = themed(layout)
+    for (const [axis, range] of Object.entries(node.arborZoom)) drawn[axis] = { ...drawn[axis], range, autorange: false }
+    const done = window.Plotly.react(node, data, drawn, { ...config, responsive: false, doubleClick: false })
+    hoverAgain(node)
+    return done
+  }
+
+  let pointer = null
+  document.addEventListener('mousemove', (event) => (pointer = event), { capture: true, passive: true })
+
+  /** Drawing takes the label at the pointer away; a move of no distance brings it back, with the new numbers. */
+  function hoverAgain(node) {
+    if (!pointer) return
+    const { clientX, clientY } = pointer
+    const target = document.elementFromPoint(clientX, clientY)
+    if (node.contains(target))
+      target.dispatchEvent(new MouseEvent('mousemove', { clientX, clientY, bubbles: true, view: window }))
   }
 
   /** The layout in the page's own colours and font. */
@@ -64,10 +118,12 @@
     const family = value('--jp-content-font-family', undefined) ?? layout.font?.family
     const grid = value('--jp-border-color2', undefined)
     const axes = Object.entries(layout).filter(([name]) => /^[xy]axis\d*$/.test(name))
-    const lines = (axis) => (grid ? { ...axis, gridcolor: grid, zerolinecolor: grid, linecolor: grid } : axis)
+    const colours = grid ? { gridcolor: grid, zerolinecolor: grid, linecolor: grid } : {}
+    // A look at each label's place, to hide those beyond the edge, takes a third of plotly's time; ours are within their margins.
+    const axisOf = (axis) => ({ ...axis, ...colours, ticklabeloverflow: 'allow', uirevision: false })
     return {
       ...layout,
-      ...Object.fromEntries(axes.map(([name, axis]) => [name, lines(axis)])),
+      ...Object.fromEntries(axes.map(([name, axis]) => [name, axisOf(axis)])),
       font: { ...layout.font, color: colour, family },
       hoverlabel: {
         bgcolor: value('--jp-layout-color2', '#ffffff'),

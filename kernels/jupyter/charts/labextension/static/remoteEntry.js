@@ -27,6 +27,8 @@
     class ChartWidget extends Widget {
       async renderModel({ data }) {
         const figure = data[PLOTLY]
+        // As wide as an HTML output, which the chart was while it changed.
+        this.node.style.paddingRight = '20px'
         // Room for the chart, so that nothing below it jumps when it comes.
         this.node.style.minHeight = `${figure.layout.height}px`
         await loadCharts()
