@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { root, say, setUp } from '../src/cli/setup.mjs'
 import { jupyterVenv } from './jupyter/venv.mjs'
+import { labVenv } from './lab/venv.mjs'
 import { peersVenv } from './peers/venv.mjs'
 
 // A tier is the test files under its paths; the first takes every file that no other names. `prepare` returns variables for its tests,
@@ -12,6 +13,12 @@ import { peersVenv } from './peers/venv.mjs'
 const TIERS = [
   { name: 'unit', what: 'beside the file, golden vectors, native ops' },
   { name: 'jupyter', what: 'the kernel under jupyter_client', paths: ['test/jupyter'], prepare: prepareJupyter },
+  {
+    name: 'lab',
+    what: 'JupyterLab in a browser: charts, the workbook, the packed package',
+    paths: ['test/lab'],
+    prepare: prepareLab,
+  },
   { name: 'e2e', what: 'end to end: learning, resuming, faults, SmolLM2', paths: ['test/e2e'] },
   { name: 'notebooks', what: 'the workbook at its smallest settings', paths: ['test/e2e/workbook.test.ts'] },
   { name: 'peers', what: 'real dspy, arbor-ai and transformers against ours', paths: ['test/peers'], prepare: preparePeers },
@@ -77,6 +84,11 @@ function preparePeers() {
 function prepareJupyter() {
   const { reason } = jupyterVenv((line) => console.error(`  ${line}`))
   return reason === undefined ? {} : { ARBOR_JUPYTER_MISSING: reason }
+}
+
+function prepareLab() {
+  const { reason } = labVenv((line) => console.error(`  ${line}`))
+  return reason === undefined ? {} : { ARBOR_LAB_MISSING: reason }
 }
 
 function add(report, status) {

@@ -1,6 +1,6 @@
-// How often something that changes is drawn: at once the first time, then at most five times a second, the newest state winning.
+// How often something that changes is drawn: at once the first time, then at most four to five times a second, the newest state winning.
 
-const EVERY_MS = 200
+const EVERY_MS = 220
 
 export class Pace {
   private timer: NodeJS.Timeout | null = null

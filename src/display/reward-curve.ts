@@ -32,7 +32,7 @@ export function rewardCurve(run: RunRecords, { title = 'Reward', target }: Rewar
   layout.hovermode = 'x unified'
   layout.margin.r = validation.length > 0 ? 62 : 24
   layout.xaxis = stepAxis([...steps, ...validation.map(({ step }) => step)])
-  layout.yaxis = axis('reward')
+  layout.yaxis = axis('reward', steps.length === 0 ? { range: [0, 1] } : {})
   if (validation.length > 0)
     layout.yaxis2 = axis('validation', {
       overlaying: 'y',

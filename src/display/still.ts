@@ -76,7 +76,7 @@ function frame({ x, y, xAxis, yAxis, area }: Panel): string {
   }
   if (yAxis.title?.text) {
     const middle = (y.from + y.to) / 2
-    const column = right ? area.left + area.width + 50 : area.left - 42
+    const column = right ? area.left + area.width + 56 : area.left - 42
     parts.push(
       `<g transform="translate(${column} ${round(middle)}) rotate(-90)">${text(yAxis.title.text, 0, 0, { anchor: 'center' })}</g>`,
     )
@@ -169,7 +169,7 @@ function legend(data: readonly Trace[]): string {
   return entries
     .reverse()
     .map((trace) => {
-      right -= plain(trace.name ?? '').length * 6.3 + 26
+      right -= plain(trace.name ?? '').length * 7 + 28
       const colour = trace.fill ? trace.fillcolor : (trace.line?.color ?? colourOf(trace, 0))
       return `<rect x="${round(right)}" y="37" width="14" height="${trace.fill || trace.type === 'bar' ? 9 : 3}" fill="${colour}"/>${text(trace.name ?? '', right + 19, 45)}`
     })

@@ -51,7 +51,7 @@ export function stepAxis(steps: readonly number[], more: Partial<Axis> = {}, tic
   const last = Math.max(1, ...steps)
   const pad = Math.max(0.25, (last - first) * 0.02)
   const every = [1, 2, 5, 10, 20, 25, 50, 100].find((step) => (last - first) / step <= ticks) ?? Math.ceil((last - first) / ticks)
-  return axis('step', { range: [first - pad, last + pad], dtick: every, tick0: 0, showgrid: false, ...more })
+  return axis('step', { range: [first - pad, last + pad], dtick: every, tick0: 0, showgrid: false, zeroline: false, ...more })
 }
 
 /** A panel's title, above its upper left corner; `x`, `y` in shares of the plotting area. */
