@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { compareBars } from './compare-bars'
+import { CHART_MIME, PLOTLY_MIME } from './figure'
 import { groupAdvantages } from './group-advantages'
 import { DISPLAY } from './mime'
 import { stepRecord, stepRecords } from './records.fixture'
@@ -122,5 +123,29 @@ describe('what a notebook gets', () => {
     for (const figure of figures) expect(stillImage(figure)).not.toMatch(/NaN|Infinity|undefined/)
     expect(stillImage(figures[1]!).match(/<circle/g)).toHaveLength(8)
     expect(stillImage(figures[1]!).match(/<rect/g)).toHaveLength(24)
+  })
+})
+
+describe('a chart in a notebook', () => {
+  const figure = rewardCurve(stepRecords(3))
+
+  it('is one bundle: our type for JupyterLab, plotly for VS Code, a picture for code hosts, HTML for pages, text', () => {
+    const bundle = figure[DISPLAY]()
+    expect(Object.keys(bundle)).toEqual([CHART_MIME, PLOTLY_MIME, 'text/html', 'image/svg+xml', 'text/plain'])
+    expect(bundle[CHART_MIME]).toEqual({ key: expect.any(String), revision: expect.any(Number) })
+    expect(JSON.parse(JSON.stringify(bundle[PLOTLY_MIME]))).toMatchObject({ data: [{ type: 'scatter' }, {}, {}, {}, {}] })
+    const picture = /src="data:image\/svg\+xml;base64,([^"]+)"/.exec(String(bundle['text/html']))![1]!
+    expect(Buffer.from(picture, 'base64').toString()).toBe(bundle['image/svg+xml'])
+    expect(bundle['text/plain']).toBe(figure.summary)
+  })
+
+  it('is HTML and text alone while it changes, under the key that its last state has too', () => {
+    const [live, last] = [figure.liveBundle('k'), figure.bundle('k')]
+    expect(Object.keys(live)).toEqual(['text/html', 'text/plain'])
+    expect(live['text/html']).not.toContain('<img')
+    const chartOf = (bundle: Record<string, unknown>) =>
+      JSON.parse(/\)\((\{"key".*\})\)<\/script>$/.exec(String(bundle['text/html']))![1]!) as { key: string; revision: number }
+    expect([chartOf(live).key, chartOf(last).key]).toEqual(['k', 'k'])
+    expect(chartOf(last).revision).toBeGreaterThan(chartOf(live).revision)
   })
 })

@@ -1,5 +1,6 @@
 // Step records → something to look at. Knows no engine and no HTTP; a value shows itself by `Symbol.for('Jupyter.display')`.
 
+export { type ProgressOptions, progress } from './bars'
 export { type BeforeAfter, type CompareOptions, compareBars } from './compare-bars'
 export { type Curve, type CurvePanels, type CurvesOptions, curves } from './curves'
 export { diagnose, type Remark } from './diagnosis'

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { progress } from './bars'
 import { liveRun, statusLine } from './live'
 import type { MimeBundle } from './mime'
 import { drawProgress } from './progress'
@@ -97,7 +98,37 @@ describe('progress events', () => {
     for (let done = 1; done <= 100; done++) evaluate('item', done)
     evaluate('end', 100, '<41.0 %>')
     expect(calls).toEqual(['display', 'update'])
-    expect(text('e-1')).toBe('Evaluate: 100/100 · <41.0 %>')
-    expect(outputs.get('e-1')?.['text/html']).not.toContain('<41')
+    expect(text('progress')).toBe('Evaluate: 100/100 ████████████ · <41.0 %>')
+    expect([...outputs.values()][0]?.['text/html']).not.toContain('<41')
   })
+})
+
+describe('a bar around a loop', () => {
+  it('tells rate and time left, and shows the bars of its body below it', async () => {
+    const seen: string[] = []
+    for await (const epoch of progress(epochs(), { title: 'Epoch', total: 2 })) {
+      for (const _ of progress([1, 2, 3, 4], { title: `Batch of ${epoch}` })) {
+        vi.advanceTimersByTime(500)
+        seen.push(text('progress'))
+      }
+    }
+    expect(outputs.size).toBe(1)
+    expect(seen[2]).toBe('Epoch: 0/2 ░░░░░░░░░░░░ › Batch of 0: 2/4 ██████░░░░░░ · 2.0/s · 1 s left')
+    expect(seen[5]).toBe('Epoch: 1/2 ██████░░░░░░ · 2.5 s each · 3 s left › Batch of 1: 1/4 ███░░░░░░░░░ · 2.0/s · 2 s left')
+    expect(text('progress')).toBe('Epoch: 2/2 ████████████ · 2.0 s each · 4 s in all')
+  })
+
+  it('ends where the loop is left early, and a loop after it has an output of its own', () => {
+    for (const item of progress(new Set(['a', 'b', 'c']), { title: 'First' })) if (item === 'b') break
+    for (const _ of progress(['d'], { title: 'Second' }));
+    expect([...outputs.values()].map((bundle) => bundle['text/plain'])).toEqual([
+      'First: 1/3 ████░░░░░░░░',
+      'Second: 1/1 ████████████',
+    ])
+  })
+
+  async function* epochs() {
+    yield 0
+    yield 1
+  }
 })

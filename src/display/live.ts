@@ -144,7 +144,8 @@ export function progressBar(share: number): string {
   return `<div style="height:4px;border-radius:2px;background:rgba(128,136,144,.25);margin:.45em 0;max-width:100%">${fill}</div>`
 }
 
-function timeLeft(seconds: number): string {
+/** 42 s, 3 min. */
+export function timeLeft(seconds: number): string {
   return seconds < 90 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`
 }
 

@@ -1,5 +1,7 @@
 // The two symbols that a notebook and this library share: how a value shows itself, and where live output goes.
 
+import { terminalHost } from './terminal'
+
 /** MIME type → text, or JSON for types that end in +json. */
 export type MimeBundle = Record<string, unknown>
 
@@ -15,16 +17,20 @@ export interface Displayable {
 export interface DisplayHost {
   display(bundle: MimeBundle, options?: { displayId?: string }): void
   update(bundle: MimeBundle, displayId: string): void
-  /** It may have no scripts of ours to draw a chart, so that every chart comes with its picture. */
-  readonly picturesOnly?: boolean
+  /** Where our script may be missing every chart comes with its picture; where nothing can be drawn none is shown. Default: live ones. */
+  readonly charts?: 'pictures' | 'none'
 }
 
 const HOST = Symbol.for('arbor-nb.display-host')
 
-/** The notebook we run in: our executor's host, else one made of tslab's `display`, else null. */
+let terminal: DisplayHost | null | undefined
+
+/** The notebook we run in: our executor's host, else one made of tslab's `display`; else the terminal; else null. */
 export function displayHost(): DisplayHost | null {
-  const host = (globalThis as unknown as Record<symbol, DisplayHost | undefined>)[HOST]
-  return host ?? tslabHost()
+  const host = (globalThis as unknown as Record<symbol, DisplayHost | undefined>)[HOST] ?? tslabHost()
+  if (host) return host
+  if (terminal === undefined) terminal = terminalHost(process.stderr)
+  return terminal
 }
 
 /** Shows `value` now, for the middle of a cell. Nothing happens where there is no notebook. */
@@ -61,7 +67,7 @@ function tslabHost(): DisplayHost | null {
     if (mime) display.raw(mime, String(bundle[mime]))
   }
   return {
-    picturesOnly: true,
+    charts: 'pictures',
     display(bundle, { displayId } = {}) {
       const display = cells.require('tslab').newDisplay()
       if (displayId !== undefined) tslabDisplays.set(displayId, display)

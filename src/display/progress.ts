@@ -1,8 +1,8 @@
 // Draws what the program layer and the optimizers report: a bar for an evaluation, live charts for a training run.
 
 import type { StepRecord } from '../protocol'
-import { type LiveRun, liveRun, progressBar } from './live'
-import { displayHost, escapeHtml, type MimeBundle } from './mime'
+import { Bar, barText } from './bars'
+import { type LiveRun, liveRun } from './live'
 import type { ValidationPoint } from './reward-curve'
 import { toldTogether } from './together'
 
@@ -26,9 +26,8 @@ interface RunPayload {
   readonly reason?: string | null
 }
 
-const EVERY_MS = 250
 const live = new Map<string, LiveRun>()
-const bars = new Map<string, number>()
+const bars = new Map<string, Bar>()
 
 /** Registered as the observer of progress (src/index.ts). Shows nothing where there is no notebook. */
 export function drawProgress(event: ProgressLike): void {
@@ -56,24 +55,12 @@ function drawRun({ id, title, total, payload }: ProgressLike, phase: string): vo
   live.delete(id)
 }
 
-/** One output an activity, replaced at most four times a second; the last state always shows. */
-function drawBar(event: ProgressLike, phase: string): void {
-  const host = displayHost()
-  const drawn = bars.get(event.id)
-  if (phase !== 'end' && drawn !== undefined && Date.now() - drawn < EVERY_MS) return
-  bars.set(event.id, Date.now())
-  if (drawn === undefined) host?.display(barBundle(event), { displayId: event.id })
-  else host?.update(barBundle(event), event.id)
-  if (phase === 'end') bars.delete(event.id)
-}
-
-function barBundle(event: ProgressLike): MimeBundle {
-  const share = event.total > 0 ? event.done / event.total : 0
-  const html = `<div style="font-variant-numeric:tabular-nums;font-size:.9em">${escapeHtml(barText(event))}${progressBar(share)}</div>`
-  return { 'text/html': html, 'text/plain': barText(event) }
-}
-
-/** Evaluate: 34/100 · 41.2 % */
-function barText({ title, done, total, note }: ProgressLike): string {
-  return `${title}: ${done}${total > 0 ? `/${total}` : ''}${note ? ` · ${note}` : ''}`
+function drawBar({ id, title, done, total, note }: ProgressLike, phase: string): void {
+  const state = { title, done, total, ...(note === undefined ? {} : { note }) }
+  const bar = bars.get(id) ?? new Bar(state)
+  bars.set(id, bar)
+  if (phase === 'end') {
+    bar.end(state)
+    bars.delete(id)
+  } else bar.set(state)
 }

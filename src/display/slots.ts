@@ -25,7 +25,9 @@ export class Slots {
 
   /** While it is `live`, only what the page needs to draw it; the last one with all that a saved notebook needs. */
   chart(part: string, figure: Figure, live: boolean): void {
+    const { charts } = this.host ?? {}
+    if (charts === 'none') return
     const key = `${this.id}-${part}`
-    this.put(part, live && !this.host?.picturesOnly ? figure.liveBundle(key) : figure.bundle(key))
+    this.put(part, live && charts !== 'pictures' ? figure.liveBundle(key) : figure.bundle(key))
   }
 }
