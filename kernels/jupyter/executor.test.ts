@@ -158,6 +158,22 @@ describe('errors', () => {
   })
 })
 
+describe('files that change while the notebook is open', () => {
+  it('finds a module that was not there at first, and edits of it, whatever else is written meanwhile', async () => {
+    const late = join(folder, 'work/late.ts')
+    const settle = () => new Promise((resolve) => setTimeout(resolve, 400)) // TypeScript waits 250 ms before it looks again
+    expect(await failure("import { value } from './late'\nvalue")).toMatchObject({ status: 'error' })
+    writeFileSync(late, 'export const value = 1')
+    for (const name of ['a', 'b']) writeFileSync(join(folder, `work/${name}.ts`), 'export {}')
+    await settle()
+    writeFileSync(join(folder, 'work/a.ts'), 'export const a = 1')
+    expect(await evaluated("import { value } from './late'\nvalue")).toBe(1)
+    rmSync(join(folder, 'work/b.ts'))
+    await settle()
+    expect(await evaluated('1 + 1')).toBe(2)
+  }, 20_000)
+})
+
 describe('output', () => {
   it('keeps what a cell prints with that cell, even when it prints late', async () => {
     await run(

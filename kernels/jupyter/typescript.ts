@@ -176,6 +176,7 @@ function watchHost(ts: TypeScript, globals: () => string) {
     // Installed packages don't change under a running notebook; 150 watchers saved.
     system.watchFile = (path, ...more) =>
       path.includes('/node_modules/') ? { close: () => undefined } : watch.call(system, path, ...more)
+    separateTimers(system)
     const all = {
       ...options,
       noImplicitUseStrict: undefined,
@@ -193,6 +194,20 @@ function watchHost(ts: TypeScript, globals: () => string) {
     })
     return host
   }
+}
+
+/**
+ * TypeScript waits before it forgets lookups that failed (a file may have come since); the converter has room for one timer, the one
+ * that rebuilds, and throws at a second. This one runs by the clock.
+ */
+function separateTimers(system: System): void {
+  const { setTimeout: rebuild, clearTimeout: cancel } = system
+  system.setTimeout = (callback, ms, ...more) =>
+    more[0] === 'timerToInvalidateFailedLookupResolutions'
+      ? globalThis.setTimeout(callback, ms, ...more).unref()
+      : rebuild!.call(system, callback, ms, ...more)
+  system.clearTimeout = (timer) =>
+    timer?.constructor?.name === 'Timeout' ? globalThis.clearTimeout(timer) : cancel!.call(system, timer)
 }
 
 interface WatchHost {
