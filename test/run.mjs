@@ -9,7 +9,7 @@ import { labVenv } from './lab/venv.mjs'
 import { peersVenv } from './peers/venv.mjs'
 
 // A tier is the test files under its paths; the first takes every file that no other names. `prepare` returns variables for its tests,
-// such as why they can't run here: a tier that can't run says so and counts as skipped.
+// such as why they can't run here: a tier that can't run says so and counts as skipped. `alone`: one file at a time, as it measures.
 const TIERS = [
   { name: 'unit', what: 'beside the file, golden vectors, native ops' },
   { name: 'jupyter', what: 'the kernel under jupyter_client', paths: ['test/jupyter'], prepare: prepareJupyter },
@@ -18,6 +18,7 @@ const TIERS = [
     what: 'JupyterLab in a browser: charts, the workbook, the packed package',
     paths: ['test/lab'],
     prepare: prepareLab,
+    alone: true,
   },
   { name: 'e2e', what: 'end to end: learning, resuming, faults, SmolLM2', paths: ['test/e2e'] },
   { name: 'notebooks', what: 'the workbook at its smallest settings', paths: ['test/e2e/workbook.test.ts'] },
@@ -61,7 +62,15 @@ function runTier(tier) {
   const report = join(dir, 'report.json')
   const vitest = join(root, 'node_modules', 'vitest', 'vitest.mjs')
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`]
-  const args = [vitest, 'run', '--config', join('test', 'vitest.config.mts'), ...reporters, ...selection(tier)]
+  const args = [
+    vitest,
+    'run',
+    '--config',
+    join('test', 'vitest.config.mts'),
+    ...reporters,
+    ...(tier.alone ? ['--no-file-parallelism'] : []),
+    ...selection(tier),
+  ]
   const env = { ...process.env, ...tier.prepare?.() }
   const { status } = spawnSync(process.execPath, args, { cwd: root, stdio: 'inherit', env })
   add(report, status)

@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync 
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { DISPLAY_NAME, installKernel, KERNEL_NAME, prefixFolder } from '../../kernels/jupyter/install'
+import { installKernel, KERNEL_NAME, prefixFolder } from '../../kernels/jupyter/install'
 import { arborHome } from '../../src/engine/arbor-home'
 
 export const ROOT = join(__dirname, '../..')
@@ -25,16 +25,21 @@ export interface Lab {
   close(): Promise<void>
 }
 
+/** Why tests that need JupyterLab can't run here, or null. */
+export function labMissing(): string | null {
+  if (!existsSync(PYTHON)) return `no JupyterLab (${process.env['ARBOR_LAB_MISSING'] ?? 'node test/lab/venv.mjs makes it'})`
+  return existsSync(MAIN) ? null : 'the package is not built (npm run build)'
+}
+
 /** The Chromium to drive, or why these tests can't run here. */
 export function browserOrReason(): { readonly program: string } | { readonly reason: string } {
-  if (!existsSync(PYTHON))
-    return { reason: `no JupyterLab (${process.env['ARBOR_LAB_MISSING'] ?? 'node test/lab/venv.mjs makes it'})` }
-  if (!existsSync(MAIN)) return { reason: 'the package is not built (npm run build)' }
+  const reason = labMissing()
+  if (reason !== null) return { reason }
   const found = spawnSync(process.execPath, [join(__dirname, 'browser.mjs')], { encoding: 'utf8' })
   return found.status === 0 ? { program: found.stdout.trim() } : { reason: found.stdout.trim() }
 }
 
-export function writeNotebook(file: string, sources: readonly string[]): void {
+export function writeNotebook(file: string, sources: readonly string[], kernel = KERNEL_NAME): void {
   const cells = sources.map((source, i) => ({
     cell_type: 'code',
     id: `cell-${i}`,
@@ -43,7 +48,7 @@ export function writeNotebook(file: string, sources: readonly string[]): void {
     outputs: [],
     source,
   }))
-  const kernelspec = { name: KERNEL_NAME, display_name: DISPLAY_NAME, language: 'typescript' }
+  const kernelspec = { name: kernel, display_name: kernel, language: 'typescript' }
   writeFileSync(file, JSON.stringify({ nbformat: 4, nbformat_minor: 5, metadata: { kernelspec }, cells }))
 }
 
