@@ -186,7 +186,19 @@ function text(
   const size = style.size ? ` font-size="${style.size}"` : ''
   const fill = style.fill ? ` fill="${style.fill}"` : ''
   const weight = style.weight ? ` font-weight="${style.weight}"` : ''
-  return `<text x="${round(x)}" y="${round(y)}"${anchor}${size}${weight}${fill}>${escapeXml(plain(content))}</text>`
+  return `<text x="${round(x)}" y="${round(y)}"${anchor}${size}${weight}${fill}>${coloured(content)}</text>`
+}
+
+/** Parts that plotly would colour keep their colour. */
+function coloured(content: string): string {
+  return content
+    .split(/(<span style="color:[^"]+">.*?<\/span>)/)
+    .map((part) => {
+      const colour = /^<span style="color:([^"]+)">/.exec(part)?.[1]
+      const text = escapeXml(plain(part))
+      return colour ? `<tspan fill="${escapeXml(colour)}">${text}</tspan>` : text
+    })
+    .join('')
 }
 
 function line(x1: number, y1: number, x2: number, y2: number): string {

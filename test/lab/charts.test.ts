@@ -27,6 +27,16 @@ for (const [i, chart] of charts.entries()) { chart.update(figure(300, \`Flood \$
 asked >= 150 * ${seconds}`
 
 const LIMIT_MS = 180_000
+/** The same by the kernel's own `display`, which holds nothing back. */
+const RAW = (seconds: number) => `const until = Date.now() + ${1000 * seconds}
+let asked = 0
+while (Date.now() < until) {
+  const n = 100 + (asked++ % 100)
+  for (const i of [0, 1]) display(figure(n, \`Flood \${i}\`), { displayId: \`raw-\${i}\`, update: asked > 1 })
+  await new Promise((resolve) => setTimeout(resolve, 4))
+}
+for (const i of [0, 1]) display(figure(300, \`Flood \${i}\`), { displayId: \`raw-\${i}\`, update: true })`
+
 const found = browserOrReason()
 const missing = 'reason' in found ? found.reason : null
 
@@ -46,12 +56,16 @@ describe.skipIf(missing !== null)(`charts in JupyterLab${missing === null ? '' :
   const notebook = (name: string, sources: readonly string[]) => writeNotebook(join(lab.folder, name), sources)
   const open = (name: string, options = {}) => NotebookPage.open(browser, lab.page(name), options)
 
-  for (const without of [false, true])
+  for (const [how, flood, without] of [
+    ['of a live chart', FLOOD, false],
+    ['without our labextension', FLOOD, true],
+    ["by the kernel's display", RAW, false],
+  ] as const)
     it(
-      `a flood of updates is drawn smoothly, keeps a person's zoom, and ends at the last${without ? ', without our labextension' : ''}`,
+      `a flood of updates is drawn smoothly, keeps a person's zoom, and ends at the last: ${how}`,
       async () => {
-        const name = `flood ${without}.ipynb`
-        notebook(name, [FIGURE, FLOOD(11)])
+        const name = `${how}.ipynb`
+        notebook(name, [FIGURE, flood(11)])
         const shown = await open(name, { without })
         const alone = await machineIsOurs()
         await shown.runAll()

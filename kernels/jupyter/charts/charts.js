@@ -62,9 +62,17 @@
   /** The node in which the mouse button is down: drawn again now, it would lose what the person drags. */
   let held = null
 
+  /** Between two drawings of a chart, whatever sends it newer ones. */
+  const PAUSE_MS = 190
+
   function askPaint(node) {
-    if (waiting.size === 0) requestAnimationFrame(paintNext)
-    waiting.add(node)
+    if (node.arborAsked) return
+    node.arborAsked = true
+    const wait = Math.max(0, node.arborPainted + PAUSE_MS - performance.now())
+    setTimeout(() => {
+      if (waiting.size === 0) requestAnimationFrame(paintNext)
+      waiting.add(node)
+    }, wait)
   }
 
   function paintNext() {
@@ -90,7 +98,7 @@
 
   function paint(node) {
     const { data, layout, config } = node.arborChart.figure
-    node.arborWidth = node.clientWidth
+    Object.assign(node, { arborWidth: node.clientWidth, arborPainted: performance.now(), arborAsked: false })
     const drawn = themed(layout)
     for (const [axis, range] of Object.entries(node.arborZoom)) drawn[axis] = { ...drawn[axis], range, autorange: false }
     const done = window.Plotly.react(node, data, drawn, { ...config, responsive: false, doubleClick: false })
