@@ -8,7 +8,7 @@ import { arborHome } from '../../src/engine/arbor-home'
 import { CLI, freshFolder, ROOT, whyNot } from './tiny'
 
 const SMALLEST = { steps: 2, examplesPerStep: 2, rolloutsPerExample: 2, devSize: 2, testSize: 4, lessonSteps: 1, lessonSize: 3 }
-const LESSON_RUNS = 4
+const LESSON_RUNS = 5 // low, hot, mended, coin, and the control model
 const NOTEBOOK = join(ROOT, 'notebooks/01-grpo-workbook.ipynb')
 const out = freshFolder()
 
