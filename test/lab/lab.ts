@@ -56,7 +56,6 @@ export function writeNotebook(file: string, sources: readonly string[], kernel =
 const settings = {
   'apputils-extension/notification': { fetchNews: 'false', checkForUpdates: false, doNotDisturbMode: true },
   'docmanager-extension/plugin': { autosave: false },
-  'notebook-extension/tracker': { windowingMode: 'none' },
 }
 
 /** Starts a server in a folder of its own; `env` reaches the kernels. */

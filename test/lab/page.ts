@@ -126,16 +126,23 @@ export class NotebookPage {
       .evaluate((node) => node.scrollIntoView({ block: 'center' }))
   }
 
-  /** Zooms a chart to the middle fifth of its width, by the mouse. */
+  /** Zooms a chart to the middle fifth of its width, by the mouse; again where the page scrolled under it. */
   async zoom(index: number): Promise<void> {
-    const box = await this.page.locator('.js-plotly-plot .draglayer .nsewdrag').nth(index).boundingBox()
-    if (!box) throw new Error(`chart ${index} is not on the page`)
-    const y = box.y + box.height / 2
-    await this.page.mouse.move(box.x + box.width * 0.4, y)
-    await this.page.mouse.down()
-    await this.page.mouse.move(box.x + box.width * 0.5, y, { steps: 3 })
-    await this.page.mouse.move(box.x + box.width * 0.6, y)
-    await this.page.mouse.up()
+    const chart = this.page.locator('.js-plotly-plot').nth(index)
+    for (let attempt = 0; attempt < 5; attempt++) {
+      await chart.evaluate((node) => node.scrollIntoView({ block: 'center' }))
+      const box = await chart.locator('.nsewdrag').first().boundingBox()
+      if (!box) throw new Error(`chart ${index} is not on the page`)
+      const y = box.y + box.height / 2
+      await this.page.mouse.move(box.x + box.width * 0.4, y)
+      await this.page.mouse.down()
+      await this.page.mouse.move(box.x + box.width * 0.5, y, { steps: 3 })
+      await this.page.mouse.move(box.x + box.width * 0.6, y)
+      await this.page.mouse.up()
+      await this.page.waitForTimeout(200)
+      if (await chart.evaluate((node) => (node as unknown as PlotlyNode).arborZoom?.['xaxis'] !== undefined)) return
+    }
+    throw new Error(`chart ${index} does not zoom`)
   }
 
   /** Moves the pointer to a point of the first series, in the middle of what the chart shows. */
@@ -206,6 +213,8 @@ export interface ChartState {
 interface PlotlyNode {
   readonly data: readonly { readonly x: readonly number[]; readonly y: readonly number[] }[]
   readonly layout: { readonly xaxis: { readonly range: readonly number[] } }
+  /** Set by kernels/jupyter/charts. */
+  readonly arborZoom?: Readonly<Record<string, readonly number[]>>
   readonly _fullLayout: { readonly xaxis: PlotlyAxis; readonly yaxis: PlotlyAxis }
 }
 
