@@ -39,7 +39,9 @@ describe('model card', () => {
       '100 minutes',
     ])
       expect(card).toContain(part)
-    expect(card).toContain('arbor-nb pretrain --size 1.5M --mix habits --steps 1200 --batch 512 --learning-rate 0.003 --seed 3`, arbor-nb 1.2.3')
+    expect(card).toContain(
+      'arbor-nb pretrain --size 1.5M --mix habits --steps 1200 --batch 512 --learning-rate 0.003 --seed 3`, arbor-nb 1.2.3',
+    )
     expect(card).not.toContain('## Figures')
   })
 
