@@ -1,5 +1,5 @@
 // What the two threads of the kernel tell each other: the worker talks to Jupyter, the main thread runs the cells.
-// Beside the messages they share four integers, because a main thread that is busy reads no messages.
+// Beside the messages they share five integers, because a main thread that is busy reads no messages.
 
 import type { CompletionAnswer, InspectionAnswer, IsCompleteAnswer } from './language'
 import type { MimeBundle } from './mime'
@@ -41,8 +41,10 @@ export const FLAG = {
   pending: 2,
   /** Messages of output that the worker has not read yet. */
   unread: 3,
+  /** 1 when the running cell's code has read the host's signal: it ends by itself, and is given time for it. */
+  heeds: 4,
 } as const
-export const FLAG_BYTES = 16
+export const FLAG_BYTES = 20
 
 export interface ExecuteCommand {
   readonly kind: 'execute'

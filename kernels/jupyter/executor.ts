@@ -25,6 +25,8 @@ export interface ExecutorOptions {
   readonly onComm?: (event: { cell: string | null; type: CommType; content: CommContent; options: CommOptions }) => void
   /** What `import 'arbor-nb'` means where none is installed above `cwd`; our own package unless given. */
   readonly ownPackage?: string
+  /** The running cell's code has read the host's signal. */
+  readonly onHeed?: () => void
   /** Wraps each use of the compiler, which must not be cut short. */
   readonly guard?: <T>(work: () => T) => T
   /** Ctrl-C ends a loop that waits for nothing. Default: true. */
@@ -213,7 +215,11 @@ class NotebookExecutor implements Executor {
         throw new Error(`prompt(${JSON.stringify(question)}): nobody is there to answer; set the value in the notebook`)
       },
       comm: (type, content, options) => outside((cell) => onComm?.({ cell, type, content, options })),
-      signal: () => this.run.signal(this.streams.current() !== null),
+      signal: () => {
+        const byCell = this.streams.current() !== null
+        if (byCell) this.options.onHeed?.()
+        return this.run.signal(byCell)
+      },
     })
   }
 }

@@ -8,12 +8,16 @@ import { FLAG, type ToMain } from './bridge'
 
 /** How long a main thread that is merely busy may take to answer. */
 const PATIENCE_MS = 400
+/** The same for code that heeds the signal: cut off in the middle of its work it could not end by itself. */
+const HEEDING_PATIENCE_MS = 10_000
 const GIVE_UP_MS = 5000
 
 export class Interrupter {
   private session: Session | null = null
   private count = 0
   private acknowledged = 0
+  /** Interrupts that wait for an answer. */
+  private open = 0
 
   constructor(
     private readonly flags: Int32Array,
@@ -27,19 +31,30 @@ export class Interrupter {
 
   /** False when nothing could stop what runs (native code that does not return). */
   async interrupt(): Promise<boolean> {
-    const begun = Date.now()
     Atomics.add(this.flags, FLAG.interrupts, 1)
     Atomics.notify(this.flags, FLAG.pending)
-    while (Date.now() - begun < GIVE_UP_MS) {
-      const id = ++this.count
-      this.post({ kind: 'interrupt', id })
-      for (let waited = 0; waited < PATIENCE_MS; waited += 10) {
-        if (this.acknowledged >= id) return true
-        await sleep(10)
+    this.open++
+    try {
+      // Whoever asks again has no patience left.
+      const trusted = Atomics.load(this.flags, FLAG.heeds) === 1
+      if (trusted && (await this.answered(HEEDING_PATIENCE_MS, () => this.open > 1))) return true
+      for (const begun = Date.now(); Date.now() - begun < GIVE_UP_MS; ) {
+        if (await this.answered(PATIENCE_MS)) return true
+        if (Atomics.load(this.flags, FLAG.compiling) === 0) this.terminate()
       }
-      if (Atomics.load(this.flags, FLAG.compiling) === 0) this.terminate()
+      return false
+    } finally {
+      this.open--
     }
-    return false
+  }
+
+  /** Asks the main thread and waits for its answer. */
+  private async answered(patience: number, enough: () => boolean = () => false): Promise<boolean> {
+    const id = ++this.count
+    this.post({ kind: 'interrupt', id })
+    for (const begun = Date.now(); Date.now() - begun < patience && !enough(); await sleep(10))
+      if (this.acknowledged >= id) return true
+    return this.acknowledged >= id
   }
 
   /** Ends what the main thread runs, whatever it is. */

@@ -37,6 +37,7 @@ export class KernelRuntime {
       cwd: process.cwd(),
       breakOnSigint: false,
       guard: (work) => this.guard(work),
+      onHeed: () => Atomics.store(flags, FLAG.heeds, 1),
       onStream: ({ cell, name, text }) => this.print(cell, name, text),
       onDisplay: (event) => post({ kind: 'display', ...event }),
       onClear: (event) => post({ kind: 'clear', ...event }),
@@ -75,6 +76,7 @@ export class KernelRuntime {
     this.running = running
     void ended.then((outcome) => {
       this.running = null
+      Atomics.store(this.flags, FLAG.heeds, 0)
       this.post({ kind: 'done', cell: command.cell, outcome })
     })
     // In a turn of its own: when the cell is terminated, this function has returned.
@@ -132,10 +134,7 @@ export class KernelRuntime {
   private interrupt(id: number): void {
     this.post({ kind: 'acknowledge', id })
     recoverFromTermination()
-    const asked = Atomics.load(this.flags, FLAG.interrupts)
-    // Repeated until it is acknowledged: what arrives late is no second interrupt.
-    if (asked !== this.handledInterrupts) this.executor.interrupt()
-    this.handledInterrupts = asked
+    this.passInterrupts()
     for (const id of this.prompts.keys()) this.answerPrompt(id, null)
     const { running } = this
     if (running?.started) setTimeout(() => this.endTerminated(running), 20)
@@ -154,11 +153,16 @@ export class KernelRuntime {
       return work()
     } finally {
       Atomics.store(this.flags, FLAG.compiling, 0)
-      const asked = Atomics.load(this.flags, FLAG.interrupts)
-      if (asked !== this.handledInterrupts) {
-        this.handledInterrupts = asked
-        this.executor.interrupt()
-      }
+      this.passInterrupts()
+    }
+  }
+
+  /** Each interrupt once: its message is repeated until it is acknowledged, and two may have come while the thread was busy. */
+  private passInterrupts(): void {
+    const asked = Atomics.load(this.flags, FLAG.interrupts)
+    while (this.handledInterrupts < asked) {
+      this.handledInterrupts++
+      this.executor.interrupt()
     }
   }
 
