@@ -118,6 +118,16 @@ export class NotebookPage {
     return this.charts()
   }
 
+  /** Waits until every chart has so many points, at most some seconds; answers what there is then. */
+  async untilPoints(points: number, timeout = 5000): Promise<ChartState[]> {
+    const end = Date.now() + timeout
+    for (;;) {
+      const charts = await this.charts()
+      if (charts.every((chart) => chart.points === points) || Date.now() > end) return charts
+      await this.page.waitForTimeout(100)
+    }
+  }
+
   /** Brings a chart to the middle of the window. */
   async scrollTo(index: number): Promise<void> {
     await this.page
