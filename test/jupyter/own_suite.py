@@ -2,14 +2,22 @@
 
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
 import unittest
 from queue import Empty
 
-from harness import TIMEOUT, Case, Session
+from harness import NAME, TIMEOUT, Case, Session
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+
+def alive(pid):
+    """A process that has ended and that nobody has waited for counts as gone."""
+    done = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return done.stdout.strip()[:1] not in ("", "Z")
 
 
 class Protocol(Case):
@@ -270,6 +278,33 @@ class Lifetime(unittest.TestCase):
         self.assertEqual(s.value("1 + 1"), "2")
         s.close()
 
+    def test_it_ends_with_the_program_that_started_it(self):
+        start = (
+            "import os, sys, time\n"
+            "from jupyter_client.manager import KernelManager\n"
+            "km = KernelManager(kernel_name=sys.argv[1])\n"
+            "km.start_kernel()\n"
+            "kc = km.client()\n"
+            "kc.start_channels()\n"
+            "kc.wait_for_ready(timeout=30)\n"
+            "kc.execute(sys.argv[2])\n"
+            "time.sleep(1)\n"
+            "print(km.provisioner.process.pid, flush=True)\n"
+            "time.sleep(60)\n"
+        )
+        for code in ("1", "while (true) {}"):
+            with self.subTest(code):
+                starter = subprocess.Popen([sys.executable, "-c", start, NAME, code], stdout=subprocess.PIPE, text=True)
+                kernel = int(starter.stdout.readline())
+                self.assertTrue(alive(kernel))
+                starter.kill()
+                starter.wait()
+                starter.stdout.close()
+                end = time.monotonic() + 8
+                while alive(kernel) and time.monotonic() < end:
+                    time.sleep(0.05)
+                self.assertFalse(alive(kernel))
+
     def test_two_at_once(self):
         one, two = Session(), Session()
         one.run("let who = 'one'")
@@ -355,11 +390,103 @@ class Interrupt(Case):
         self.assertEqual(self.s.collect(msg_id).reply["ename"], "KeyboardInterrupt")
         self.assertLess(time.monotonic() - begun, 1)
 
+    def test_library_code_that_heeds_the_signal_is_not_cut_off_while_it_is_busy(self):
+        code = (
+            "const heeded = (globalThis as any)[Symbol.for('arbor-nb.display-host')].signal\n"
+            "const until = Date.now() + 2500; while (Date.now() < until) {}\n"
+            "await new Promise((r) => setTimeout(r, 1)); console.log('step done'); heeded.throwIfAborted()"
+        )
+        msg_id = self.s.begin(code)
+        time.sleep(0.1)
+        self.s.km.interrupt_kernel()
+        run = self.s.collect(msg_id)
+        self.assertEqual((run.reply["ename"], run.text()), ("KeyboardInterrupt", "step done\n"))
+
+    def test_a_second_interrupt_ends_even_a_busy_loop_that_has_the_signal(self):
+        msg_id = self.s.begin("const t = (globalThis as any)[Symbol.for('arbor-nb.display-host')].signal; while (true) {}")
+        time.sleep(0.1)
+        self.s.km.interrupt_kernel()
+        time.sleep(0.7)
+        begun = time.monotonic()
+        self.s.km.interrupt_kernel()
+        self.assertEqual(self.s.collect(msg_id).reply["ename"], "KeyboardInterrupt")
+        self.assertLess(time.monotonic() - begun, 2)
+
     def test_it_stops_what_waits_in_the_queue(self):
         ids = [self.s.begin("while (true) {}"), self.s.send("1")]
         time.sleep(0.2)
         self.s.km.interrupt_kernel()
         self.assertEqual([self.s.reply(i)["content"]["status"] for i in ids], ["error", "aborted"])
+
+
+class Training(Case):
+    """Interrupting a real training run: arbor-tiny, eight questions, four answers each."""
+
+    SETUP = (
+        "import { arbor, dspy } from 'arbor-nb'\n"
+        "const server = await arbor.startServer('arbor-tiny')\n"
+        "const lm = new dspy.LM('openai/arbor:arbor-tiny', { provider: new arbor.ArborProvider(), apiBase: server.baseUrl, temperature: 1, maxTokens: 96 })\n"
+        "dspy.configure({ lm })\n"
+        "const program = new dspy.ChainOfThought('question -> answer')\n"
+        "const asked = { France: 'paris', Italy: 'rome', Spain: 'madrid', Japan: 'tokyo', Egypt: 'cairo', Peru: 'lima', Norway: 'oslo', Cuba: 'havana' }\n"
+        "const trainset = Object.entries(asked).map(([land, answer]) => new dspy.Example({ question: `What is the capital of ${land}?`, answer }).withInputs('question'))\n"
+        "const metric: dspy.Metric = (example, prediction) => String(prediction.answer).toLowerCase().includes(example.answer)\n"
+        "const options = { metric, numDspyExamplesPerGrpoStep: 8, numRolloutsPerGrpoStep: 4, checkpoint: 'run', seed: 0 }\n"
+        "const compiler = new arbor.ArborGRPO({ ...options, numTrainSteps: 100, numStepsForVal: 100 })"
+    )
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        run = cls.s.run(cls.SETUP, timeout=120)
+        assert run.reply["status"] == "ok", run.reply.get("evalue")
+
+    def steps(self, compiler):
+        return int(self.s.value(f"{compiler}.run!.records.length"))
+
+    def train(self, compiler, steps, options="{ trainset }"):
+        """Sends the cell that trains, and returns when `steps` more updates are done."""
+        # A timer of the cell tells the steps: the cell itself is busy.
+        watch = f"const told{steps} = setInterval(() => {{ if (({compiler}.run?.records.length ?? 0) >= {steps}) {{ console.log('enough'); clearInterval(told{steps}) }} }}, 20)\n"
+        msg_id = self.s.send(f"{watch}await {compiler}.compile(program, {options})")
+        self.s.late(msg_id, "stream", 120)
+        return msg_id
+
+    def test_an_interrupt_leaves_a_run_that_goes_on(self):
+        msg_id = self.train("compiler", 3)
+        begun = time.monotonic()
+        self.s.km.interrupt_kernel()
+        reply = self.s.collect(msg_id, timeout=60).reply
+        self.assertEqual((reply["status"], reply["ename"]), ("error", "KeyboardInterrupt"), reply.get("evalue"))
+        self.assertLess(time.monotonic() - begun, 9.5)  # by itself, within the time that code with the signal gets
+        done = self.steps("compiler")
+        self.assertGreaterEqual(done, 3)
+        self.assertLess(done, 100)
+        notes = self.s.value("compiler.run!.notes.at(-1)")
+        self.assertIn("Interrupted after step", notes)
+        self.assertEqual(self.s.value("require('fs').readdirSync(compiler.run!.checkpoints['interrupted']!).length > 0"), "true")
+        self.assertEqual(self.s.value("trainset.length"), "8")
+        trained = int(notes.split("after step ")[1].split(";")[0])
+        run = self.s.run(
+            f"const again = new arbor.ArborGRPO({{ ...options, numTrainSteps: {trained + 2}, numStepsForVal: 100 }})\n"
+            "const optimized = await again.compile(program, { trainset, resume: true });\n"
+            "[again.run!.records.length, again.run!.jobId === compiler.run!.jobId]",
+            timeout=120,
+        )
+        self.assertEqual(run.reply["status"], "ok", run.reply.get("evalue"))
+        self.assertEqual(run.result()["text/plain"], f"[ {trained + 2}, true ]")
+        self.assertEqual(self.s.value("typeof (await optimized.call({ question: 'What is the capital of Peru?' })).answer"), "'string'")
+
+    def test_a_second_interrupt_leaves_at_once_and_the_server_answers(self):
+        self.s.run("const twice = new arbor.ArborGRPO({ ...options, checkpoint: 'twice', numTrainSteps: 100, numStepsForVal: 100 })")
+        msg_id = self.train("twice", 2)
+        self.s.km.interrupt_kernel()
+        begun = time.monotonic()
+        self.s.km.interrupt_kernel()
+        self.assertEqual(self.s.collect(msg_id).reply["ename"], "KeyboardInterrupt")
+        self.assertLess(time.monotonic() - begun, 2)
+        self.assertEqual(self.s.value("trainset.length"), "8")
+        self.assertEqual(self.s.value("(await fetch(new URL('models', server.baseUrl))).status"), "200")
 
 
 class Output(Case):
