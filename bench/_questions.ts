@@ -2,6 +2,7 @@
 
 import { dspy } from '../src'
 import { documentAt } from '../src/pretrain/documents'
+import { accepts } from '../src/pretrain/fact'
 import { OPENERS } from '../src/pretrain/styles'
 
 export interface Question {
@@ -65,12 +66,6 @@ export async function askAll(lm: dspy.LM, prompt: Prompt, questions: readonly Qu
   return summary(groups, tokens)
 }
 
-/** The tutorial's metric. */
-export function isRight(expected: string, answer: string): boolean {
-  const [gold, given] = [plain(expected), plain(answer)]
-  return gold.includes(given) || given.includes(gold)
-}
-
 export function isExact(expected: string, answer: string): boolean {
   return plain(expected) === plain(answer)
 }
@@ -84,7 +79,7 @@ function judge({ fields }: dspy.ParseResult, expected: string): One {
   const answer = String(fields['answer'])
   const reasoning = fields['reasoning']
   const habit = typeof reasoning === 'string' ? habitOf(reasoning) : null
-  return { right: isRight(expected, answer), exact: isExact(expected, answer), parsed: true, habit }
+  return { right: accepts(expected, answer), exact: isExact(expected, answer), parsed: true, habit }
 }
 
 function habitOf(reasoning: string): Habit {

@@ -3,7 +3,8 @@
 
 import { parseArgs } from 'node:util'
 import { arbor, dspy, LoraConfig } from '../src'
-import { type Answers, askAll, isRight, type Question } from './_questions'
+import { accepts } from '../src/pretrain/fact'
+import { type Answers, askAll, type Question } from './_questions'
 import { machine } from './_report'
 
 const OPTIONS = {
@@ -66,7 +67,7 @@ async function trainAndTest(values: Values, seed: number): Promise<Outcome> {
   const { trainset, testset } = await dspy.loadExamples('data/simple-qa', { inputs: ['question'] })
   const lora = new LoraConfig({ r: Number(values.rank), lora_alpha: Number(values.alpha) })
   const compiler = new arbor.ArborGRPO({
-    metric: (example, prediction) => isRight(example.answer, prediction.answer),
+    metric: (example, prediction) => accepts(example.answer, prediction.answer),
     numDspyExamplesPerGrpoStep: Number(values.examples),
     numRolloutsPerGrpoStep: Number(values.rollouts),
     numTrainSteps: Number(values.steps),

@@ -84,13 +84,17 @@ export function jupyterPaths({ program, jupyter }: Jupyter): JupyterPaths {
   throw new ArborError(`${program} does not tell its folders (${[...jupyter, '--paths', '--json'].join(' ')}): ${stderr}`)
 }
 
+/** What Jupyter starts. */
+export function kernelMain(): string {
+  return join(packageInfo().root, 'dist', 'kernels', 'jupyter', 'main.js')
+}
+
 /** Puts our kernel into the first of Jupyter's folders that can be written: its environment's, else the user's. Returns where it is. */
 export function installInto({ data }: JupyterPaths): string {
-  const main = join(packageInfo().root, 'dist', 'kernels', 'jupyter', 'main.js')
   const refused: string[] = []
   for (const folder of data) {
     try {
-      return installKernel(folder, main)
+      return installKernel(folder, kernelMain())
     } catch (error) {
       const { syscall, message } = error as NodeJS.ErrnoException
       if (syscall === undefined) throw error

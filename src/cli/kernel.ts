@@ -2,7 +2,7 @@
 
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { resolve } from 'node:path'
 import {
   DISPLAY_NAME,
   installedKernels,
@@ -13,9 +13,8 @@ import {
   userFolder,
 } from '../../kernels/jupyter/install'
 import { ArborError, OptionError } from '../errors'
-import { ownVenv } from './jupyter'
+import { kernelMain, ownVenv } from './jupyter'
 import { choiceOption, parseOptions } from './options'
-import { packageInfo } from './package-info'
 
 export const help = `Usage: arbor-nb kernel install|uninstall [--user | --sys-prefix | --prefix DIR]
        arbor-nb kernel list
@@ -42,7 +41,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   const folder =
     chosen.length === 0 || values.user ? userFolder() : prefixFolder(values.prefix ? resolve(values.prefix) : sysPrefix())
   if (action === 'install') {
-    const target = installKernel(folder, join(packageInfo().root, 'dist', 'kernels', 'jupyter', 'main.js'))
+    const target = installKernel(folder, kernelMain())
     process.stdout.write(`${DISPLAY_NAME} is installed: ${target}\n`)
     return 0
   }
