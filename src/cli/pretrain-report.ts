@@ -3,7 +3,7 @@
 import { join } from 'node:path'
 import { lossCurve } from '../display/loss-curve'
 import { stillImage } from '../display/still'
-import { writeWhole } from '../pretrain/files'
+import { writeWhole } from '../engine/whole-file'
 import type { Recipe } from '../pretrain/recipe'
 import type { PretrainStep, RunFolder } from '../pretrain/run-folder'
 

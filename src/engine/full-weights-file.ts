@@ -1,7 +1,7 @@
 // A policy of all weights on disk: a model folder as Hugging Face has it, in f32, with the optimizer's state beside it. What is saved and
 // loaded again has the same bits.
 
-import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ModelError } from '../errors'
 import { FullWeights } from './full-weights'
@@ -9,6 +9,7 @@ import type { ModelConfig } from './model-config'
 import { readStack } from './model-weights'
 import type { Backend, Tensor } from './ops/ops'
 import { type HostTensor, readSafetensors, writeSafetensors } from './safetensors'
+import { replaceFile, writeJson } from './whole-file'
 
 const MODEL = 'model.safetensors'
 const OPTIMIZER = 'optimizer.safetensors'
@@ -79,16 +80,12 @@ function readOptimizer(weights: FullWeights, dir: string, step: string | undefin
 }
 
 function copyModelFiles(from: string, to: string): void {
-  const replace = (name: string, write: (path: string) => void) => {
-    const temporary = join(to, `${name}.${process.pid}.tmp`)
-    write(temporary)
-    renameSync(temporary, join(to, name))
-  }
   if (existsSync(join(from, CONFIG))) {
     const { torch_dtype: _, ...config } = JSON.parse(readFileSync(join(from, CONFIG), 'utf8')) as Record<string, unknown>
-    replace(CONFIG, (path) => writeFileSync(path, `${JSON.stringify({ ...config, dtype: 'float32' }, null, 2)}\n`))
+    writeJson(join(to, CONFIG), { ...config, dtype: 'float32' })
   }
-  for (const name of COMPANIONS) if (existsSync(join(from, name))) replace(name, (path) => copyFileSync(join(from, name), path))
+  for (const name of COMPANIONS)
+    if (existsSync(join(from, name))) replaceFile(join(to, name), (path) => copyFileSync(join(from, name), path))
 }
 
 async function toHost(backend: Backend, tensor: Tensor): Promise<Float32Array> {

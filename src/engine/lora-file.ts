@@ -1,6 +1,6 @@
 // An adapter on disk, in peft's format, with the optimizer's state beside it: what is saved and loaded again has the same bits.
 
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ModelError } from '../errors'
 import type { LoraSpec, LoraTarget } from './engine'
@@ -9,6 +9,7 @@ import type { ModelConfig } from './model-config'
 import type { Backend, Tensor } from './ops/ops'
 import type { Trainable } from './policy-weights'
 import { type HostTensor, readSafetensors, type SafetensorsFile, writeSafetensors } from './safetensors'
+import { writeJson } from './whole-file'
 
 const CONFIG = 'adapter_config.json'
 const ADAPTER = 'adapter_model.safetensors'
@@ -29,7 +30,7 @@ export async function saveLora(weights: LoraWeights, dir: string, options: { bas
     }
   const counters = { step: String(weights.step), policy_version: String(weights.policyVersion) }
   mkdirSync(dir, { recursive: true })
-  writeText(join(dir, CONFIG), `${JSON.stringify(peftConfig(weights.spec, options.baseModel), null, 2)}\n`)
+  writeJson(join(dir, CONFIG), peftConfig(weights.spec, options.baseModel))
   writeSafetensors(join(dir, ADAPTER), adapter, { format: 'pt', ...counters })
   writeSafetensors(join(dir, OPTIMIZER), optimizer, { format: 'pt', ...counters })
 }
@@ -133,12 +134,6 @@ function readJson(path: string): Record<string, unknown> {
   } catch (cause) {
     throw new ModelError(`${path} can't be read: ${(cause as Error).message}`, { cause })
   }
-}
-
-function writeText(path: string, text: string): void {
-  const temporary = `${path}.${process.pid}.tmp`
-  writeFileSync(temporary, text)
-  renameSync(temporary, path)
 }
 
 function isSet(value: unknown): boolean {

@@ -2,9 +2,9 @@
 
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { readJson, writeJson, writeWhole } from '../engine/whole-file'
 import { OptionError } from '../errors'
 import type { ExportCheck } from './export-model'
-import { readJson, writeJson, writeWhole } from './files'
 import type { Recipe } from './recipe'
 import { modelSize } from './sizes'
 

@@ -3,8 +3,8 @@
 
 import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { writeJson, writeWhole } from '../engine/whole-file'
 import { OptionError } from '../errors'
-import { writeJson, writeWhole } from './files'
 import { type Recipe, readRecipe } from './recipe'
 
 /** A line of steps.jsonl. */

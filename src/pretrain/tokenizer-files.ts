@@ -2,9 +2,9 @@
 
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { writeJson } from '../engine/whole-file'
 import { ModelError } from '../errors'
 import type { Bpe } from './bpe'
-import { writeJson } from './files'
 
 /** Ids 0, 1, 2: the end of a text and padding, the beginning and the end of a chat turn. */
 export const SPECIAL_TOKENS = ['<|endoftext|>', '<|im_start|>', '<|im_end|>'] as const

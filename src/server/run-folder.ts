@@ -1,8 +1,9 @@
 // The files of one run: config.json, environment.json, steps.jsonl, rollouts.jsonl, checkpoints/.
 // Everything but the two logs is written to a temporary name and renamed; the logs grow by whole lines.
 
-import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { join, resolve, sep } from 'node:path'
+import { writeJson, writeWhole } from '../engine/whole-file'
 import { OptionError } from '../errors'
 import { CHECKPOINT_NAME, type CheckpointRecord, CheckpointRecordSchema, type StepRecord, StepRecordSchema } from '../protocol'
 
@@ -93,17 +94,6 @@ export class RunFolder {
       })
       .sort((a, b) => a.global_step - b.global_step || a.timestamp - b.timestamp)
   }
-}
-
-/** Writes a file under a temporary name and renames it. */
-function writeWhole(path: string, text: string): void {
-  const temporary = `${path}.${process.pid}.tmp`
-  writeFileSync(temporary, text)
-  renameSync(temporary, path)
-}
-
-function writeJson(path: string, value: unknown): void {
-  writeWhole(path, `${JSON.stringify(value, null, 2)}\n`)
 }
 
 /** Appends all lines in one write. A torn last line of an earlier process is gone by then: resume cuts the logs. */
