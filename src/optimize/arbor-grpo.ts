@@ -8,6 +8,7 @@ import { ArborJob } from './arbor-job'
 import { CheckpointFolder } from './checkpoint-folder'
 import { formGroups } from './groups'
 import { type ArborGRPOOptions, checkGrpoOptions, type GrpoSettings } from './grpo-options'
+import { notebookSignal } from './notebook-signal'
 import { rolloutStep } from './rollouts'
 import { stepExamples } from './sampler'
 import { checkStudent, type TrainableLM } from './student'
@@ -281,12 +282,4 @@ function resumedFrom(job: ArborJob): { step: number; score: number | null } {
 
 function bestOf(run: TrainingRun): number | null {
   return run.validation.length === 0 ? null : Math.max(...run.validation.map((entry) => entry.score))
-}
-
-/** In a notebook, interrupting the cell ends the run with its checkpoint; the host of displays tells of it. */
-function notebookSignal(): AbortSignal | undefined {
-  const host = (globalThis as Record<symbol, unknown>)[Symbol.for('arbor-nb.display-host')] as
-    | { signal?: AbortSignal }
-    | undefined
-  return host?.signal
 }

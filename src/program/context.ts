@@ -6,7 +6,7 @@ import type { Message } from '../protocol'
 import type { Adapter } from './adapter'
 import type { Prediction } from './example'
 import type { Loose } from './infer-types'
-import type { BaseLM, LMOptions, LMOutput } from './lm'
+import type { BaseLM, HistoryEntry, LMOptions, LMOutput } from './lm'
 import type { Predict } from './predict'
 
 /** One call of one predictor: what it saw, what came back, and whether that could be read. */
@@ -36,6 +36,8 @@ export interface Settings {
   readonly numThreads: number
   /** Sampling values for every call in this context, e.g. its seed; a predictor's own config wins. */
   readonly lmOptions: LMOptions | (() => LMOptions) | null
+  /** Told of every language model call that was answered in this context, e.g. to count what a search costs. */
+  readonly lmObservers: readonly ((call: HistoryEntry) => void)[]
   /** Aborts the calls of this context. */
   readonly signal: AbortSignal | null
   /** Told of things that are not errors, like a missing input. The library itself never prints. */
@@ -50,6 +52,7 @@ const DEFAULTS: Settings = {
   maxErrors: 10,
   numThreads: 8,
   lmOptions: null,
+  lmObservers: [],
   signal: null,
   onWarning: null,
 }

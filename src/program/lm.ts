@@ -2,6 +2,7 @@
 
 import { ContextWindowExceededError, LMError, OptionError } from '../errors'
 import type { Message } from '../protocol'
+import { currentSettings } from './context'
 
 /** Sampling values and other options of a call. What is absent is left to the server. */
 export interface LMOptions {
@@ -93,7 +94,9 @@ export abstract class BaseLM {
     const options = withoutNulls({ ...this.options, ...given })
     signal?.throwIfAborted()
     const response = await this.forward(sent, options, signal ?? undefined)
-    this.history.push({ messages: sent, options, outputs: response.outputs, usage: response.usage, time: new Date() })
+    const entry = { messages: sent, options, outputs: response.outputs, usage: response.usage, time: new Date() }
+    this.history.push(entry)
+    for (const observe of currentSettings().lmObservers) observe(entry)
     if (this.history.length > this.maxHistory) this.history.splice(0, this.history.length - this.maxHistory)
     return response
   }
