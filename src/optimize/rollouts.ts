@@ -15,6 +15,7 @@ import {
 } from '../program'
 import type { Rollout, RolloutCall } from './groups'
 import type { GrpoSettings } from './grpo-options'
+import { limited } from './limited'
 import { seedOf } from './sampler'
 
 export interface RolloutRequest {
@@ -169,23 +170,4 @@ async function together<T>(outer: AbortSignal | undefined, work: (signal: AbortS
   } finally {
     outer?.removeEventListener('abort', abort)
   }
-}
-
-/** Runs `work` on all items, at most `limit` at a time; answers in order. After the first error no further item is begun. */
-async function limited<T, R>(items: readonly T[], limit: number, work: (item: T) => Promise<R>): Promise<R[]> {
-  const results = new Array<R>(items.length)
-  let next = 0
-  const worker = async () => {
-    while (next < items.length) {
-      const index = next++
-      try {
-        results[index] = await work(items[index]!)
-      } catch (error) {
-        next = items.length
-        throw error
-      }
-    }
-  }
-  await Promise.all(Array.from({ length: Math.min(limit, items.length) }, worker))
-  return results
 }
