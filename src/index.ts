@@ -4,8 +4,8 @@ import { drawProgress } from './display'
 import { setProgressObserver } from './program/context'
 
 export * as plot from './display'
+export * as dspy from './dspy'
 export * as arbor from './optimize'
 export { LoraConfig } from './optimize/lora-config'
-export * as dspy from './program'
 
 setProgressObserver(drawProgress)

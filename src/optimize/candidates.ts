@@ -2,8 +2,9 @@
 // An optimizer makes one CandidateSearch a compile, files every program it has scored, and answers what `run` answers.
 
 import { OptionError } from '../errors'
-import { context, currentSettings, type Example, type HistoryEntry, type Module, newActivityId, reportProgress } from '../program'
+import { context, currentSettings, type Example, type Module, newActivityId, reportProgress } from '../program'
 import { notebookSignal } from './notebook-signal'
+import { type Spending, SpendingMeter } from './spending'
 
 /** What `compile` of every prompt optimizer takes; each adds its own. */
 export interface PromptCompileOptions<P extends Module = Module> {
@@ -13,15 +14,6 @@ export interface PromptCompileOptions<P extends Module = Module> {
   readonly teacher?: P
   /** Aborting ends the search with the best program so far. In a notebook, interrupting the cell does the same. */
   readonly signal?: AbortSignal
-}
-
-/** What a search has cost so far: language model calls of the program, of its teacher and of the proposer together. */
-export interface Spending {
-  readonly lmCalls: number
-  readonly promptTokens: number
-  readonly completionTokens: number
-  /** Wall clock. */
-  readonly seconds: number
 }
 
 /** One scored program as the progress observer hears of it; plain data. */
@@ -111,10 +103,7 @@ export class CandidateSearch<P extends Module> {
   readonly signal: AbortSignal | undefined
   readonly #title: string
   readonly #id: string
-  readonly #started = performance.now()
-  #lmCalls = 0
-  #promptTokens = 0
-  #completionTokens = 0
+  readonly #meter = new SpendingMeter()
 
   constructor({ title, total = 0, signal }: SearchOptions) {
     this.total = total
@@ -129,12 +118,10 @@ export class CandidateSearch<P extends Module> {
    * @throws what `search` throws; after an abort without any candidate the signal's reason
    */
   async run(search: (self: this) => Promise<P | null>): Promise<Optimized<P>> {
-    const { lmObservers } = currentSettings()
-    const observers = [...lmObservers, (call: HistoryEntry) => this.#count(call)]
     const signal = this.signal ?? null
     this.#report('start', { activity: 'starting' })
     try {
-      const chosen = await context({ lmObservers: observers, signal }, async () => search(this))
+      const chosen = await this.#meter.count(() => context({ signal }, () => search(this)))
       return this.#end(chosen ?? this.best?.program, 'succeeded')
     } catch (error) {
       if (this.signal?.aborted && this.best) return this.#end(this.best.program, 'interrupted')
@@ -179,12 +166,7 @@ export class CandidateSearch<P extends Module> {
   }
 
   get spent(): Spending {
-    return {
-      lmCalls: this.#lmCalls,
-      promptTokens: this.#promptTokens,
-      completionTokens: this.#completionTokens,
-      seconds: (performance.now() - this.#started) / 1000,
-    }
+    return this.#meter.spent
   }
 
   #bestOf(full: boolean): Candidate<P> | null {
@@ -192,12 +174,6 @@ export class CandidateSearch<P extends Module> {
     for (const candidate of this.candidates)
       if (candidate.full === full && (best === null || candidate.score > best.score)) best = candidate
     return best
-  }
-
-  #count({ usage }: HistoryEntry): void {
-    this.#lmCalls++
-    this.#promptTokens += usage.promptTokens
-    this.#completionTokens += usage.completionTokens
   }
 
   #end(program: P | undefined, status: 'succeeded' | 'interrupted'): Optimized<P> {

@@ -3,6 +3,13 @@
 export { ArborGRPO, type CompileOptions, type GrpoProgress, type TrainingRun } from './arbor-grpo'
 export { ArborJob } from './arbor-job'
 export { ArborProvider } from './arbor-provider'
+export { BootstrapFewShot, type BootstrapFewShotOptions, type BootstrapRun } from './bootstrap-few-shot'
+export {
+  BootstrapFewShotWithRandomSearch,
+  BootstrapRS,
+  type BootstrapRSCompileOptions,
+  type BootstrapRSOptions,
+} from './bootstrap-rs'
 export {
   type Candidate,
   type CandidateRecord,
@@ -11,8 +18,9 @@ export {
   type PromptCompileOptions,
   type SearchProgress,
   type SearchResult,
-  type Spending,
   type TrialLog,
 } from './candidates'
 export type { ArborGRPOOptions } from './grpo-options'
+export { type LabeledCompileOptions, LabeledFewShot, type LabeledFewShotOptions } from './labeled-few-shot'
 export { init, type ServerInfo, type ServerOptions, shutdown, startServer, status } from './launch'
+export type { Spending } from './spending'
