@@ -48,6 +48,9 @@ typedef enum arbor_type {
   ARBOR_BF16 = 1,
   ARBOR_I32 = 2,
   ARBOR_F32_PANELS = 3, // a prepared weight: [out / 16][in][16], rows of the last panel padded with zeros
+  // A prepared weight in bf16: [out / 16][in / 2][16][2], `out` padded with zeros to 16, `in` to 32. 64 bytes hold 16 outputs of two inputs,
+  // as VDPBF16PS and a B tile of AMX read them. A product with it rounds its other operand to bf16 (nearest even) and sums in f32.
+  ARBOR_BF16_PANELS = 4,
 } arbor_type;
 
 typedef struct arbor_stream arbor_stream;
@@ -87,8 +90,10 @@ ARBOR_API int32_t arbor_capture_free(arbor_stream *stream, arbor_capture *captur
 
 // ---- weights -----------------------------------------------------------------------------------------------------------------
 
-// The layout this library likes best for a frozen weight, and the bytes a [out, in] weight takes in it.
-ARBOR_API int32_t arbor_weight_type(void);
+// The precision of frozen weights in which this library is fastest on this CPU: ARBOR_F32 or ARBOR_BF16.
+ARBOR_API int32_t arbor_best_precision(void);
+// The layout this library likes best for a frozen weight at a precision (ARBOR_F32 or ARBOR_BF16), and the bytes a [out, in] weight takes.
+ARBOR_API int32_t arbor_weight_type(int32_t precision);
 ARBOR_API int64_t arbor_weight_bytes(int32_t weight_type, int64_t out, int64_t in);
 // Synchronous: `to` is fresh device memory, `from` the plain f32 [out, in] on the host.
 ARBOR_API int32_t arbor_prepare_weight(void *to, int32_t weight_type, const float *from, int64_t out, int64_t in);

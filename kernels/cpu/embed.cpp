@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "gemm.h"
+#include "gemm_bf16.h"
 #include "pool.h"
 #include "stream.h"
 
@@ -13,6 +14,15 @@ namespace {
 void row_from_panels(float *out, const float *table, int64_t id, int64_t hidden) {
   const float *column = table + id / arbor::kPanel * arbor::kPanel * hidden + id % arbor::kPanel;
   for (int64_t k = 0; k < hidden; k++) out[k] = column[k * arbor::kPanel];
+}
+
+// The same of a table in bf16: inputs 2i and 2i + 1 share 32 bits, pair i lies 16 of them after pair i - 1.
+void row_from_bf16_panels(float *out, const uint32_t *table, int64_t id, int64_t hidden) {
+  const uint32_t *column = table + id / arbor::kPanel * arbor::kPanel * arbor::bf16_pairs(hidden) + id % arbor::kPanel;
+  for (int64_t k = 0; k < hidden; k++) {
+    const uint32_t pair = column[k / 2 * arbor::kPanel];
+    out[k] = arbor::from_bf16(uint16_t(k % 2 == 0 ? pair : pair >> 16));
+  }
 }
 
 } // namespace
@@ -26,7 +36,9 @@ int32_t arbor_embed(arbor_stream *stream, int32_t type, void *out, const void *t
     parallel_ranges(tokens, hidden, [=](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; t++) {
         float *to = static_cast<float *>(out) + t * hidden;
-        if (table_type == ARBOR_F32_PANELS)
+        if (table_type == ARBOR_BF16_PANELS)
+          row_from_bf16_panels(to, static_cast<const uint32_t *>(table), ids[t], hidden);
+        else if (table_type == ARBOR_F32_PANELS)
           row_from_panels(to, rows, ids[t], hidden);
         else
           std::memcpy(to, rows + ids[t] * hidden, size_t(hidden) * sizeof(float));

@@ -33,10 +33,20 @@ void *find(const std::vector<const char *> &usual, const char *symbol) {
   return nullptr;
 }
 
+// ARBOR_MAX_ISA holds for oneDNN too, which reads its own variable when it is loaded.
+void mask_onednn() {
+  constexpr const char *kNames[][2] = {
+      {"scalar", "SSE41"}, {"avx2", "AVX2"}, {"avx512", "AVX512_CORE"}, {"avx512bf16", "AVX512_CORE_BF16"}, {"amx", "AVX512_CORE_AMX"}};
+  const char *most = std::getenv("ARBOR_MAX_ISA");
+  for (const auto &[ours, theirs] : kNames)
+    if (most && std::strcmp(most, ours) == 0) setenv("ONEDNN_MAX_CPU_ISA", theirs, 0);
+}
+
 External load() {
   External external;
   const char *wish = std::getenv("ARBOR_GEMM");
   if (!wish || std::strcmp(wish, "own") == 0) return external;
+  mask_onednn();
   if (std::strcmp(wish, "onednn") == 0)
     external.dnnl = reinterpret_cast<Dnnl>(find({"libdnnl.so.3", "libdnnl.so.2", "libdnnl.so"}, "dnnl_sgemm"));
   else if (std::strcmp(wish, "cblas") == 0)

@@ -6,6 +6,7 @@
 
 #include "../arbor_ops.h"
 #include "external.h"
+#include "gemm_bf16.h"
 #include "pool.h"
 #include "simd.h"
 
@@ -140,17 +141,21 @@ void edge_tile(Tile run, int64_t rows, int64_t columns, Operands o) {
 
 } // namespace
 
-MatrixB MatrixB::weight(const void *data, int32_t type, int64_t in) {
-  const float *values = static_cast<const float *>(data);
+MatrixB MatrixB::weight(const void *data, int32_t type, int64_t in, int64_t first) {
+  if (type == ARBOR_BF16_PANELS)
+    return {Bf16Panels, nullptr, 0, 0, in, static_cast<const uint32_t *>(data) + first * bf16_pairs(in)};
+  const float *values = static_cast<const float *>(data) + first * in;
   return type == ARBOR_F32_PANELS ? panels(values, in) : strided(values, 1, in);
 }
 
-MatrixB MatrixB::weight_transposed(const void *data, int32_t type, int64_t in) {
-  const float *values = static_cast<const float *>(data);
-  return type == ARBOR_F32_PANELS ? panels_transposed(values, in) : strided(values, in, 1);
+MatrixB MatrixB::weight_transposed(const void *data, int32_t type, int64_t in, int64_t first) {
+  MatrixB b = weight(data, type, in, first);
+  if (type == ARBOR_BF16_PANELS) b.kind = Bf16PanelsTransposed;
+  return type == ARBOR_F32_PANELS ? panels_transposed(b.data, in) : type == ARBOR_F32 ? strided(b.data, in, 1) : b;
 }
 
 void gemm_block(const Gemm &g, int64_t m0, int64_t rows, int64_t n0, int64_t columns) {
+  if (g.b.is_bf16()) return gemm_bf16_block(g, m0, rows, n0, columns);
   const int64_t tile_count = (rows + kTileRows - 1) / kTileRows;
   const bool few = tile_count == 1;
   const int64_t group = few ? panels_for(int(rows)) : kTilePanels;

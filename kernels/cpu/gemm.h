@@ -1,12 +1,16 @@
 // Matrix products C = init + (scale · A) B with a fixed order of sums: every element of C is one chain of multiply-adds over k, started from
-// its initial value, whatever the sizes, the blocking, the threads. So a row never depends on the other rows (bitwise).
+// its initial value, whatever the sizes, the blocking, the threads. So a row never depends on the other rows (bitwise). With a weight in bf16
+// (gemm_bf16.cpp) A is rounded to bf16 on the way, and AMX adds up 32 k's before it adds them to the chain.
 #pragma once
 
 #include <cstdint>
 
 namespace arbor {
 
-constexpr int64_t kPanel = 16; // columns a packed panel holds; the layout ARBOR_F32_PANELS
+constexpr int64_t kPanel = 16; // columns a packed panel holds; the layouts ARBOR_F32_PANELS and ARBOR_BF16_PANELS
+
+// Pairs of inputs in a panel of ARBOR_BF16_PANELS: padded, so that k runs in steps of 32.
+constexpr int64_t bf16_pairs(int64_t in) { return (in + 31) / 32 * 16; }
 
 // Element (m, k) lies at data[m * row + k * column]; one of the strides is 1.
 struct MatrixA {
@@ -17,18 +21,21 @@ struct MatrixA {
 
 // Element (k, n).
 struct MatrixB {
-  enum Kind { Strided, Panels, PanelsTransposed } kind;
+  enum Kind { Strided, Panels, PanelsTransposed, Bf16Panels, Bf16PanelsTransposed } kind;
   const float *data;
-  int64_t k_stride, n_stride; // Strided: one of them is 1
-  int64_t inner;              // Panels: rows k of the stored panels. PanelsTransposed: the stored `in`, here the number of columns
+  int64_t k_stride, n_stride;       // Strided: one of them is 1
+  int64_t inner;                    // Panels: rows k of the stored panels. PanelsTransposed: the stored `in`, here the number of columns
+  const uint32_t *halves = nullptr; // instead of `data` where panels are in bf16: pairs of consecutive inputs, as ARBOR_BF16_PANELS says
+
+  bool is_bf16() const { return kind >= Bf16Panels; }
 
   static MatrixB strided(const float *data, int64_t k_stride, int64_t n_stride) { return {Strided, data, k_stride, n_stride, 0}; }
   // A weight [out, in] stored in panels of 16 outputs: as its transpose (y = x Wᵀ), and as itself (dx = dy W).
   static MatrixB panels(const float *data, int64_t in) { return {Panels, data, 0, 0, in}; }
   static MatrixB panels_transposed(const float *data, int64_t in) { return {PanelsTransposed, data, 0, 0, in}; }
-  // A weight of either layout.
-  static MatrixB weight(const void *data, int32_t type, int64_t in);
-  static MatrixB weight_transposed(const void *data, int32_t type, int64_t in);
+  // A weight of any layout from its row `first` on, a multiple of 16.
+  static MatrixB weight(const void *data, int32_t type, int64_t in, int64_t first = 0);
+  static MatrixB weight_transposed(const void *data, int32_t type, int64_t in, int64_t first = 0);
 };
 
 struct MatrixC {

@@ -20,24 +20,26 @@ constexpr int64_t kChunkLeast = 64;   // vocabulary of a block where there are m
 constexpr float kAbsent = -1e30f;    // a logit past the vocabulary: its probability is exactly 0
 
 struct Head {
-  const float *weight;
+  const void *weight;
   int32_t type;
   int64_t vocab, hidden;
   float inverse_temperature;
   int64_t chunk = kChunk; // vocabulary of a block here
 
   int64_t chunk_width(int64_t first) const { return std::min(chunk, vocab - first); }
-  // Both layouts keep 16-row-aligned rows of the head at first * hidden.
-  MatrixB transposed(int64_t first) const { return MatrixB::weight(weight + first * hidden, type, hidden); }
-  MatrixB plain(int64_t first) const { return MatrixB::weight_transposed(weight + first * hidden, type, hidden); }
+  MatrixB transposed(int64_t first) const { return MatrixB::weight(weight, type, hidden, first); }
+  MatrixB plain(int64_t first) const { return MatrixB::weight_transposed(weight, type, hidden, first); }
 };
 
 // logits[i * kChunk + j] = head[first + j] · x[i] / T for i < pairs; columns up to the next multiple of 16 past the vocabulary are absent.
 void chunk_logits(float *logits, const Head &head, const float *x, int64_t pairs, int64_t first) {
   const int64_t width = head.chunk_width(first);
-  gemm_block({pairs, width, head.hidden, {x, head.hidden, 1, head.inverse_temperature}, head.transposed(first),
-              MatrixC::overwrite(logits, kChunk)},
-             0, pairs, 0, width);
+  gemm_block({pairs, width, head.hidden, {x, head.hidden, 1}, head.transposed(first), MatrixC::overwrite(logits, kChunk)}, 0, pairs, 0,
+             width);
+  // After the product, as the sampler does it: a head in bf16 rounds x itself.
+  if (head.inverse_temperature != 1)
+    for (int64_t i = 0; i < pairs; i++)
+      for (int64_t j = 0; j < width; j++) logits[i * kChunk + j] *= head.inverse_temperature;
   for (int64_t i = 0; i < pairs; i++)
     for (int64_t j = width; j < (width + kPanel - 1) / kPanel * kPanel; j++) logits[i * kChunk + j] = kAbsent;
 }
@@ -181,7 +183,7 @@ int32_t arbor_logprob(arbor_stream *stream, int32_t type, float *logprobs, float
                      sizes_valid(pairs, tokens, vocab, hidden_size, temperature);
   return enqueue(stream, "arbor_logprob", type, valid, [=] {
     check(rows, targets, pairs, tokens, vocab);
-    const Head all = {static_cast<const float *>(head), head_type, vocab, hidden_size, float(1 / temperature)};
+    const Head all = {head, head_type, vocab, hidden_size, float(1 / temperature)};
     const std::vector<float> x = gather(static_cast<const float *>(hidden), rows, pairs, hidden_size);
     logprob(all, x.data(), targets, pairs, logprobs, entropies, lse);
   });
@@ -196,7 +198,7 @@ int32_t arbor_logprob_backward(arbor_stream *stream, int32_t type, void *d_hidde
                      sizes_valid(pairs, tokens, vocab, hidden_size, temperature);
   return enqueue(stream, "arbor_logprob_backward", type, valid, [=] {
     check(rows, targets, pairs, tokens, vocab);
-    const Head all = {static_cast<const float *>(head), head_type, vocab, hidden_size, float(1 / temperature)};
+    const Head all = {head, head_type, vocab, hidden_size, float(1 / temperature)};
     const Pull pull = {targets, d_logprobs, d_entropies, entropies, lse};
     const std::vector<float> x = gather(static_cast<const float *>(hidden), rows, pairs, hidden_size);
     float *to = static_cast<float *>(d_hidden);

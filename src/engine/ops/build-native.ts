@@ -12,14 +12,18 @@ import { packageRoot } from '../package-root'
 import type { NativeLibrary } from './native'
 import { loadNative } from './native-library'
 
-const ISAS = ['scalar', 'avx2', 'avx512'] as const
+const ISAS = ['scalar', 'avx2', 'avx512', 'avx512bf16', 'amx'] as const
 type Isa = (typeof ISAS)[number]
+
+const AVX512 = ['avx512f', 'avx512bw', 'avx512dq', 'avx512vl', 'avx2', 'fma']
 
 /** What a CPU must report for a build to run on it. */
 const CPU_FLAGS: Readonly<Record<Isa, readonly string[]>> = {
   scalar: [],
   avx2: ['avx2', 'fma'],
-  avx512: ['avx512f', 'avx512bw', 'avx512dq', 'avx512vl', 'avx2', 'fma'],
+  avx512: AVX512,
+  avx512bf16: [...AVX512, 'avx512_bf16'],
+  amx: [...AVX512, 'avx512_bf16', 'amx_tile', 'amx_bf16'],
 }
 
 export interface BuildOptions {

@@ -5,8 +5,9 @@ import { DTYPE_BYTES } from './arena'
 import type { DType, Tensor } from './ops'
 
 /** arbor_type of arbor_ops.h. */
-export const TYPE = { f32: 0, bf16: 1, i32: 2, f32Panels: 3 } as const
+export const TYPE = { f32: 0, bf16: 1, i32: 2, f32Panels: 3, bf16Panels: 4 } as const
 const PANEL = 16
+const CHUNK = 32 // inputs that a row of a bf16 panel is padded to
 
 export class NativeTensor implements Tensor {
   /** Number of elements. */
@@ -32,14 +33,23 @@ export class NativeTensor implements Tensor {
     return this.length * DTYPE_BYTES[this.dtype]
   }
 
+  private get isPrepared(): boolean {
+    return this.type === TYPE.f32Panels || this.type === TYPE.bf16Panels
+  }
+
+  private rowBytes(width: number): number {
+    const stored = this.type === TYPE.bf16Panels ? Math.ceil(width / CHUNK) * CHUNK : width
+    return stored * DTYPE_BYTES[this.dtype]
+  }
+
   rows(start: number, count: number): NativeTensor {
     const [rows = 0, ...inner] = this.shape
     if (start < 0 || count < 0 || start + count > rows)
       throw new BackendError(`Rows ${start} to ${start + count} of a tensor [${this.shape}].`, { op: 'rows' })
     // Panels keep 16 rows together, so a view starts at one of them.
-    if (this.type === TYPE.f32Panels && start % PANEL !== 0)
+    if (this.isPrepared && start % PANEL !== 0)
       throw new BackendError(`Rows of a prepared weight start at a multiple of ${PANEL}, not at ${start}.`, { op: 'rows' })
-    const offset = start * product(inner) * DTYPE_BYTES[this.dtype]
+    const offset = start * this.rowBytes(product(inner))
     return new NativeTensor(this.dtype, [count, ...inner], this.address + offset, this.type)
   }
 }

@@ -15,7 +15,9 @@ beforeAll(async () => {
   library = await ensureNative()
 }, 600_000)
 
-describeOps('native', async () => openNative(library))
+describeOps('native f32', async () => openNative(library, { precision: 'f32' }))
+// Both operands are rounded to 8 bits: each product is off by at most 2^-8 of its size, and a sum of them can be smaller than they are.
+describeOps('native bf16', async () => openNative(library, { precision: 'bf16' }), { rounded: 1.5e-2 })
 
 const noise = (count: number, seed: number) =>
   Float32Array.from({ length: count }, (_, i) => Math.sin(i * 12.9898 + seed * 78.233))
@@ -152,7 +154,7 @@ describe('the library on disk', () => {
     expect(await ensureNative({ log: (line) => lines.push(line) })).toEqual(library)
     expect(lines).toEqual([])
     expect(await nativeStatus()).toMatchObject({ found: true, path: library.path, missing: null })
-    expect(library.description).toMatch(/^(scalar|avx2|avx512), .*matrix products.*, \d+ threads?$/)
+    expect(library.description).toMatch(/^(scalar|avx2|avx512|avx512bf16|amx), .*matrix products.*, \d+ threads?$/)
   })
 
   it('is reported as not built in a fresh home, and a wrong ARBOR_MAX_ISA is named', async () => {
@@ -162,7 +164,7 @@ describe('the library on disk', () => {
       process.env['ARBOR_HOME'] = home
       expect(await nativeStatus()).toMatchObject({ found: false, path: null })
       process.env['ARBOR_MAX_ISA'] = 'sse9'
-      await expect(ensureNative()).rejects.toThrow('ARBOR_MAX_ISA is "sse9"; it takes scalar, avx2, avx512.')
+      await expect(ensureNative()).rejects.toThrow('ARBOR_MAX_ISA is "sse9"; it takes scalar, avx2, avx512, avx512bf16, amx.')
     } finally {
       restore('ARBOR_HOME', before.home)
       restore('ARBOR_MAX_ISA', before.isa)

@@ -4,8 +4,8 @@ import { BackendError } from '../../errors'
 import { BumpArena } from './arena'
 import { loadNative, type NativeCalls, type NativeValue } from './native-library'
 import { nativeOps } from './native-ops'
-import { NativeTensor } from './native-tensor'
-import type { Arena, Backend, Ops, Tensor, TypedArray } from './ops'
+import { NativeTensor, TYPE } from './native-tensor'
+import type { Arena, Backend, Ops, Precision, Tensor, TypedArray } from './ops'
 
 /** A library that lies on disk and loads on this machine. */
 export interface NativeLibrary {
@@ -17,9 +17,16 @@ const BUSY = 1
 /** A wait this short, on our own thread, costs less than the way through another thread and back (about 90 µs). */
 const SHORT_WAIT_US = 60
 
+export interface NativeOptions {
+  /** 'auto' (default): the one in which the library is fastest on this CPU. */
+  readonly precision?: Precision | 'auto'
+}
+
 /** Opens a stream of its own on the library; any number may be open in one process. */
-export function openNative(library: NativeLibrary): Backend {
-  return new NativeBackend(loadNative(library.path), library.description)
+export function openNative(library: NativeLibrary, { precision = 'auto' }: NativeOptions = {}): Backend {
+  const calls = loadNative(library.path)
+  const best = () => (Number(calls.call('arbor_best_precision')()) === TYPE.bf16 ? 'bf16' : 'f32')
+  return new NativeBackend(calls, library.description, precision === 'auto' ? best() : precision)
 }
 
 class NativeBackend implements Backend {
@@ -33,6 +40,7 @@ class NativeBackend implements Backend {
   constructor(
     private readonly calls: NativeCalls,
     readonly description: string,
+    readonly precision: Precision,
   ) {
     this.stream = Number(this.run('arbor_open', 0))
     this.ops = nativeOps(calls, () => this.open('op'))
@@ -75,11 +83,11 @@ class NativeBackend implements Backend {
     const [out, inner] = shape
     if (data.length !== out * inner)
       throw new BackendError(`${data.length} values for a weight [${shape}].`, { op: 'prepareWeight' })
-    const type = Number(this.run('arbor_weight_type'))
+    const type = Number(this.run('arbor_weight_type', TYPE[this.precision]))
     const memory = this.allocate(Number(this.run('arbor_weight_bytes', type, out, inner)))
     this.weights.push(memory)
     this.run('arbor_prepare_weight', memory, type, data, out, inner)
-    return new NativeTensor('f32', shape, memory, type)
+    return new NativeTensor(type === TYPE.bf16Panels ? 'bf16' : 'f32', shape, memory, type)
   }
 
   close(): void {

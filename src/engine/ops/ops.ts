@@ -2,6 +2,8 @@
 // Every op only enqueues; `download` is the only call that waits. All matrices are row-major.
 
 export type DType = 'f32' | 'bf16' | 'i32'
+/** What frozen weights are kept in. With bf16 a product also rounds its other operand to bf16; sums, activations and everything trained stay f32. */
+export type Precision = 'f32' | 'bf16'
 export type TypedArray = Float32Array | Int32Array | Uint16Array
 
 /** Memory on a device. `rows(start, count)` is a view of whole rows of the first dimension; it owns nothing. */
@@ -25,6 +27,8 @@ export interface Backend {
   readonly device: 'cpu' | 'cuda' | 'tfjs'
   /** For people: library, instruction set, threads. */
   readonly description: string
+  /** Of the weights that `prepareWeight` makes. */
+  readonly precision: Precision
   /** `bytes` is a first guess: a host backend may grow in further blocks, a device may refuse with a plan. */
   arena(bytes: number): Arena
   upload(to: Tensor, data: TypedArray): void

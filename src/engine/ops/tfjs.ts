@@ -29,6 +29,7 @@ function loadTfjs(): { tf: Tf; description: string } {
 
 class TfjsBackend implements Backend {
   readonly device = 'tfjs'
+  readonly precision = 'f32'
   readonly ops: Ops
   private recording: (() => void)[] | null = null
 

@@ -24,6 +24,8 @@ export interface OpCase {
   run(ops: Ops, t: Tensors): void
   /** Largest difference allowed, relative to the largest expected value. Default 3e-5. */
   readonly limit?: number
+  /** How much the op enlarges a rounding of its operands, where it does. */
+  readonly enlarges?: number
   /** Gradients to check by finite differences of Σ y · dy: the names of y and dy, of x and dx. */
   readonly derivative?: { readonly outputs: Readonly<Record<string, string>>; readonly inputs: Readonly<Record<string, string>> }
   /** Tensors that can be cut by rows together: any run of rows alone must give the same bits. `run` takes counts from shapes. */

@@ -55,10 +55,12 @@ function logprob({ tokens, hidden, vocab, pairs, temperature }: LogprobShape): O
   const withEntropy = { ...backward, dEntropies: random.normal([pairs]), dHead: random.normal([vocab, hidden]) }
   const name = `${pairs} pairs of ${tokens} rows, vocab ${vocab}, T ${temperature}`
   const outputs = ['logprobs', 'entropies', 'lse']
+  const enlarges = Math.max(1, 1 / temperature)
   return [
     {
       op: 'logprob',
       name: `logprob ${name}`,
+      enlarges,
       tensors: forward,
       outputs,
       run: (ops, t) => ops.logprob(saved(t)),
@@ -67,6 +69,7 @@ function logprob({ tokens, hidden, vocab, pairs, temperature }: LogprobShape): O
     {
       op: 'logprobBackward',
       name: `logprobBackward ${name}`,
+      enlarges,
       tensors: backward,
       outputs: [...outputs, 'dHidden'],
       run: (ops, t) => {
@@ -78,6 +81,7 @@ function logprob({ tokens, hidden, vocab, pairs, temperature }: LogprobShape): O
     {
       op: 'logprobBackward',
       name: `logprobBackward ${name}, with entropies and the head's gradient`,
+      enlarges,
       tensors: withEntropy,
       outputs: [...outputs, 'dHidden', 'dHead'],
       run: (ops, t) => {
