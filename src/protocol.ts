@@ -284,6 +284,8 @@ export const ChatRequestSchema = z.looseObject({
   max_completion_tokens: z.int().min(0).nullish(),
   n: z.int().min(1).max(128).nullish(),
   seed: z.int().nullish(),
+  /** Ours: one choice for each, the very one that a request with this seed and n = 1 gets. Instead of `n` and `seed`. */
+  seeds: z.array(z.int()).min(1).max(128).nullish(),
   stop: z.union([z.string(), z.array(z.string()).max(16)]).nullish(),
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(20).nullish(),

@@ -60,7 +60,9 @@ export class ArborGRPO {
     const folder = new CheckpointFolder(this.settings.checkpoint)
     const program = student.deepcopy()
     const job = await this.open(lm, predictors.length, folder, options)
-    const trained = lm.copy({ model: `openai/arbor:${job.model}`, ...agreeOnSampling(lm, this.settings.trainKwargs).lm })
+    const sampling = agreeOnSampling(lm, this.settings.trainKwargs).lm
+    // A server that answers with step records is ours, and takes an example's rollouts as one request.
+    const trained = lm.copy({ model: `openai/arbor:${job.model}`, ...sampling, groupSeeds: true })
     program.setLm(trained)
     await folder.start(job.id)
     try {

@@ -14,6 +14,7 @@ export interface FakeArbor {
   readonly baseUrl: string
   /** The body of initialize. */
   initialized: { trainer_config: Record<string, unknown>; [key: string]: unknown } | null
+  /** Every completion asked for, as if it had been a request of its own. */
   readonly chats: ChatBody[]
   readonly steps: { batch: StepSample[][]; groups: GroupInfo[]; metrics: Record<string, number> }[]
   /** Names and metadata of the saved checkpoints, in order. */
@@ -35,10 +36,13 @@ export async function fakeArbor(reply: (body: ChatBody, chat: number) => string)
     pending_batch_ids: [fake.steps.length],
   })
   const routes: Record<string, (body: never) => unknown> = {
-    'chat/completions': (body: ChatBody) => {
-      const content = reply(body, fake.chats.push(body) - 1)
-      const choice = { index: 0, finish_reason: 'stop', message: { role: 'assistant', content } }
-      return { id: `chat-${fake.chats.length}`, object: 'chat.completion', created: 0, model: JOB, choices: [choice] }
+    'chat/completions': ({ seeds, n: _, ...body }: ChatBody) => {
+      const asked = ((seeds as number[] | undefined) ?? [body['seed']]).map((seed) => ({ ...body, seed }) as ChatBody)
+      const choices = asked.map((one, index) => {
+        const content = reply(one, fake.chats.push(one) - 1)
+        return { index, finish_reason: 'stop', message: { role: 'assistant', content } }
+      })
+      return { id: `chat-${fake.chats.length}`, object: 'chat.completion', created: 0, model: JOB, choices }
     },
     'fine_tuning/grpo/initialize': (body: FakeArbor['initialized']) => {
       fake.initialized = body

@@ -2,7 +2,11 @@
 
 import { ContextWindowExceededError, LMError, OptionError } from '../errors'
 import type { Message } from '../protocol'
+<<<<<<< Updated upstream
 import { currentSettings } from './context'
+=======
+import { groupSeeds } from './seed-groups'
+>>>>>>> Stashed changes
 
 /** Sampling values and other options of a call. What is absent is left to the server. */
 export interface LMOptions {
@@ -128,9 +132,11 @@ export interface LMConfig extends LMOptions {
   readonly numRetries?: number
   /** Longest wait for one answer. */
   readonly timeoutMs?: number
+  /** Send calls of one moment that differ in their seed alone as one request. Our own server takes such requests, others don't. */
+  readonly groupSeeds?: boolean
 }
 
-const CONFIG_KEYS = ['provider', 'apiBase', 'apiKey', 'numRetries', 'timeoutMs'] as const
+const CONFIG_KEYS = ['provider', 'apiBase', 'apiKey', 'numRetries', 'timeoutMs', 'groupSeeds'] as const
 
 /**
  * A model behind an OpenAI-compatible service.
@@ -141,6 +147,7 @@ export class LM extends BaseLM {
   readonly apiBase: string | undefined
   readonly numRetries: number
   readonly timeoutMs: number
+  readonly groupSeeds: boolean
   readonly #apiKey: string | undefined
   #client: Promise<ChatClient> | null = null
 
@@ -155,13 +162,15 @@ export class LM extends BaseLM {
     this.apiBase = config.apiBase
     this.numRetries = config.numRetries ?? 3
     this.timeoutMs = config.timeoutMs ?? 600_000
+    this.groupSeeds = config.groupSeeds ?? false
     this.#apiKey = config.apiKey
   }
 
   override copy(changes: { readonly model?: string } & LMConfig = {}): LM {
     const { model = this.model, ...config } = changes
-    const { provider, apiBase, numRetries, timeoutMs } = this
-    const copy = new LM(model, { ...this.options, provider, apiBase, numRetries, timeoutMs, apiKey: this.#apiKey, ...config })
+    const { provider, apiBase, numRetries, timeoutMs, groupSeeds } = this
+    const own = { provider, apiBase, numRetries, timeoutMs, groupSeeds, apiKey: this.#apiKey }
+    const copy = new LM(model, { ...this.options, ...own, ...config })
     copy.maxHistory = this.maxHistory
     return copy
   }
@@ -204,19 +213,21 @@ function wireOptions(options: LMOptions): Record<string, unknown> {
 }
 
 /** The part of OpenAI's response that is read. */
-interface ChatCompletion {
+export interface ChatCompletion {
   readonly id: string
   readonly model?: string
   readonly choices: readonly {
     readonly index: number
     readonly finish_reason: string | null
     readonly message: { readonly content: string | null }
+    /** Ours, of a request with a list of seeds. */
+    readonly completion_tokens?: number
     readonly logprobs?: { readonly content?: readonly TokenLogprob[] | null } | null
   }[]
   readonly usage?: { readonly prompt_tokens: number; readonly completion_tokens: number; readonly total_tokens: number } | null
 }
 
-type ChatClient = (body: Record<string, unknown>, signal?: AbortSignal) => Promise<ChatCompletion>
+export type ChatClient = (body: Record<string, unknown>, signal?: AbortSignal) => Promise<ChatCompletion>
 
 /** Loads the openai package at the first call: importing it takes longer than a cell should. */
 async function openClient(lm: LM, apiKey: string | undefined): Promise<ChatClient> {
@@ -227,7 +238,9 @@ async function openClient(lm: LM, apiKey: string | undefined): Promise<ChatClien
     maxRetries: lm.numRetries,
     timeout: lm.timeoutMs,
   })
-  return async (body, signal) => (await client.chat.completions.create(body as never, { signal })) as unknown as ChatCompletion
+  const ask: ChatClient = async (body, signal) =>
+    (await client.chat.completions.create(body as never, { signal })) as unknown as ChatCompletion
+  return lm.groupSeeds ? groupSeeds(ask) : ask
 }
 
 function toResponse(completion: ChatCompletion, model: string): LMResponse {

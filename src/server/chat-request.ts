@@ -26,13 +26,14 @@ export function isAltered(sampling: SamplingParams): boolean {
 /**
  * Seeds of the `n` choices: hashes of the request's seed, the prompt and the choice's index; random without a seed. The prompt is part of
  * it because people evaluate a whole data set with one seed: with one stream of random numbers for all questions they'd all share its luck.
+ * Each of a list of `seeds` gives the first choice of a request of its own.
  */
 export function choiceSeeds(request: ChatRequest, prompt: readonly number[]): number[] {
-  const seed = request.seed ?? randomInt(2 ** 47)
   const tokens = createHash('sha256').update(Int32Array.from(prompt)).digest('hex')
-  return Array.from({ length: request.n ?? 1 }, (_, i) =>
-    createHash('sha256').update(`${seed}/${i}/${tokens}`).digest().readUIntBE(0, 6),
-  )
+  const hashed = (seed: number, i: number) => createHash('sha256').update(`${seed}/${i}/${tokens}`).digest().readUIntBE(0, 6)
+  if (request.seeds) return request.seeds.map((seed) => hashed(seed, 0))
+  const seed = request.seed ?? randomInt(2 ** 47)
+  return Array.from({ length: request.n ?? 1 }, (_, i) => hashed(seed, i))
 }
 
 export function stopStrings(request: ChatRequest): string[] {

@@ -125,6 +125,7 @@ export function chatBody(services: Services, plan: ChatPlan, choices: readonly C
       message: { role: 'assistant', content: choice.text.text },
       finish_reason: choice.finishReason,
       logprobs: choiceLogprobs(services, plan, choice),
+      ...(plan.request.seeds ? { completion_tokens: choice.tokens.length } : {}),
     })),
     usage: chatUsage(plan, choices),
   }

@@ -57,6 +57,16 @@ describe('the openai client', () => {
     expect(engine.requests.at(-1)!.seeds).not.toEqual(engine.requests.at(-2)!.seeds)
   })
 
+  it('gets for a list of seeds what each seed gets alone, with the tokens of each', async () => {
+    const answer = await client.chat.completions.create({ model: MODEL, messages, seeds: [7, 9] } as never)
+    const { seeds } = engine.requests.at(-1)!
+    for (const [i, seed] of [7, 9].entries()) {
+      await client.chat.completions.create({ model: MODEL, messages, seed })
+      expect(engine.requests.at(-1)!.seeds).toEqual([seeds[i]])
+    }
+    expect((answer as OpenAI.ChatCompletion).choices).toMatchObject([{ completion_tokens: 28 }, { completion_tokens: 28 }])
+  })
+
   it('shows logprobs of the tokens that carry the text', async () => {
     const answer = await client.chat.completions.create({ model: MODEL, messages, logprobs: true, top_logprobs: 1, stop: 'lo' })
     const content = answer.choices[0]!.logprobs!.content!

@@ -24,7 +24,9 @@ export async function readBody<Schema extends z.ZodType>(request: Request, schem
 }
 
 async function readText(request: Request): Promise<string> {
-  if (Number(request.headers.get('content-length') ?? 0) > MAX_BODY_BYTES) throw tooLarge()
+  const length = request.headers.get('content-length')
+  if (Number(length ?? 0) > MAX_BODY_BYTES) throw tooLarge()
+  if (length !== null) return request.text() // no more than that arrives, and a web stream would cost more than the rest of a request
   if (request.body === null) return ''
   const chunks: Uint8Array[] = []
   let size = 0

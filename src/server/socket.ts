@@ -22,7 +22,7 @@ export async function openSocket(
   handler: (request: Request) => Promise<Response>,
   { host = '127.0.0.1', port: wanted }: { host?: string; port?: number } = {},
 ): Promise<Socket> {
-  const server = createAdaptorServer({ fetch: handler, overrideGlobalObjects: false }) as Server
+  const server = createAdaptorServer({ fetch: handler }) as Server
   const first = wanted ?? FIRST_PORT
   const last = wanted ?? FIRST_PORT + PORTS_TRIED - 1
   for (let port = first; port <= last; port++) if (await listens(server, host, port)) return socketOf(server, host)

@@ -1,0 +1,68 @@
+// Calls of one moment that differ in their seed alone, sent as one request with a list of seeds. Only our own server takes such a list.
+
+import type { ChatClient, ChatCompletion } from './lm'
+
+type Body = Readonly<Record<string, unknown>>
+
+interface Waiting {
+  readonly seed: number
+  resolve(completion: ChatCompletion): void
+  reject(error: unknown): void
+}
+
+interface Group {
+  readonly key: string
+  readonly body: Body // without a seed
+  readonly signal: AbortSignal | undefined
+  readonly waiting: Waiting[]
+}
+
+/** The most choices a request may ask for. */
+const MOST_SEEDS = 128
+
+/**
+ * A client that gathers what is asked before the event loop turns: the rollouts of one example share their prompt, so they cost one request
+ * and not one each. A choice of such a request is the one that its seed gives alone. What has no seed, or asks for several choices, is sent as it is.
+ */
+export function groupSeeds(client: ChatClient): ChatClient {
+  let groups: Group[] = []
+  const sendAll = () => {
+    const ready = groups
+    groups = []
+    for (const group of ready)
+      for (let i = 0; i < group.waiting.length; i += MOST_SEEDS) void send(client, group, group.waiting.slice(i, i + MOST_SEEDS))
+  }
+  return (body, signal) => {
+    const { seed, ...rest } = body
+    if (typeof seed !== 'number' || (body['n'] ?? 1) !== 1 || body['stream'] === true) return client(body, signal)
+    if (groups.length === 0) setImmediate(sendAll)
+    const key = JSON.stringify(rest)
+    let group = groups.find((other) => other.key === key && other.signal === signal) // what ends together is sent together
+    if (!group) groups.push((group = { key, body: rest, signal, waiting: [] }))
+    return new Promise((resolve, reject) => group.waiting.push({ seed, resolve, reject }))
+  }
+}
+
+async function send(client: ChatClient, { body, signal }: Group, waiting: readonly Waiting[]): Promise<void> {
+  const seeds = waiting.map(({ seed }) => seed)
+  try {
+    if (seeds.length === 1) return waiting[0]!.resolve(await client({ ...body, seed: seeds[0] }, signal))
+    const completion = await client({ ...body, n: seeds.length, seeds }, signal)
+    if (completion.choices.length !== seeds.length)
+      throw new Error(
+        `${seeds.length} seeds were sent and ${completion.choices.length} choices came: this server takes no list of seeds`,
+      )
+    for (const [i, { resolve }] of waiting.entries()) resolve(alone(completion, i))
+  } catch (error) {
+    for (const { reject } of waiting) reject(error)
+  }
+}
+
+/** The answer as it would have come with a request of its own. */
+function alone(completion: ChatCompletion, index: number): ChatCompletion {
+  const choice = completion.choices[index]!
+  const prompt = completion.usage?.prompt_tokens ?? 0
+  const tokens = choice.completion_tokens ?? 0
+  const usage = { prompt_tokens: prompt, completion_tokens: tokens, total_tokens: prompt + tokens }
+  return { ...completion, choices: [choice], usage }
+}
