@@ -2,7 +2,8 @@
 
 Speaks lines: reads "rollouts" or "train-step", does one round, prints {"seconds": ...}. Random weights: speed does not depend on them.
 As users run it: generate() over all rows with a static batch, then LoRA r16 on all linear layers with AdamW, in micro-batches.
---share: the prefix common to all prompts is computed once by hand and its key-value cache expanded (the best we can make of it).
+--share: the prefix common to all prompts is computed once by hand and its key-value cache expanded (the best we can make of it);
+in training its keys and values are leaves of every micro-batch's graph, and their summed gradients go back through the prefix once.
 """
 import argparse, json, sys, time
 import torch
@@ -47,6 +48,22 @@ def rollouts():
         return model.generate(prompts, attention_mask=torch.ones_like(prompts), past_key_values=cache, **options)
 
 
+def shared_prefix():
+    """Keys and values of the common prefix with their graph, and the same as leaves."""
+    cache = DynamicCache()
+    trained.model(input_ids=common[None], past_key_values=cache, use_cache=True, logits_to_keep=1)
+    prefix = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
+    return prefix, [tensor.detach().requires_grad_() for tensor in prefix]
+
+
+def expanded(leaves, count):
+    cache = DynamicCache()
+    for layer in range(len(leaves) // 2):
+        keys, values = leaves[2 * layer], leaves[2 * layer + 1]
+        cache.update(keys.expand(count, -1, -1, -1), values.expand(count, -1, -1, -1), layer)
+    return cache
+
+
 trained = None
 
 
@@ -59,12 +76,17 @@ def training():
         trained.optimizer = torch.optim.AdamW([p for p in trained.parameters() if p.requires_grad], lr=5e-4)
     sequences = torch.cat([prompts, torch.randint(10, config.vocab_size - 100, (rows, a.new))], 1)
     advantages = torch.randn(rows, 1)
+    prefix, leaves = shared_prefix() if a.share else (None, None)
     for start in range(0, rows, a.micro_batch):
         ids = sequences[start:start + a.micro_batch]
-        logits = trained(input_ids=ids, logits_to_keep=a.new + 1).logits[:, :-1].float()
+        cache = expanded(leaves, len(ids)) if a.share else None
+        own = ids[:, a.common:] if a.share else ids
+        logits = trained(input_ids=own, past_key_values=cache, use_cache=a.share, logits_to_keep=a.new + 1).logits[:, :-1].float()
         logprobs = torch.log_softmax(logits, -1).gather(-1, ids[:, -a.new:, None])[..., 0]
         loss = -((logprobs - logprobs.detach()).exp() * advantages[start:start + a.micro_batch]).sum() / (rows * a.new)
         loss.backward()
+    if a.share:
+        torch.autograd.backward(prefix, [leaf.grad for leaf in leaves])
     torch.nn.utils.clip_grad_norm_([p for p in trained.parameters() if p.requires_grad], 1.0)
     trained.optimizer.step()
     trained.optimizer.zero_grad()
