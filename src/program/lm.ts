@@ -2,11 +2,8 @@
 
 import { ContextWindowExceededError, LMError, OptionError } from '../errors'
 import type { Message } from '../protocol'
-<<<<<<< Updated upstream
 import { currentSettings } from './context'
-=======
 import { groupSeeds } from './seed-groups'
->>>>>>> Stashed changes
 
 /** Sampling values and other options of a call. What is absent is left to the server. */
 export interface LMOptions {
