@@ -50,6 +50,8 @@ export interface BootstrapRun {
   readonly examples: number
   readonly attempts: number
   readonly errors: readonly string[]
+  /** The examples that weren't solved, shuffled: plain demos are drawn from them. */
+  readonly rest: readonly Example[]
 }
 
 export class BootstrapFewShot {
@@ -83,7 +85,7 @@ export class BootstrapFewShot {
     const session = new Session(this.options, { teacher, trainset, signal })
     await meter.count(() => context({ signal }, () => session.solve()))
     this.run = session.run
-    giveDemos(program, session, this.options)
+    giveDemos(program, session.demos, { rest: this.run.rest, ...this.options })
     program.compiled = true
     const interrupted = signal?.aborted ?? false
     const none = { candidatePrograms: [], mbCandidatePrograms: [], trialLogs: {}, score: null }
@@ -137,11 +139,17 @@ class Session {
   }
 
   get run(): BootstrapRun {
-    return { bootstrapped: this.#solved.size, examples: this.#examples, attempts: this.#attempts, errors: this.#errors }
+    return {
+      bootstrapped: this.#solved.size,
+      examples: this.#examples,
+      attempts: this.#attempts,
+      errors: this.#errors,
+      rest: this.rest,
+    }
   }
 
   /** The examples that weren't solved, shuffled by `random.Random(0)`. */
-  get rest(): Example[] {
+  private get rest(): Example[] {
     const rest = this.input.trainset.filter((_, i) => !this.#solved.has(i))
     new PythonRandom(0).shuffle(rest)
     return rest
@@ -177,19 +185,16 @@ class Session {
     }
   }
 
-  /** The teacher's answer, without the example itself among its demos. */
+  /** The teacher's answer, without the example itself among its demos. As in DSPy, one that failed stays out of them. */
   private async runTeacher(example: Example, round: number): Promise<{ prediction: Prediction; trace: TraceEntry[] }> {
     const predictors = this.input.teacher.predictors()
     const demos = predictors.map((predictor) => predictor.demos)
     for (const predictor of predictors) predictor.demos = predictor.demos.filter((demo) => !example.equals(demo))
-    try {
-      const call = () => this.input.teacher.call(fieldsOf(example.inputs()) as never) as Promise<Prediction>
-      const settings = { ...this.options.teacherSettings, ...freshSample(round) }
-      const { result, trace } = await context(settings, () => withTrace(call))
-      return { prediction: result, trace }
-    } finally {
-      for (const [i, predictor] of predictors.entries()) predictor.demos = demos[i]!
-    }
+    const call = () => this.input.teacher.call(fieldsOf(example.inputs()) as never) as Promise<Prediction>
+    const settings = { ...this.options.teacherSettings, ...freshSample(round) }
+    const { result, trace } = await context(settings, () => withTrace(call))
+    for (const [i, predictor] of predictors.entries()) predictor.demos = demos[i]!
+    return { prediction: result, trace }
   }
 
   private async isGood(example: Example, prediction: Prediction, trace: readonly TraceEntry[]): Promise<boolean> {
@@ -231,9 +236,13 @@ function freshSample(round: number): Partial<Settings> {
 }
 
 /** The bootstrapped demos, then plain examples. Each predictor draws its plain ones from what the one before it has drawn, as in DSPy. */
-function giveDemos(program: Module, { demos, rest }: Session, options: Required<BootstrapFewShotOptions>): void {
+function giveDemos(
+  program: Module,
+  demos: Readonly<Record<string, readonly Example[]>>,
+  options: Required<BootstrapFewShotOptions> & { readonly rest: readonly Example[] },
+): void {
   const random = new PythonRandom(0)
-  let raw = rest
+  let raw = options.rest
   for (const [name, predictor] of program.namedPredictors()) {
     const augmented = demos[name]!.slice(0, options.maxBootstrappedDemos)
     raw = random.sample(raw, Math.max(0, Math.min(options.maxLabeledDemos - augmented.length, raw.length)))

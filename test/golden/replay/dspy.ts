@@ -38,14 +38,14 @@ interface FieldDescription extends Row {
   desc: string
   prefix: string
 }
-interface SignatureDescription extends Row {
+export interface SignatureDescription extends Row {
   name: string
   instructions: string
   inputs: FieldDescription[]
   outputs: FieldDescription[]
 }
 
-function readSignature({ name, instructions, inputs, outputs }: SignatureDescription): Signature {
+export function readSignature({ name, instructions, inputs, outputs }: SignatureDescription): Signature {
   const read =
     (role: Field['role']) =>
     (field: FieldDescription): Field => ({
@@ -101,7 +101,7 @@ interface SpecField extends Row {
   annotation: string
 }
 
-function signatureFromSpec(spec: Row): Signature {
+export function signatureFromSpec(spec: Row): Signature {
   const instructions = spec.instructions as string | undefined
   const customTypes = readTypes((spec.types ?? {}) as Record<string, Row>)
   const fields = (list: unknown) =>
