@@ -37,8 +37,9 @@ export function groupSeeds(client: ChatClient): ChatClient {
     if (typeof seed !== 'number' || (body['n'] ?? 1) !== 1 || body['stream'] === true) return client(body, signal)
     if (groups.length === 0) setImmediate(sendAll)
     const key = JSON.stringify(rest)
-    let group = groups.find((other) => other.key === key && other.signal === signal) // what ends together is sent together
-    if (!group) groups.push((group = { key, body: rest, signal, waiting: [] }))
+    const begun = groups.find((other) => other.key === key && other.signal === signal) // what ends together is sent together
+    const group = begun ?? { key, body: rest, signal, waiting: [] }
+    if (!begun) groups.push(group)
     return new Promise((resolve, reject) => group.waiting.push({ seed, resolve, reject }))
   }
 }
