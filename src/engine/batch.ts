@@ -1,6 +1,6 @@
 // What one forward pass works on: token rows and what they may see. Training packs and inference batches are the same thing.
 
-import type { AttentionPlan, LoraSlice, Tensor } from './ops/ops'
+import type { AttentionPlan, Tensor } from './ops/ops'
 
 /** Rows of a batch that belong to one policy. Rows outside every range are the base's. */
 export interface PolicyRows {
@@ -22,6 +22,13 @@ export interface Batch {
   readonly slots: Tensor // i32 [tokens]: row of the KvStore each token writes
   readonly plan: AttentionPlan
   readonly policies: readonly PolicyRows[]
+  /** Default: all rows are asked for. */
+  readonly live?: LiveRows
 }
 
-export type { LoraSlice }
+/** The rows that are asked for after the last layer, from `start` on. Those before them only serve others as keys and values. */
+export interface LiveRows {
+  readonly start: number
+  /** Their attention, rows numbered from `start`. */
+  readonly plan: AttentionPlan
+}

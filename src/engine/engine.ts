@@ -132,6 +132,9 @@ export interface TrainStats {
   readonly gradNorm: number
   /** Σ dLogprobs · logprobs before the update; of a LinearLoss only. */
   readonly objective?: number
+  /** Of every completion token before the update, laid out as the loss's arrays; of a LinearLoss only. */
+  readonly logprobs?: Float32Array
+  readonly entropies?: Float32Array
   /** Tokens computed after sharing prefixes, and what they would have been without. */
   readonly tokens: number
   readonly tokensUnshared: number

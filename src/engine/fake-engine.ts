@@ -94,7 +94,7 @@ export class FakeEngine implements Engine {
     const entropies = Float32Array.from(stats.flatMap((one) => [...one.entropies]))
     const linear = typeof loss !== 'function'
     const { dLogprobs } = linear ? loss : await loss(logprobs, entropies)
-    const objective = linear && { objective: logprobs.reduce((sum, value, i) => sum + value * dLogprobs[i]!, 0) }
+    const objective = logprobs.reduce((sum, value, i) => sum + value * dLogprobs[i]!, 0)
     this.calls.push({ method: 'trainStep', policy, sequences, dLogprobs, config })
     const policyVersion = this.#version(policy) + 1
     this.#versions.set(policy, policyVersion)
@@ -106,7 +106,7 @@ export class FakeEngine implements Engine {
       tokensUnshared: tokens,
       packs: 1,
       seconds: 0,
-      ...objective,
+      ...(linear && { objective, logprobs, entropies }),
     }
   }
 

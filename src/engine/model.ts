@@ -1,8 +1,8 @@
 // A decoder of the Llama family, written once over the ops. `forward` is a straight list of calls, `backward` the same list from
 // the bottom up; there is no graph and no autograd. Dimension words: tokens, hidden, heads, kvHeads, headDim, inner, vocab.
 
-import type { Batch, KvStore } from './batch'
-import { FUSED_LINEARS, type FusedLinear, linearShapes } from './linears'
+import type { Batch, KvStore, LiveRows, PolicyRows } from './batch'
+import { type FusedLinear, linearShapes } from './linears'
 import type { ModelConfig } from './model-config'
 import { type LinearParts, loadModelWeights, type ModelParts, type ModelWeights } from './model-weights'
 import type { Arena, Backend, LoraGradSlice, Tensor } from './ops/ops'
@@ -43,11 +43,20 @@ export interface ForwardOptions {
 export interface BackwardOptions {
   readonly arena: Arena
   readonly saved: Activations
-  readonly dHidden: Tensor // [tokens, hidden]
+  readonly dHidden: Tensor // [live rows, hidden]
+  /** Between a trunk and the packs that stand on it. */
+  readonly trunk?: TrunkGradient
   /** The forward pass's. */
   readonly weights?: ModelParts<Tensor>
   /** Where the gradients of `weights` are added; without it they are not computed. */
   readonly gradients?: ModelParts<Tensor>
+}
+
+/** The gradient of a trunk's keys and values, summed over the packs that see them: each pack adds its own, the trunk takes the sum. */
+export interface TrunkGradient {
+  readonly of: 'pack' | 'trunk'
+  readonly sums: readonly KvStore[] // a layer each, [trunk rows, kvHeads * headDim]
+  readonly rows: Tensor // i32 [trunk rows]: 0, 1, 2, …
 }
 
 /** Buffers that live within a layer. */
@@ -95,29 +104,40 @@ export class Model {
     return { layers, finalInput: arena.tensor([tokens, this.config.hidden]), finalRstd: arena.tensor([tokens]) }
   }
 
-  /** The final normed hidden states [tokens, hidden]. Keys and values of the batch are written to its slots of `kv`. */
+  /**
+   * The final normed hidden states of the live rows [live rows, hidden]. Keys and values of all rows are written to their slots of `kv`;
+   * above those of the last layer, rows that are not live are not computed.
+   */
   forward(batch: Batch, kv: readonly KvStore[], options: ForwardOptions): Tensor {
     const { ops } = this.backend
     const { arena, saved } = options
     const { rope } = this.base
     const { embedding, layers, finalNorm } = options.weights ?? this.base
     const { heads, kvHeads, headDim, normEps: eps } = this.config
-    const { normed, qkv, inner, delta } = this.scratch(batch.tokens, arena)
+    const scratch = this.scratch(batch.tokens, arena)
     const shared = saved ? null : this.sharedBuffers(batch.tokens, arena)
     const mark = arena.mark()
-
+    let { delta } = scratch
     let x = (saved?.layers[0] ?? shared!).attnInput
     ops.embed({ out: x, table: embedding, ids: batch.ids })
     for (const [l, w] of layers.entries()) {
-      const a = saved?.layers[l] ?? shared!
+      const all = saved?.layers[l] ?? shared!
       const { k, v } = kv[l]!
-      for (const linear of FUSED_LINEARS) a.loras[linear] = loraSlices(l, linear, batch, options)
+      all.loras.qkv = loraSlices(l, 'qkv', batch.policies, options)
+      const carried = l === 0 ? {} : { delta, sum: all.attnInput } // the layer below's output joins the stream here
+      ops.rmsNorm({ y: scratch.normed, rstd: all.attnRstd, x, weight: w.attnNorm, eps, ...carried })
+      ops.linear({ y: scratch.qkv, x: scratch.normed, ...w.qkv, loras: all.loras.qkv })
+      const places = { positions: batch.positions, slots: batch.slots, rope, heads, kvHeads, headDim }
+      ops.ropeStoreKv({ qkv: scratch.qkv, q: all.q, k, v, ...places })
 
-      const carried = l === 0 ? {} : { delta, sum: a.attnInput } // the layer below's output joins the stream here
-      ops.rmsNorm({ y: normed, rstd: a.attnRstd, x, weight: w.attnNorm, eps, ...carried })
-      ops.linear({ y: qkv, x: normed, ...w.qkv, loras: a.loras.qkv })
-      ops.ropeStoreKv({ qkv, q: a.q, k, v, positions: batch.positions, slots: batch.slots, rope, heads, kvHeads, headDim })
-      ops.attention({ out: a.attnOut, q: a.q, k, v, plan: batch.plan, heads, kvHeads, headDim, ...(a.lse && { lse: a.lse }) })
+      const { start, plan } = liveRows(batch, l === layers.length - 1)
+      if (start === batch.tokens) return tail(scratch.normed, start) // a trunk: keys and values are all there is to it
+      const a = tails(all, start)
+      const { normed, inner } = tails(scratch, start)
+      delta = tail(scratch.delta, start)
+      const policies = rowsFrom(batch.policies, start)
+      for (const linear of ['o', 'gateUp', 'down'] as const) a.loras[linear] = loraSlices(l, linear, policies, options)
+      ops.attention({ out: a.attnOut, q: a.q, k, v, plan, heads, kvHeads, headDim, ...(a.lse && { lse: a.lse }) })
       ops.linear({ y: delta, x: a.attnOut, ...w.o, loras: a.loras.o })
 
       ops.rmsNorm({ y: normed, rstd: a.mlpRstd, x: a.attnInput, delta, sum: a.mlpInput, weight: w.mlpNorm, eps })
@@ -128,8 +148,13 @@ export class Model {
       x = a.mlpInput
       if (!saved) arena.reset(mark) // the layers' LoRA scratch
     }
-    const final = saved ?? { finalInput: x, finalRstd: shared!.attnRstd }
-    ops.rmsNorm({ y: normed, rstd: final.finalRstd, x, delta, sum: final.finalInput, weight: finalNorm, eps })
+    const { start } = liveRows(batch, true)
+    const final = tails(
+      saved ? { x: saved.finalInput, rstd: saved.finalRstd } : { x: shared!.attnInput, rstd: shared!.attnRstd },
+      start,
+    )
+    const normed = tail(scratch.normed, start)
+    ops.rmsNorm({ y: normed, rstd: final.rstd, x, delta, sum: final.x, weight: finalNorm, eps })
     return normed
   }
 
@@ -140,38 +165,50 @@ export class Model {
     const { rope } = this.base
     const { layers, finalNorm } = options.weights ?? this.base
     const { heads, kvHeads, headDim, normEps: eps } = this.config
-    const { normed, qkv: dqkv, inner, delta: dNormed } = this.scratch(batch.tokens, arena)
-    const d = this.gradientBuffers(batch.tokens, arena)
-    const { dx } = d
-
-    const final = { x: saved.finalInput, weight: finalNorm, rstd: saved.finalRstd, ...norm(gradients?.finalNorm) }
-    ops.rmsNormBackward({ dx, dy: dHidden, ...final })
+    const scratch = this.scratch(batch.tokens, arena)
+    const gradientsOf = this.gradientBuffers(batch.tokens, arena)
+    const dKv = this.kvGradients(kv[0]!, arena)
+    const { start: live } = liveRows(batch, true)
+    if (live < batch.tokens) {
+      const { x, rstd, dx } = tails({ x: saved.finalInput, rstd: saved.finalRstd, dx: gradientsOf.dx }, live)
+      ops.rmsNormBackward({ dx, dy: dHidden, x, weight: finalNorm, rstd, ...norm(gradients?.finalNorm) })
+    }
     for (const [l, w] of [...layers.entries()].reverse()) {
-      const a = saved.layers[l]!
+      const all = saved.layers[l]!
       const g = gradients?.layers[l]
       const { k, v } = kv[l]!
-      const own = (name: FusedLinear) => ({ weight: w[name].weight, loras: a.loras[name], ...linear(g?.[name]) })
+      const own = (name: FusedLinear) => ({ weight: w[name].weight, loras: all.loras[name], ...linear(g?.[name]) })
+      const { start, plan } = liveRows(batch, l === layers.length - 1)
+      if (start < batch.tokens) {
+        const a = tails(all, start)
+        const d = tails(gradientsOf, start)
+        const { normed, inner, delta: dNormed } = tails(scratch, start)
+        ops.swiglu({ y: inner, gateUp: a.gateUp })
+        ops.linearBackward({ dx: d.inner, dy: d.dx, x: inner, ...own('down') })
+        ops.swigluBackward({ dGateUp: d.gateUp, dy: d.inner, gateUp: a.gateUp })
+        ops.rmsNorm({ y: normed, rstd: a.mlpRstd, x: a.mlpInput, weight: w.mlpNorm, eps })
+        ops.linearBackward({ dx: dNormed, dy: d.gateUp, x: normed, ...own('gateUp') })
+        const mlpNorm = { x: a.mlpInput, weight: w.mlpNorm, rstd: a.mlpRstd, ...norm(g?.mlpNorm) }
+        ops.rmsNormBackward({ dx: d.dx, dy: dNormed, dResidual: d.dx, ...mlpNorm })
 
-      ops.swiglu({ y: inner, gateUp: a.gateUp })
-      ops.linearBackward({ dx: d.inner, dy: dx, x: inner, ...own('down') })
-      ops.swigluBackward({ dGateUp: d.gateUp, dy: d.inner, gateUp: a.gateUp })
-      ops.rmsNorm({ y: normed, rstd: a.mlpRstd, x: a.mlpInput, weight: w.mlpNorm, eps })
-      ops.linearBackward({ dx: dNormed, dy: d.gateUp, x: normed, ...own('gateUp') })
-      const mlpNorm = { x: a.mlpInput, weight: w.mlpNorm, rstd: a.mlpRstd, ...norm(g?.mlpNorm) }
-      ops.rmsNormBackward({ dx, dy: dNormed, dResidual: dx, ...mlpNorm })
+        ops.linearBackward({ dx: d.attnOut, dy: d.dx, x: a.attnOut, ...own('o') })
+        const forward = { out: a.attnOut, q: a.q, k, v, lse: a.lse!, plan, heads, kvHeads, headDim }
+        ops.attentionBackward({ dq: d.q, dk: dKv.k, dv: dKv.v, dOut: d.attnOut, ...forward })
+      } else for (const zero of [dKv.k, dKv.v]) ops.fill(zero, 0)
+      if (start > 0) for (const tensor of [gradientsOf.dx, gradientsOf.q]) ops.fill(tensor.rows(0, start), 0) // rows nobody asks for
+      if (options.trunk) this.joinTrunk(dKv, l, options.trunk)
 
-      ops.linearBackward({ dx: d.attnOut, dy: dx, x: a.attnOut, ...own('o') })
-      const forward = { out: a.attnOut, q: a.q, k, v, lse: a.lse!, plan: batch.plan, heads, kvHeads, headDim }
-      ops.attentionBackward({ dq: d.q, dk: d.k, dv: d.v, dOut: d.attnOut, ...forward })
+      const { dx } = gradientsOf
+      const { normed, qkv: dqkv, delta: dNormed } = scratch
       const places = { positions: batch.positions, slots: batch.slots, rope, heads, kvHeads, headDim }
-      ops.ropeStoreKvBackward({ dqkv, dq: d.q, dk: d.k, dv: d.v, ...places })
-      ops.rmsNorm({ y: normed, rstd: a.attnRstd, x: a.attnInput, weight: w.attnNorm, eps })
-      const last = l === 0 && !gradients // a frozen embedding: nothing below asks for a gradient
-      ops.linearBackward({ ...(!last && { dx: dNormed }), dy: dqkv, x: normed, ...own('qkv') })
-      const attnNorm = { x: a.attnInput, weight: w.attnNorm, rstd: a.attnRstd, ...norm(g?.attnNorm) }
-      if (!last) ops.rmsNormBackward({ dx, dy: dNormed, dResidual: dx, ...attnNorm })
+      ops.ropeStoreKvBackward({ dqkv, dq: gradientsOf.q, dk: dKv.k, dv: dKv.v, ...places })
+      ops.rmsNorm({ y: normed, rstd: all.attnRstd, x: all.attnInput, weight: w.attnNorm, eps })
+      const lowest = l === 0 && !gradients // a frozen embedding: nothing below asks for a gradient
+      ops.linearBackward({ ...(!lowest && { dx: dNormed }), dy: dqkv, x: normed, ...own('qkv') })
+      const attnNorm = { x: all.attnInput, weight: w.attnNorm, rstd: all.attnRstd, ...norm(g?.attnNorm) }
+      if (!lowest) ops.rmsNormBackward({ dx, dy: dNormed, dResidual: dx, ...attnNorm })
     }
-    if (gradients) ops.embedBackward({ dTable: gradients.embedding, dOut: dx, ids: batch.ids })
+    if (gradients) ops.embedBackward({ dTable: gradients.embedding, dOut: gradientsOf.dx, ids: batch.ids })
   }
 
   /** logits [rows, vocab] of hidden states [rows, hidden]. */
@@ -215,17 +252,55 @@ export class Model {
   }
 
   private gradientBuffers(tokens: number, arena: Arena) {
-    const { hidden, heads, kvHeads, headDim, inner } = this.config
+    const { hidden, heads, headDim, inner } = this.config
     return {
       dx: arena.tensor([tokens, hidden]),
       inner: arena.tensor([tokens, inner]),
       gateUp: arena.tensor([tokens, 2 * inner]),
       attnOut: arena.tensor([tokens, heads * headDim]),
       q: arena.tensor([tokens, heads * headDim]),
-      k: arena.tensor([tokens, kvHeads * headDim]), // a pack's slots are its rows
-      v: arena.tensor([tokens, kvHeads * headDim]),
     }
   }
+
+  private kvGradients({ k, v }: KvStore, arena: Arena): KvStore {
+    return { k: arena.tensor(k.shape), v: arena.tensor(v.shape) }
+  }
+
+  /** embedBackward adds rows to rows that are named by number: here each to its own. */
+  private joinTrunk(d: KvStore, layer: number, { of, sums, rows }: TrunkGradient): void {
+    const sum = sums[layer]!
+    for (const side of ['k', 'v'] as const) {
+      const own = d[side].rows(0, rows.shape[0]!)
+      const [to, from] = of === 'pack' ? [sum[side], own] : [own, sum[side]]
+      this.backend.ops.embedBackward({ dTable: to, dOut: from, ids: rows })
+    }
+  }
+}
+
+/** From which row on a layer is computed above its keys and values, and the attention of these rows. */
+function liveRows({ live, plan }: Batch, lastLayer: boolean): LiveRows {
+  return lastLayer && live ? live : { start: 0, plan }
+}
+
+/** A tensor's rows from `start` on. */
+function tail(tensor: Tensor, start: number): Tensor {
+  return start === 0 ? tensor : tensor.rows(start, tensor.shape[0]! - start)
+}
+
+/** The same buffers from row `start` on. */
+function tails<Buffers extends object>(buffers: Buffers, start: number): Buffers {
+  if (start === 0) return buffers
+  const cut = (value: Tensor | object) => ('rows' in value ? tail(value as Tensor, start) : value)
+  return Object.fromEntries(Object.entries(buffers).map(([name, value]) => [name, cut(value)])) as Buffers
+}
+
+/** The parts of the ranges that lie from row `start` on, numbered from there. */
+function rowsFrom(ranges: readonly PolicyRows[], start: number): readonly PolicyRows[] {
+  if (start === 0) return ranges
+  return ranges.map(({ policy, rowStart, rowCount }) => {
+    const first = Math.max(rowStart - start, 0)
+    return { policy, rowStart: first, rowCount: Math.max(rowStart + rowCount - start - first, 0) }
+  })
 }
 
 /** A norm's gradient as its backward takes it. */
@@ -239,10 +314,15 @@ function linear(gradient: LinearParts<Tensor> | undefined) {
   return { dWeight: gradient.weight, ...(gradient.bias && { dBias: gradient.bias }) }
 }
 
-/** The adapters of the batch's policies on one linear, each with room for x Aᵀ. */
-function loraSlices(layer: number, linear: FusedLinear, batch: Batch, options: ForwardOptions): LoraGradSlice[] {
+/** The policies' adapters on one linear, each with room for x Aᵀ. */
+function loraSlices(
+  layer: number,
+  linear: FusedLinear,
+  policies: readonly PolicyRows[],
+  options: ForwardOptions,
+): LoraGradSlice[] {
   const slices: LoraGradSlice[] = []
-  for (const { policy, rowStart, rowCount } of batch.policies) {
+  for (const { policy, rowStart, rowCount } of policies) {
     const matrix = options.loras(policy).matrix(layer, linear)
     if (matrix === null || rowCount === 0) continue
     const xa = options.arena.tensor([rowCount, matrix.parts.length * matrix.rank])

@@ -1,25 +1,37 @@
-// Sequences that begin alike are computed once: a pack is a tree of tokens, laid out as rows in depth-first order. A segment is an
-// unbranched run of it; attention lets it see its ancestors. Gradients sum at the joints, so the result is the plain batch's.
+// Sequences that begin alike are computed once: they form a tree of tokens, cut into packs that are computed one after the other. What
+// several packs share is the tree's trunk, which stays in memory beside each of them. A segment is an unbranched run of rows; attention
+// lets it see its ancestors. Gradients sum at the joints, so the result is the plain batch's.
 
 import type { TrainSequence } from './engine'
 
-/** One pack as plain arrays; row numbers double as slots. Nothing is shared between packs. */
+/** Rows that are computed together, as plain arrays. */
 export interface Pack {
   readonly tokens: number
   readonly ids: Int32Array // [tokens]
   readonly positions: Int32Array // [tokens]
+  /** The trunk's rows take the first slots, a pack's rows those behind: firstSlot + row. */
+  readonly firstSlot: number
   /** As AttentionPlan: rowStart, rowCount, contextStart, contextLength. */
   readonly segments: Int32Array // [segments * 4]
   readonly context: Int32Array
-  /** For each completion token, sequence by sequence: the row that predicts it, and itself. Rows may repeat. */
+  /** Rows before this one predict nothing: they only serve others as keys and values. */
+  readonly liveStart: number
+  /** For each completion token: the row that predicts it, counted from `liveStart`, and itself. Rows may repeat. */
   readonly rows: Int32Array // [pairs]
   readonly targets: Int32Array // [pairs]
   /** Where each pair's value belongs among all completion tokens in the order the sequences were given. */
   readonly places: Int32Array // [pairs]
 }
 
-export interface PackedSequences {
+export interface PackedTree {
+  /** What more than one pack needs; null when nothing is. */
+  readonly trunk: Pack | null
   readonly packs: readonly Pack[]
+}
+
+export interface PackedSequences {
+  /** Nothing is shared between trees. */
+  readonly trees: readonly PackedTree[]
   /** Rows computed, and what they would be if every sequence were alone. */
   readonly tokens: number
   readonly tokensUnshared: number
@@ -28,26 +40,31 @@ export interface PackedSequences {
 }
 
 /**
- * Builds packs of at most `packTokens` rows; a sequence that is longer gets a pack of its own. Sequences of one prompt stay
- * together where they fit. A completion's last token predicts nothing, so it is no row. Sequences without a completion are left out.
+ * Builds trees whose trunk and any one pack have at most `packTokens` rows together; a sequence that is longer gets a tree of its own.
+ * Sequences of one prompt stay together where they fit. A completion's last token predicts nothing, so it is no row. Sequences
+ * without a completion are left out.
  */
 export function buildPacks(sequences: readonly TrainSequence[], packTokens: number): PackedSequences {
   const starts = completionStarts(sequences)
-  const packs: Pack[] = []
-  let tree = new PackTree()
+  const trees: PackedTree[] = []
+  let tree = new Tree(packTokens)
   let tokensUnshared = 0
   for (const i of byPrompt(sequences)) {
     const sequence = sequences[i]!
     tokensUnshared += sequence.prompt.length + sequence.completion.length - 1
-    if (tree.size > 0 && tree.size + tree.newTokens(sequence) > packTokens) {
-      packs.push(tree.layOut())
-      tree = new PackTree()
-    }
+    if (tree.add(sequence, starts[i]!)) continue
+    trees.push(tree.layOut())
+    tree = new Tree(packTokens)
     tree.add(sequence, starts[i]!)
   }
-  if (tree.size > 0) packs.push(tree.layOut())
-  const tokens = packs.reduce((sum, pack) => sum + pack.tokens, 0)
-  return { packs, tokens, tokensUnshared, pairs: starts[sequences.length]! }
+  if (!tree.empty) trees.push(tree.layOut())
+  const tokens = trees.flatMap(allPacks).reduce((sum, pack) => sum + pack.tokens, 0)
+  return { trees, tokens, tokensUnshared, pairs: starts[sequences.length]! }
+}
+
+/** The trunk, when there is one, and the packs. */
+export function allPacks({ trunk, packs }: PackedTree): readonly Pack[] {
+  return trunk ? [trunk, ...packs] : packs
 }
 
 /** Where each sequence's completion tokens begin in the list of all, and the list's length at the end. */
@@ -70,12 +87,18 @@ function byPrompt(sequences: readonly TrainSequence[]): number[] {
   return [...groups.values()].flat()
 }
 
+/** Stands for a pack's number where a node belongs to the trunk. */
+const TRUNK = -1
+
 interface Node {
   readonly token: number
   readonly parent: Node | null
   readonly children: Map<number, Node>
   readonly depth: number // = position
-  row: number
+  pack: number
+  /** It predicts a completion token. */
+  live: boolean
+  slot: number
 }
 
 /** A pair before its row is known. */
@@ -85,74 +108,156 @@ interface Pair {
   readonly place: number
 }
 
-class PackTree {
-  size = 0
+class Tree {
   private readonly roots = new Map<number, Node>()
   private readonly pairs: Pair[] = []
+  /** Nodes of each pack that no other pack needs. */
+  private readonly sizes = [0]
+  private trunkSize = 0
 
-  /** Rows this sequence would add. */
-  newTokens({ prompt, completion }: TrainSequence): number {
-    const length = prompt.length + completion.length - 1
-    let children: Map<number, Node> | undefined = this.roots
-    for (let i = 0; i < length; i++) {
-      children = children.get(i < prompt.length ? prompt[i]! : completion[i - prompt.length]!)?.children
-      if (!children) return length - i
-    }
-    return 0
+  constructor(private readonly packTokens: number) {}
+
+  get empty(): boolean {
+    return this.pairs.length === 0
   }
 
-  add({ prompt, completion }: TrainSequence, place: number): void {
+  /** Adds a sequence to the last pack or, where that would become too large, to a new one; false (and nothing added) when neither can be. */
+  add(sequence: TrainSequence, place: number): boolean {
+    if (!this.empty && !this.fits(sequence)) {
+      this.sizes.push(0)
+      if (!this.fits(sequence)) return false
+    }
+    this.insert(sequence, place)
+    return true
+  }
+
+  layOut(): PackedTree {
+    const runs = this.runs()
+    const trunk = this.trunkSize > 0 ? this.layOutPack(TRUNK, runs) : null
+    const packs = this.sizes.flatMap((size, pack) => (size > 0 ? [this.layOutPack(pack, runs)] : []))
+    return { trunk, packs }
+  }
+
+  /** Whether trunk and largest pack keep to their budget with this sequence in the last pack. */
+  private fits(sequence: TrainSequence): boolean {
+    const sizes = [...this.sizes]
+    let trunk = this.trunkSize
+    const known = this.known(sequence)
+    for (const { pack } of known)
+      if (this.isForeign(pack)) {
+        sizes[pack]!--
+        trunk++
+      }
+    sizes[sizes.length - 1]! += rowsOf(sequence) - known.length
+    return trunk + Math.max(...sizes) <= this.packTokens
+  }
+
+  /** A node of another pack, which becomes the trunk's when the last pack needs it too. */
+  private isForeign(pack: number): boolean {
+    return pack !== TRUNK && pack !== this.sizes.length - 1
+  }
+
+  /** The nodes of a sequence that are there already. */
+  private known({ prompt, completion }: TrainSequence): Node[] {
+    const nodes: Node[] = []
+    let children: Map<number, Node> | undefined = this.roots
+    for (let i = 0; i < prompt.length + completion.length - 1; i++) {
+      const node: Node | undefined = children.get(i < prompt.length ? prompt[i]! : completion[i - prompt.length]!)
+      if (!node) break
+      nodes.push(node)
+      children = node.children
+    }
+    return nodes
+  }
+
+  private insert({ prompt, completion }: TrainSequence, place: number): void {
     let node: Node | null = null
     for (const token of prompt) node = this.child(node, token)
     for (const [i, token] of completion.entries()) {
+      node!.live = true
       this.pairs.push({ node: node!, target: token, place: place + i })
       if (i < completion.length - 1) node = this.child(node, token)
     }
   }
 
-  layOut(): Pack {
-    const ids = new Int32Array(this.size)
-    const positions = new Int32Array(this.size)
-    const segments: number[] = []
-    const context: number[] = []
-    let row = 0
-    /** Segments still to come, each with the rows above it; a stack, so that rows come in depth-first order. */
-    const waiting = [...this.roots.values()].reverse().map((node) => ({ node, above: [] as readonly number[] }))
-    for (let next = waiting.pop(); next; next = waiting.pop()) {
-      const rowStart = row
-      let node = next.node
-      for (;;) {
-        node.row = row
-        ids[row] = node.token
-        positions[row++] = node.depth
-        if (node.children.size !== 1) break
-        node = node.children.values().next().value!
-      }
-      const seen = [...next.above, ...Array.from({ length: row - rowStart }, (_, i) => rowStart + i)]
-      segments.push(rowStart, row - rowStart, context.length, seen.length)
-      for (const slot of seen) context.push(slot)
-      for (const child of [...node.children.values()].reverse()) waiting.push({ node: child, above: seen })
-    }
-    return {
-      tokens: this.size,
-      ids,
-      positions,
-      segments: Int32Array.from(segments),
-      context: Int32Array.from(context),
-      rows: Int32Array.from(this.pairs, ({ node }) => node.row),
-      targets: Int32Array.from(this.pairs, ({ target }) => target),
-      places: Int32Array.from(this.pairs, ({ place }) => place),
-    }
-  }
-
   private child(parent: Node | null, token: number): Node {
     const siblings = parent?.children ?? this.roots
+    const last = this.sizes.length - 1
     let node = siblings.get(token)
     if (!node) {
-      node = { token, parent, children: new Map(), depth: parent ? parent.depth + 1 : 0, row: -1 }
+      const depth = parent ? parent.depth + 1 : 0
+      node = { token, parent, children: new Map(), depth, pack: last, live: false, slot: -1 }
       siblings.set(token, node)
-      this.size++
+      this.sizes[last]!++
+    } else if (this.isForeign(node.pack)) {
+      this.sizes[node.pack]!--
+      this.trunkSize++
+      node.pack = TRUNK
     }
     return node
   }
+
+  /** All nodes as unbranched runs, each within one pack and wholly live or not; an ancestor's run comes first. */
+  private runs(): Node[][] {
+    const runs: Node[][] = []
+    const waiting = [...this.roots.values()].reverse()
+    for (let node = waiting.pop(); node; node = waiting.pop()) {
+      const run = [node]
+      for (let end: Node | null = node; end; ) {
+        const children: Node[] = [...end.children.values()].reverse()
+        end = onlyHeir(children, node)
+        if (end) run.push(end)
+        for (const child of children) if (child !== end) waiting.push(child)
+      }
+      runs.push(run)
+    }
+    return runs
+  }
+
+  /** The rows of one pack (or of the trunk, which comes first): those that predict nothing, then those that do. */
+  private layOutPack(pack: number, allRuns: readonly Node[][]): Pack {
+    const own = allRuns.filter(([first]) => first!.pack === pack)
+    const runs = [...own.filter(([first]) => !first!.live), ...own.filter(([first]) => first!.live)]
+    const firstSlot = pack === TRUNK ? 0 : this.trunkSize
+    const nodes = runs.flat()
+    for (const [row, node] of nodes.entries()) node.slot = firstSlot + row
+    const liveStart = nodes.filter(({ live }) => !live).length
+    const pairs = this.pairs.filter(({ node }) => node.pack === pack)
+    return {
+      tokens: nodes.length,
+      ids: Int32Array.from(nodes, ({ token }) => token),
+      positions: Int32Array.from(nodes, ({ depth }) => depth),
+      firstSlot,
+      ...attentionOf(runs, firstSlot),
+      liveStart,
+      rows: Int32Array.from(pairs, ({ node }) => node.slot - firstSlot - liveStart),
+      targets: Int32Array.from(pairs, ({ target }) => target),
+      places: Int32Array.from(pairs, ({ place }) => place),
+    }
+  }
+}
+
+/** The one child that is of the run's kind; null where there is none or a choice. */
+function onlyHeir(children: readonly Node[], { pack, live }: Node): Node | null {
+  const heirs = children.filter((child) => child.pack === pack && child.live === live)
+  return heirs.length === 1 ? heirs[0]! : null
+}
+
+/** A segment for each run; its context is the slots from the root down to its last node. */
+function attentionOf(runs: readonly Node[][], firstSlot: number): Pick<Pack, 'segments' | 'context'> {
+  const segments: number[] = []
+  const context: number[] = []
+  for (const run of runs) {
+    const last = run.at(-1)!
+    segments.push(run[0]!.slot - firstSlot, run.length, context.length, last.depth + 1)
+    const slots: number[] = []
+    for (let node: Node | null = last; node; node = node.parent) slots.push(node.slot)
+    for (const slot of slots.reverse()) context.push(slot)
+  }
+  return { segments: Int32Array.from(segments), context: Int32Array.from(context) }
+}
+
+/** Rows a sequence has alone. */
+function rowsOf({ prompt, completion }: TrainSequence): number {
+  return prompt.length + completion.length - 1
 }

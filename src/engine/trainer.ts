@@ -3,34 +3,14 @@
 
 import { totalmem } from 'node:os'
 import { ArborError, ContextWindowExceededError, OptionError } from '../errors'
-import type { Batch, KvStore } from './batch'
 import type { LinearLoss, LossGradient, StepConfig, TokenStats, TrainLoss, TrainSequence, TrainStats } from './engine'
-import type { Activations, Model } from './model'
-import type { Arena, Backend, Tensor } from './ops/ops'
+import type { Model } from './model'
+import type { Arena, Backend } from './ops/ops'
 import { gradientNorm, updateWeights } from './optimizer'
 import { planPackTokens } from './pack-plan'
+import { PackRunner, type PassOptions, type ResidentPack, type ResidentTree } from './pack-runner'
 import type { PolicyWeights } from './policy-weights'
-import { buildPacks, completionStarts, type Pack, type PackedSequences } from './prefix-tree'
-
-/** A pack on the device, after its forward pass. */
-interface ResidentPack {
-  readonly batch: Batch
-  readonly kv: readonly KvStore[]
-  readonly hidden: Tensor // [tokens, hidden]
-  readonly head: Tensor // [vocab, hidden]
-  readonly rows: Tensor // i32 [pairs]
-  readonly targets: Tensor // i32 [pairs]
-  readonly logprobs: Tensor // [pairs]
-  readonly entropies: Tensor // [pairs]
-  readonly lse: Tensor // [pairs]
-  readonly saved?: Activations
-}
-
-interface PassOptions {
-  readonly weights: PolicyWeights | null
-  readonly temperature: number
-  readonly forBackward: boolean
-}
+import { buildPacks, completionStarts, type PackedSequences } from './prefix-tree'
 
 /** Per completion token, in the order the sequences were given. */
 interface FlatStats {
@@ -38,8 +18,13 @@ interface FlatStats {
   readonly entropies: Float32Array
 }
 
+interface LinearResult extends FlatStats {
+  readonly objective: number
+}
+
 export class Trainer {
   private readonly arena: Arena
+  private readonly runner: PackRunner
   private readonly defaultPackTokens: number
 
   constructor(
@@ -49,6 +34,7 @@ export class Trainer {
   ) {
     this.defaultPackTokens = planPackTokens(model.config, memoryBytes)
     this.arena = backend.arena(1 << 20) // grows to the largest pack seen
+    this.runner = new PackRunner(backend, model, this.arena)
   }
 
   /** Statistics of every completion token under the policy, or under the base (null). Changes nothing. */
@@ -82,17 +68,17 @@ export class Trainer {
     const started = performance.now()
     const packed = this.pack(sequences, config.packTokens)
     let gradNorm = 0
-    let objective = typeof loss === 'function' ? null : 0
+    let linear: LinearResult | null = typeof loss === 'function' ? null : { ...flatStats(0), objective: 0 }
     if (packed.pairs > 0) {
       const pass = { weights, temperature: config.temperature, forBackward: true }
-      objective = await this.accumulateGradients(packed, loss, pass)
+      linear = await this.accumulateGradients(packed, loss, pass)
       gradNorm = await gradientNorm(weights, this.arena.tensor([1]))
       updateWeights(weights, gradNorm, config)
     }
-    const { tokens, tokensUnshared, packs } = packed
+    const { tokens, tokensUnshared } = packed
+    const packs = packed.trees.reduce((sum, tree) => sum + tree.packs.length, 0)
     const seconds = (performance.now() - started) / 1000
-    const stats = { policyVersion: weights.policyVersion, gradNorm, tokens, tokensUnshared, packs: packs.length, seconds }
-    return objective === null ? stats : { ...stats, objective }
+    return { policyVersion: weights.policyVersion, gradNorm, tokens, tokensUnshared, packs, seconds, ...linear }
   }
 
   /** The gradient alone, left in the policy's gradient tensors. */
@@ -110,126 +96,81 @@ export class Trainer {
     this.arena.close()
   }
 
-  /** Resolves to a linear loss's value. */
-  private accumulateGradients(packed: PackedSequences, loss: TrainLoss, pass: PassOptions): Promise<number | null> {
+  /** Resolves to a linear loss's value and what it was computed from. */
+  private accumulateGradients(packed: PackedSequences, loss: TrainLoss, pass: PassOptions): Promise<LinearResult | null> {
     return typeof loss === 'function' ? this.twoPasses(packed, loss, pass) : this.onePass(packed, loss, pass)
   }
 
   /** The gradient is known: forward and backward pack by pack. The device works on a pack while the host lays out the next. */
-  private async onePass(packed: PackedSequences, { dLogprobs }: LinearLoss, pass: PassOptions): Promise<number> {
+  private async onePass(packed: PackedSequences, { dLogprobs }: LinearLoss, pass: PassOptions): Promise<LinearResult> {
     checkGradient('dLogprobs', dLogprobs, packed.pairs)
     pass.weights!.zeroGradients()
-    const logprobs = new Float32Array(packed.pairs)
-    let before: Promise<void> = Promise.resolve()
-    for (const pack of packed.packs) {
-      const state = this.forwardPack(pack, pass)
-      this.backwardPack(state, { dLogprobs: take(dLogprobs, pack.places) }, pass)
-      const values = this.backend.download(state.logprobs)
-      await before
-      before = values.then((own) => put(logprobs, pack.places, own))
-      before.catch(() => {}) // heard at the next await, or after the error that came first
+    const stats = flatStats(packed.pairs)
+    const arrived: Promise<void>[] = []
+    const step = (tree: ResidentTree, state: ResidentPack) => {
+      this.runner.backward(tree, state, { dLogprobs: take(dLogprobs, state.pack.places) })
+      arrived.push(this.collect(state, stats))
+      arrived.at(-1)!.catch(() => {}) // heard at the next await, or after the error that came first
     }
-    await before
-    return logprobs.reduce((sum, value, i) => sum + dLogprobs[i]! * value, 0)
+    for (const packedTree of packed.trees) {
+      const tree = this.runner.open(packedTree, pass)
+      for (const pack of packedTree.packs) {
+        step(tree, this.runner.forward(tree, pack))
+        await arrived.at(-2) // one pack ahead of the device is enough
+      }
+      if (tree.trunk) step(tree, tree.trunk)
+    }
+    await Promise.all(arrived)
+    return { ...stats, objective: stats.logprobs.reduce((sum, value, i) => sum + dLogprobs[i]! * value, 0) }
   }
 
   private async twoPasses(packed: PackedSequences, loss: LossGradient, pass: PassOptions): Promise<null> {
-    const { stats, resident } = await this.forwardAll(packed, pass)
+    const { stats, last } = await this.forwardAll(packed, pass)
     const { dLogprobs, dEntropies } = await loss(stats.logprobs, stats.entropies)
     checkGradient('dLogprobs', dLogprobs, packed.pairs)
     if (dEntropies) checkGradient('dEntropies', dEntropies, packed.pairs)
     pass.weights!.zeroGradients()
-    // The last pack is still on the device, so it goes first; the others are computed again.
-    for (const pack of [...packed.packs].reverse()) {
-      const own = { dLogprobs: take(dLogprobs, pack.places), ...(dEntropies && { dEntropies: take(dEntropies, pack.places) }) }
-      const state = resident && pack === packed.packs.at(-1) ? resident : this.forwardPack(pack, pass)
-      this.backwardPack(state, own, pass)
+    const step = (tree: ResidentTree, state: ResidentPack) => {
+      const { places } = state.pack
+      this.runner.backward(tree, state, {
+        dLogprobs: take(dLogprobs, places),
+        ...(dEntropies && { dEntropies: take(dEntropies, places) }),
+      })
+    }
+    // The last tree and its last pack are still on the device, so they go first; the others are computed again.
+    for (const packedTree of [...packed.trees].reverse()) {
+      const tree = last && packedTree === packed.trees.at(-1) ? last.tree : this.runner.open(packedTree, pass)
+      for (const pack of [...packedTree.packs].reverse())
+        step(tree, pack === last?.state.pack ? last.state : this.runner.forward(tree, pack))
+      if (tree.trunk) step(tree, tree.trunk)
     }
     return null
   }
 
-  /** Runs every pack; the last one stays in the arena. */
+  /** Runs every pack; the last tree and its last pack stay in the arena. */
   private async forwardAll(
     packed: PackedSequences,
     pass: PassOptions,
-  ): Promise<{ stats: FlatStats; resident: ResidentPack | null }> {
-    const stats = { logprobs: new Float32Array(packed.pairs), entropies: new Float32Array(packed.pairs) }
-    let resident: ResidentPack | null = null
-    for (const pack of packed.packs) {
-      resident = this.forwardPack(pack, pass)
-      put(stats.logprobs, pack.places, await this.backend.download(resident.logprobs))
-      put(stats.entropies, pack.places, await this.backend.download(resident.entropies))
+  ): Promise<{ stats: FlatStats; last: { tree: ResidentTree; state: ResidentPack } | null }> {
+    const stats = flatStats(packed.pairs)
+    let last: { tree: ResidentTree; state: ResidentPack } | null = null
+    for (const packedTree of packed.trees) {
+      const tree = this.runner.open(packedTree, pass)
+      if (tree.trunk) await this.collect(tree.trunk, stats)
+      for (const pack of packedTree.packs) {
+        last = { tree, state: this.runner.forward(tree, pack) }
+        await this.collect(last.state, stats)
+      }
     }
-    return { stats, resident }
+    return { stats, last }
   }
 
-  private forwardPack(pack: Pack, { weights, temperature, forBackward }: PassOptions): ResidentPack {
-    const { arena, model } = this
-    arena.reset()
-    const batch = this.upload(pack, weights)
-    const saved = forBackward ? model.activations(pack.tokens, arena) : undefined
-    const kv = saved ? model.kvStores(pack.tokens, arena) : this.sharedKv(pack.tokens)
-    const own = weights?.own?.weights
-    const hidden = model.forward(batch, kv, {
-      arena,
-      loras: () => weights!,
-      ...(saved && { saved }),
-      ...(own && { weights: own }),
-    })
-    const pairs = pack.rows.length
-    const [logprobs, entropies, lse] = [0, 1, 2].map(() => arena.tensor([pairs])) as [Tensor, Tensor, Tensor]
-    const head = own?.head ?? model.head
-    const pairsOf = { rows: this.ints(pack.rows), targets: this.ints(pack.targets), logprobs, entropies, lse }
-    this.backend.ops.logprob({ ...pairsOf, hidden, head, temperature })
-    return { batch, kv, hidden, head, ...pairsOf, ...(saved && { saved }) }
-  }
-
-  private backwardPack(state: ResidentPack, gradient: { dLogprobs: Float32Array; dEntropies?: Float32Array }, pass: PassOptions) {
-    const { arena, backend, model } = this
-    const dHidden = arena.tensor([state.batch.tokens, model.config.hidden])
-    const dLogprobs = this.floats(gradient.dLogprobs)
-    const dEntropies = gradient.dEntropies && { dEntropies: this.floats(gradient.dEntropies) }
-    const own = pass.weights?.own
-    const { rows, targets, logprobs, entropies, lse, hidden, head } = state
-    const forward = { rows, targets, logprobs, entropies, lse, hidden, head, temperature: pass.temperature }
-    const dHead = own && { dHead: own.gradients.head }
-    backend.ops.logprobBackward({ ...forward, dHidden, dLogprobs, ...dEntropies, ...dHead })
-    model.backward(state.batch, state.kv, { arena, saved: state.saved!, dHidden, ...own })
-  }
-
-  /** Without a backward pass no layer needs another's keys and values: all share one store. */
-  private sharedKv(tokens: number): KvStore[] {
-    const width = this.model.config.kvHeads * this.model.config.headDim
-    const store = { k: this.arena.tensor([tokens, width]), v: this.arena.tensor([tokens, width]) }
-    return Array.from({ length: this.model.config.layers }, () => store)
-  }
-
-  private upload(pack: Pack, weights: PolicyWeights | null): Batch {
-    const plan = {
-      segments: this.ints(pack.segments, [pack.segments.length / 4, 4]),
-      context: this.ints(pack.context),
-      segmentCount: pack.segments.length / 4,
-    }
-    return {
-      tokens: pack.tokens,
-      ids: this.ints(pack.ids),
-      positions: this.ints(pack.positions),
-      slots: this.ints(Int32Array.from({ length: pack.tokens }, (_, row) => row)),
-      plan,
-      policies: weights ? [{ policy: '', rowStart: 0, rowCount: pack.tokens }] : [],
-    }
-  }
-
-  private ints(data: Int32Array, shape: readonly number[] = [data.length]): Tensor {
-    const tensor = this.arena.tensor(shape, 'i32')
-    this.backend.upload(tensor, data)
-    return tensor
-  }
-
-  private floats(data: Float32Array): Tensor {
-    const tensor = this.arena.tensor([data.length])
-    this.backend.upload(tensor, data)
-    return tensor
+  /** Fetches a pack's statistics. Both downloads are asked for before anything else may overwrite them. */
+  private async collect({ pack, pairs }: ResidentPack, stats: FlatStats): Promise<void> {
+    if (!pairs) return
+    const [logprobs, entropies] = await Promise.all([pairs.logprobs, pairs.entropies].map((one) => this.backend.download(one)))
+    put(stats.logprobs, pack.places, logprobs!)
+    put(stats.entropies, pack.places, entropies!)
   }
 
   private pack(sequences: readonly TrainSequence[], packTokens = this.defaultPackTokens): PackedSequences {
@@ -254,6 +195,10 @@ function checkGradient(name: string, gradient: Float32Array, pairs: number): voi
     throw new ArborError(`The loss returned ${gradient.length} values as ${name} for ${pairs} completion tokens.`)
   const bad = gradient.findIndex((value) => !Number.isFinite(value))
   if (bad >= 0) throw new ArborError(`The loss returned ${gradient[bad]} as ${name}[${bad}]; no update was made.`)
+}
+
+function flatStats(pairs: number): FlatStats {
+  return { logprobs: new Float32Array(pairs), entropies: new Float32Array(pairs) }
 }
 
 function take(all: Float32Array, places: Int32Array): Float32Array {

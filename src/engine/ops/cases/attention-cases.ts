@@ -51,7 +51,7 @@ export function tree(): Plan {
     { prompt: two!, completion: [1, 1, 2, 1, 1] },
     { prompt: [8, 1], completion: [4, 4] },
   ]
-  const pack = buildPacks(sequences, 1000).packs[0]!
+  const pack = buildPacks(sequences, 1000).trees[0]!.packs[0]!
   const segments = Array.from({ length: pack.segments.length / 4 }, (_, s) => {
     const [rowStart, rowCount, contextStart, contextLength] = pack.segments.subarray(4 * s, 4 * s + 4)
     return [rowStart!, rowCount!, contextStart!, contextLength!] as const
