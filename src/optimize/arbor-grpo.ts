@@ -208,7 +208,7 @@ export class ArborGRPO {
       signal: options.signal,
     })
     // One seed for every validation: the curve shows the policy, not the luck of the draw.
-    const { score } = await context({ lmOptions: { seed: s.seed } }, () => evaluate.call(program))
+    const { score } = await context({ lmOptions: { seed: s.seed }, adapterFallback: false }, () => evaluate.call(program))
     this.validated(step, score)
     return score
   }

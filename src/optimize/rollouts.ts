@@ -69,7 +69,7 @@ async function rollOut(
   const trace: TraceEntry[] = []
   let call = 0
   const lmOptions = () => ({ seed: seedOf(settings.seed, step, index, rollout, call++) })
-  const run = await context({ trace, lmOptions, signal: signal ?? null, lm: request.lm }, () =>
+  const run = await context({ trace, lmOptions, signal: signal ?? null, lm: request.lm, adapterFallback: false }, () =>
     attempt(async () => asPrediction(await program.call(fieldsOf(example.inputs()) as never))),
   )
   signal?.throwIfAborted()

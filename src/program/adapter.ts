@@ -1,14 +1,15 @@
 // An adapter turns a signature, demos and inputs into messages, and a completion back into fields. The base: conversation and call.
 
-import { AdapterParseError } from '../errors'
+import { AdapterParseError, LMError } from '../errors'
 import type { Message } from '../protocol'
 import { fieldsOf } from './example'
 import type { Field } from './field'
-import { allowsNone, type FieldType } from './field-type'
+import { describeSignature, headedField } from './field-text'
+import { allowsNone } from './field-type'
 import type { Loose } from './infer-types'
 import type { BaseLM, LMOptions, LMOutput } from './lm'
-import { TypeMismatch, validate } from './parse-value'
-import { dedent, splitLines } from './python-text'
+import type { TypeMismatch } from './parse-value'
+import { dedent, pyStr, splitLines, strip } from './python-text'
 import type { Signature } from './signature'
 
 /** An input or output row in a prompt: an Example or plain data. */
@@ -92,12 +93,36 @@ export abstract class Adapter {
     ]
   }
 
+  /** The first call, or the second one when the first brings nothing that can be read. The model's own errors and aborts are thrown at once. */
+  protected async firstReadable(
+    request: AdapterRequest,
+    first: () => Promise<AdapterCall>,
+    second: () => Promise<AdapterCall>,
+  ): Promise<AdapterCall> {
+    try {
+      const call = await first()
+      return call.results.some((result) => result.issues) ? await second() : call
+    } catch (error) {
+      if (error instanceof LMError || request.signal?.aborted) throw error
+      return second()
+    }
+  }
+
   formatSystemMessage(signature: Signature): string {
     return [
       this.formatFieldDescription(signature),
       this.formatFieldStructure(signature),
       this.formatTaskDescription(signature),
     ].join('\n')
+  }
+
+  formatFieldDescription(signature: Signature): string {
+    return describeSignature(signature)
+  }
+
+  /** Fields with their values, as this adapter's answers hold them. */
+  formatFields(fields: readonly Field[], value: (field: Field) => unknown): string {
+    return strip(fields.map((field) => headedField(field, value(field))).join('\n\n'))
   }
 
   /** The instructions, every line of them indented by eight spaces. */
@@ -151,9 +176,19 @@ export abstract class Adapter {
     return result.fields
   }
 
+  /** A failure to read one field: which value, and why. */
+  protected fieldFailure(
+    signature: Signature,
+    raw: string,
+    bad: { name: string; value: unknown; error: TypeMismatch },
+  ): ParseResult {
+    const { name, value, error } = bad
+    const message = `Failed to parse field ${name} with value ${pyStr(value)} from the LM response. Error message: ${error.message}`
+    return this.failure(signature, raw, { issues: [{ field: name, message }], cause: error })
+  }
+
   /** As `parse`, with the failure as a value. */
   abstract tryParse(signature: Signature, completion: string): ParseResult
-  abstract formatFieldDescription(signature: Signature): string
   abstract formatFieldStructure(signature: Signature): string
   abstract formatUserMessage(signature: Signature, inputs: Loose, options?: UserMessageOptions): string
   /** `missing` stands for outputs that aren't there; without it they read None. */
@@ -174,29 +209,23 @@ export abstract class Adapter {
   }
 
   /** A result with issues; its error reads as DSPy's, the first issue in front unless fields are only missing. */
-  protected failure(signature: Signature, raw: string, details: { issues: readonly ParseIssue[]; partial?: Loose }): ParseResult {
-    const { issues, partial = null } = details
+  protected failure(
+    signature: Signature,
+    raw: string,
+    details: { issues: readonly ParseIssue[]; partial?: Loose; cause?: unknown },
+  ): ParseResult {
+    const { issues, partial = null, cause } = details
     const names = (fields: readonly string[]) => `[${fields.join(', ')}]`
     const message =
       (partial ? '' : `${issues[0]!.message}\n\n`) +
       `Adapter ${this.name} failed to parse the LM response. \n\nLM Response: ${raw} \n\n` +
       `Expected to find output fields in the LM response: ${names(signature.outputFields.map((field) => field.name))} \n\n` +
       (partial ? `Actual output fields parsed from the LM response: ${names(Object.keys(partial))} \n\n` : '')
-    return { issues, raw, partial, error: new AdapterParseError(message, { adapterName: this.name, raw, parsed: partial }) }
-  }
-}
-
-/** A value of a model type as the model prints it: its fields in order, defaults filled in. Other values stay as they are. */
-export function modelValue(value: unknown, type: FieldType): unknown {
-  if (type.kind === 'union' && value !== null && value !== undefined) {
-    return modelValue(value, type.options.find((option) => option.kind !== 'none') ?? type)
-  }
-  if (type.kind === 'list' && type.items && Array.isArray(value)) return value.map((item) => modelValue(item, type.items!))
-  if (type.kind !== 'model' || typeof value !== 'object' || value === null) return value
-  try {
-    return validate(value, type)
-  } catch (error) {
-    if (error instanceof TypeMismatch) return value // demos may be rough; the prompt shows them as they are
-    throw error
+    return {
+      issues,
+      raw,
+      partial,
+      error: new AdapterParseError(message, { adapterName: this.name, raw, parsed: partial, cause }),
+    }
   }
 }

@@ -27,6 +27,8 @@ export interface Settings {
   readonly lm: BaseLM | null
   /** null: a ChatAdapter. */
   readonly adapter: Adapter | null
+  /** Whether an adapter may ask again in another format when a completion can't be read; training asks in the trained format only. */
+  readonly adapterFallback: boolean
   /** Filled while it is a list; null: nothing is kept. */
   readonly trace: TraceEntry[] | null
   readonly maxTraceSize: number
@@ -47,6 +49,7 @@ export interface Settings {
 const DEFAULTS: Settings = {
   lm: null,
   adapter: null,
+  adapterFallback: true,
   trace: null,
   maxTraceSize: 10_000,
   maxErrors: 10,

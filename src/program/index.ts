@@ -25,6 +25,7 @@ export { Completions, Example, fieldsOf, Prediction } from './example'
 export { type Field, type FieldOptions, type FieldSpec, InputField, inferPrefix, OutputField } from './field'
 export type { FieldType, History } from './field-type'
 export type { Loose } from './infer-types'
+export { JSONAdapter } from './json-adapter'
 export {
   BaseLM,
   type HistoryEntry,

@@ -130,11 +130,17 @@ describe('LM', () => {
     })
     expect(copy.history).toEqual([])
     expect(lm.dumpState()).toEqual({
+      _dspy_lm_class: 'dspy.clients.lm.LM',
       model: 'openai/arbor:m',
+      model_type: 'chat',
+      cache: true,
       num_retries: 3,
       temperature: 0.3,
       max_tokens: 99,
       api_base: 'http://x/v1',
+      finetuning_model: null,
+      launch_kwargs: {},
+      train_kwargs: {},
     })
     expect(JSON.stringify(lm)).not.toContain('SECRET')
   })

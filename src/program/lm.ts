@@ -22,9 +22,23 @@ export interface LMOptions {
   readonly topLogprobs?: number | null
   /** Tells repeated calls of the same prompt apart; never sent. */
   readonly rolloutId?: number | null
+  /** How the answer has to be written, where the service can be told. */
+  readonly responseFormat?: ResponseFormat | null
   /** Further fields of the request body, with their wire names. */
   readonly extraBody?: Readonly<Record<string, unknown>>
 }
+
+/** OpenAI's `response_format`: any JSON object, or one of a schema. */
+export type ResponseFormat =
+  | { readonly type: 'json_object' }
+  | {
+      readonly type: 'json_schema'
+      readonly json_schema: {
+        readonly name: string
+        readonly strict: boolean
+        readonly schema: Readonly<Record<string, unknown>>
+      }
+    }
 
 export interface LMRequest extends LMOptions {
   readonly messages?: readonly Message[]
@@ -85,6 +99,16 @@ export abstract class BaseLM {
   constructor(model: string, options: LMOptions = {}) {
     this.model = model
     this.options = options
+  }
+
+  /** Whether calls may set `responseFormat`. */
+  get supportsResponseFormat(): boolean {
+    return false
+  }
+
+  /** Whether `responseFormat` may be a schema. */
+  get supportsResponseSchema(): boolean {
+    return false
   }
 
   /** One request, `n` outputs. @throws LMError, ContextWindowExceededError */
@@ -172,12 +196,28 @@ export class LM extends BaseLM {
     return copy
   }
 
+  /** OpenAI's protocol has the option; services that don't know it pass over it. */
+  override get supportsResponseFormat(): boolean {
+    return true
+  }
+
+  override get supportsResponseSchema(): boolean {
+    return TAKES_SCHEMAS.test(this.model)
+  }
+
+  /** DSPy's form, which Python's `dspy.LM` loads. */
   override dumpState(): Record<string, unknown> {
     return {
+      _dspy_lm_class: 'dspy.clients.lm.LM',
       model: this.model,
+      model_type: 'chat',
+      cache: true,
       num_retries: this.numRetries,
       ...wireOptions(this.options),
       ...(this.apiBase ? { api_base: this.apiBase } : {}),
+      finetuning_model: null,
+      launch_kwargs: {},
+      train_kwargs: {},
     }
   }
 
@@ -193,13 +233,18 @@ export class LM extends BaseLM {
   }
 }
 
-const WIRE_NAMES: Record<string, string> = {
+/** Models that answer by a JSON schema, as DSPy's table of models has them. */
+const TAKES_SCHEMAS = /^(?:openai\/)?(?:gpt-4o|gpt-4\.1|gpt-5|o[134])(?:$|[-.:])/
+
+/** Names of options as services and DSPy's states write them. */
+export const WIRE_NAMES: Readonly<Record<string, string>> = {
   maxTokens: 'max_tokens',
   topP: 'top_p',
   topK: 'top_k',
   minP: 'min_p',
   repetitionPenalty: 'repetition_penalty',
   topLogprobs: 'top_logprobs',
+  responseFormat: 'response_format',
 }
 
 /** Options with their wire names; what other services don't know goes beside, as vLLM takes it. */

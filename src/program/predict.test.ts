@@ -94,13 +94,16 @@ describe('the trace', () => {
   it('holds the failure of a completion that cannot be read, with its own inputs', async () => {
     const trace: TraceEntry[] = []
     const lm = new DummyLM([{ reasoning: 'r', hint: 'h' }, 'no fields here'])
-    await expect(context({ lm, trace }, () => new Two().call({ question: 'q' }))).rejects.toThrow(AdapterParseError)
+    const adapter = new ChatAdapter({ fallback: null })
+    await expect(context({ lm, trace, adapter }, () => new Two().call({ question: 'q' }))).rejects.toThrow(AdapterParseError)
     expect(trace[1]).toMatchObject({ inputs: { question: 'q', hint: 'h' }, prediction: null })
     expect(trace[1]!.failure!.raw).toBe('no fields here')
   })
 
   it('counts an empty completion as one that cannot be read', async () => {
-    await expect(run(new DummyLM(['']), () => new Predict('q -> a').call({ q: 'x' }))).rejects.toThrow(/empty or null response/)
+    const settings = { lm: new DummyLM(['', '']), adapter: new ChatAdapter() }
+    await expect(context(settings, () => new Predict('q -> a').call({ q: 'x' }))).rejects.toThrow(/empty or null response/)
+    expect(settings.lm.history).toHaveLength(2)
   })
 
   it('is bounded, and can be left out for a call', async () => {

@@ -21,6 +21,14 @@ export function splitLines(text: string): string[] {
   return lines
 }
 
+/** A whole number that is a float in Python: it prints `3.0`. */
+export class PyFloat {
+  readonly value: number
+  constructor(value: number) {
+    this.value = value
+  }
+}
+
 /** `str(value)` of a JSON-like value: `True`, `None`, `1e-07`; lists and dictionaries as their repr. */
 export function pyStr(value: unknown): string {
   return typeof value === 'string' ? value : pyRepr(value)
@@ -33,6 +41,7 @@ export function pyRepr(value: unknown): string {
   if (typeof value === 'number' || typeof value === 'bigint') return pyNumber(value)
   if (typeof value === 'string') return reprString(value)
   if (Array.isArray(value)) return `[${value.map(pyRepr).join(', ')}]`
+  if (value instanceof PyFloat) return pyFloat(value.value)
   if (typeof value === 'object') {
     const pairs = Object.entries(value).map(([key, item]) => `${reprString(key)}: ${pyRepr(item)}`)
     return `{${pairs.join(', ')}}`
@@ -74,16 +83,31 @@ export function pyFloat(value: number): string {
   return plain.includes('.') ? plain : `${plain}.0`
 }
 
-/** `json.dumps(value, ensure_ascii=False)`: separators `", "` and `": "`, non-ASCII kept. */
-export function jsonDumps(value: unknown): string {
+/** `json.dumps(value, ensure_ascii=False)`: separators `", "` and `": "`, non-ASCII kept; `indent` in spaces opens a line for every item. */
+export function jsonDumps(value: unknown, indent = 0): string {
+  return dumpJson(value, indent, '\n')
+}
+
+/** `line` starts a line at the depth of `value`. */
+function dumpJson(value: unknown, indent: number, line: string): string {
   if (value === null || value === undefined) return 'null'
   if (typeof value === 'boolean') return String(value)
   if (typeof value === 'string') return jsonString(value)
   if (typeof value === 'bigint' || (typeof value === 'number' && Number.isFinite(value))) return pyNumber(value)
   if (typeof value === 'number') return Number.isNaN(value) ? 'NaN' : value > 0 ? 'Infinity' : '-Infinity'
-  if (Array.isArray(value)) return `[${value.map(jsonDumps).join(', ')}]`
-  const pairs = Object.entries(value).map(([key, item]) => `${jsonString(key)}: ${jsonDumps(item)}`)
-  return `{${pairs.join(', ')}}`
+  if (value instanceof PyFloat) return pyFloat(value.value)
+  const inner = line + ' '.repeat(indent)
+  const join = (items: readonly string[], open: string, close: string) => {
+    if (items.length === 0 || indent === 0) return `${open}${items.join(', ')}${close}`
+    return `${open}${inner}${items.join(`,${inner}`)}${line}${close}`
+  }
+  const dump = (item: unknown) => dumpJson(item, indent, inner)
+  if (Array.isArray(value)) return join(value.map(dump), '[', ']')
+  return join(
+    Object.entries(value).map(([key, item]) => `${jsonString(key)}: ${dump(item)}`),
+    '{',
+    '}',
+  )
 }
 
 function jsonString(text: string): string {

@@ -15,7 +15,7 @@ describe('XMLAdapter', () => {
   it('reads back what it writes', () => {
     const { messages } = adapter.formatFinetuneData(signature, [], { q: 'x' }, outputs)
     const written = messages.at(-1)!.content
-    expect(written).toContain('<scores><a>0.5</a><entry key="two words">1</entry></scores>')
+    expect(written).toContain('<scores><a>0.5</a><entry key="two words">1.0</entry></scores>')
     expect(adapter.parse(signature, written)).toEqual(outputs)
   })
 

@@ -1,13 +1,13 @@
 // Every field in a tag of its own; lists, dictionaries and objects among the outputs as nested elements. Small models follow it best.
 
 import type { ParseResult, UserMessageOptions } from './adapter'
-import { modelValue } from './adapter'
-import { ChatAdapter, fieldPlaceholder, formatValue, parseField } from './chat-adapter'
+import { ChatAdapter } from './chat-adapter'
 import type { Field } from './field'
+import { fieldPlaceholder, formatValue, parseField, shownValue } from './field-text'
 import { type FieldType, type JsonSchema, jsonSchema } from './field-type'
 import type { Loose } from './infer-types'
 import { TypeMismatch, validate } from './parse-value'
-import { pyRepr, pyStr, strip } from './python-text'
+import { PyFloat, pyRepr, pyStr, strip } from './python-text'
 import type { Signature } from './signature'
 import { parseXml, writeXml, type XmlElement, XmlError } from './xml-reader'
 
@@ -94,7 +94,7 @@ function isNested(type: FieldType): boolean {
 }
 
 function formatElement(field: Field, value: unknown): string {
-  const shown = modelValue(value, field.type)
+  const shown = shownValue(value, field.type)
   if (field.role === 'output' && isNested(field.type) && typeof shown === 'object' && shown !== null)
     return valueToXml(shown, field.name)
   const text = formatValue(field, value)
@@ -114,7 +114,7 @@ function valueToXml(value: unknown, tag: string, key?: string): string {
     const items = value.map((item) => valueToXml(item, 'item')).join('')
     return items === '' ? `<${open} />` : `<${open}>${items}</${tag}>`
   }
-  if (typeof value !== 'object') return `<${open}>${escapeXml(pyStr(value))}</${tag}>`
+  if (typeof value !== 'object' || value instanceof PyFloat) return `<${open}>${escapeXml(pyStr(value))}</${tag}>`
   const children = Object.entries(value).map(([name, child]) =>
     isTagName(name) ? valueToXml(child, name) : valueToXml(child, 'entry', name),
   )
