@@ -19,6 +19,14 @@ export class PythonRandom {
     this.#seedByArray(key)
   }
 
+  /** numpy's `RandomState(seed)`: the same generator, seeded by one 32-bit word; `random()` is its `random_sample()`. */
+  static fromWord(seed: number): PythonRandom {
+    const random = new PythonRandom(0)
+    random.#seedByWord(seed >>> 0)
+    random.#index = N
+    return random
+  }
+
   /** A float in [0, 1) with 53 random bits. */
   random(): number {
     const high = this.#next() >>> 5
@@ -119,10 +127,15 @@ export class PythonRandom {
     return Number(value)
   }
 
+  #seedByWord(word: number): void {
+    const state = this.#state
+    state[0] = word
+    for (let i = 1; i < N; i++) state[i] = Math.imul(1812433253, state[i - 1]! ^ (state[i - 1]! >>> 30)) + i
+  }
+
   #seedByArray(key: readonly number[]): void {
     const state = this.#state
-    state[0] = 19650218
-    for (let i = 1; i < N; i++) state[i] = Math.imul(1812433253, state[i - 1]! ^ (state[i - 1]! >>> 30)) + i
+    this.#seedByWord(19650218)
     let i = 1
     let j = 0
     for (let round = Math.max(N, key.length); round > 0; round--) {
