@@ -5,6 +5,14 @@ import { pyNumber, strip, stripEnd } from './python-text'
 const QUOTES: Record<string, string> = { '"': '"', "'": "'", '“': '”', '”': '”' }
 const CLOSERS: Record<string, string> = { '{': '}', '[': ']', '(': ')' }
 
+const COMMENT = String.raw`(?:(?:\/\/|#)[^\n]*|\/\*[\s\S]*?\*\/)`
+const COMMENT_THEN_END = new RegExp(String.raw`^\s*${COMMENT}\s*(?:[,}\]]|$)`)
+/** A comma, and after it a key, whole or cut off by the end of the text, or the end. */
+const NEXT_MEMBER = new RegExp(
+  String.raw`^\s*,\s*(?:${COMMENT}\s*)*(?:["'“][^"'”]*(?:["'”]\s*(?::|\}?\s*$)|\}?$)|[\p{L}_][\w-]*\s*:|\}|$)`,
+  'u',
+)
+
 /**
  * The JSON value in a text: the text itself where it is JSON (Python's NaN and Infinity included), else the objects and lists found in
  * it, one value or a list of several. `''` when there is none, which is also what an empty text gives.
@@ -110,16 +118,25 @@ class Reader {
         this.#at++
         continue
       }
+      const isQuoted = char in QUOTES
       const key = this.#key()
       this.#skipSpace()
       if (this.#text[this.#at] !== ':') {
-        if (Object.keys(fields).length === 0) return this.#set(start)
+        if (Object.keys(fields).length > 0) continue
+        if (isQuoted || !this.#skipToKey(start)) return this.#set(start)
         continue
       }
       this.#at++
       fields[key] = this.#value('}')
     }
     return fields
+  }
+
+  /** `\\frac{1}{2} … "a": 1}`: braces of prose, when a key comes after them; the object is read from there. */
+  #skipToKey(start: number): boolean {
+    const key = /(?:"[^"\n]*"|[\p{L}\p{N}_.}-]+)\s*:/u.exec(this.#text.slice(start + 1))
+    if (key) this.#at = start + 1 + key.index
+    return key !== null
   }
 
   /** Braces without a key are a set: a list. */
@@ -201,8 +218,8 @@ class Reader {
     const next = /^\s*([^\s]?)/.exec(rest)![1]!
     if (close === ':') return next === ':' || next === '' || next === '}'
     if (next === '' || next === close || next === '}' || next === ']') return true
-    if (next !== ',') return /^\s+["'“]/.test(rest) // the comma was forgotten
-    return close !== '}' || /^\s*,\s*(?:(?:\/\/|#)[^\n]*\s*)*(?:["'“][^"'”]*["'”]\s*:|[\p{L}_][\w-]*\s*:|\}|$)/u.test(rest)
+    if (next !== ',') return /^\s+["'“]/.test(rest) || COMMENT_THEN_END.test(rest) // the comma was forgotten
+    return close !== '}' || NEXT_MEMBER.test(rest)
   }
 
   #escape(): string {

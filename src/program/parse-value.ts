@@ -9,9 +9,12 @@ import { pyRepr, pyStr, strip } from './python-text'
 export class TypeMismatch extends Error {
   override readonly name = 'TypeMismatch'
   readonly path: readonly string[]
-  constructor(message: string, path: readonly string[] = []) {
+  /** The value is none of a field's few choices (a literal or an enum), which DSPy checks before pydantic does. */
+  readonly isChoice: boolean
+  constructor(message: string, path: readonly string[] = [], isChoice = false) {
     super(path.length > 0 ? `${path.join('.')}: ${message}` : message)
     this.path = path
+    this.isChoice = isChoice
   }
 }
 
@@ -41,7 +44,7 @@ function readText(text: string): unknown {
 function enumMember(value: unknown, type: EnumType): unknown {
   const member = type.members.find((one) => one.value === value) ?? type.members.find((one) => one.name === value)
   if (member) return member.value
-  throw new TypeMismatch(`${pyStr(value)} is not a valid name or value for the enum ${type.name}`)
+  throw new TypeMismatch(`${pyStr(value)} is not a valid name or value for the enum ${type.name}`, [], true)
 }
 
 function literalOption(value: unknown, options: readonly unknown[]): unknown {
@@ -52,7 +55,7 @@ function literalOption(value: unknown, options: readonly unknown[]): unknown {
     if (options.includes(bare)) return bare
   }
   const list = options.length === 1 ? `(${pyRepr(options[0])},)` : `(${options.map(pyRepr).join(', ')})`
-  throw new TypeMismatch(`${pyRepr(value)} is not one of ${list}`)
+  throw new TypeMismatch(`${pyRepr(value)} is not one of ${list}`, [], true)
 }
 
 /** Checks and converts a value as pydantic's lax mode does. @throws TypeMismatch */

@@ -1,5 +1,5 @@
 // Replays of golden/dspy: what DSPy 3.3.1 does, asked of src/program.
-import { AdapterParseError } from '../../../src/errors'
+import { AdapterParseError, LMError } from '../../../src/errors'
 import {
   ChatAdapter,
   Example,
@@ -14,6 +14,7 @@ import {
 import type { Adapter } from '../../../src/program/adapter'
 import { describeField } from '../../../src/program/field'
 import { type FieldType, promptSchema } from '../../../src/program/field-type'
+import { TypeMismatch } from '../../../src/program/parse-value'
 import { parseType } from '../../../src/program/signature-text'
 import { type Difference, firstDifference, type GoldenCase, type Replay } from './case'
 
@@ -64,7 +65,7 @@ export function readSignature({ name, instructions, inputs, outputs }: Signature
 /** Types whose prompt names no JSON schema. */
 const PLAIN_KINDS = ['str', 'int', 'float', 'bool', 'history']
 
-function describe(signature: Signature): Row {
+export function describe(signature: Signature): Row {
   const field = (one: Field) => ({
     ...describeField(one),
     type: withAnnotations(one.type),
@@ -84,7 +85,7 @@ function withAnnotations(value: unknown): unknown {
   return 'required' in value ? { ...copy, annotation: describeField(value as never).annotation } : copy
 }
 
-function replaySignature({ input, expected }: GoldenCase): Difference | null {
+function replaySignature({ input, expected }: GoldenCase): Difference | null | Promise<Difference | null> {
   const given = input as { string?: string; spec?: Row; names?: string[]; base?: SignatureDescription; ops?: unknown[][] }
   if (given.names) return firstDifference(expected, { prefixes: given.names.map(inferPrefix) })
   if (given.base) {
@@ -177,14 +178,14 @@ function applyOp(base: Signature, [op, ...args]: unknown[]): Signature {
 
 // ---------------------------------------------------------------- adapters
 
-function formatWith(adapter: Adapter): Replay {
+export function formatWith(adapter: Adapter): Replay {
   return ({ input, expected }) => {
     const { signature, demos, inputs } = input as { signature: SignatureDescription; demos: Row[]; inputs: Row }
     return compareResult(expected as Row, () => ({ messages: adapter.format(readSignature(signature), demos, inputs) }))
   }
 }
 
-function parseWith(adapter: Adapter): Replay {
+export function parseWith(adapter: Adapter): Replay {
   return ({ input, expected }) => {
     const { signature, completion } = input as { signature: SignatureDescription; completion: string }
     const { types: _, ...wanted } = expected as Row // Python's types; the values tell what JavaScript can tell
@@ -193,7 +194,7 @@ function parseWith(adapter: Adapter): Replay {
 }
 
 /** Numbers that JSON can't hold, as the vectors write them. */
-function floats(value: unknown): unknown {
+export function floats(value: unknown): unknown {
   if (typeof value === 'number' && !Number.isFinite(value)) {
     return { $float: Number.isNaN(value) ? 'nan' : value > 0 ? 'inf' : '-inf' }
   }
@@ -203,9 +204,9 @@ function floats(value: unknown): unknown {
 }
 
 /** Compares a result that may fail: the class always, the message where the vector holds DSPy's own words. */
-function compareResult(expected: Row, run: () => Row): Difference | null {
+export async function compareResult(expected: Row, run: () => Row | Promise<Row>): Promise<Difference | null> {
   try {
-    return firstDifference(expected, { ok: true, ...run() })
+    return firstDifference(expected, { ok: true, ...(await run()) })
   } catch (error) {
     if (expected.ok) throw error
     const { message_py, ...wanted } = expected.error as Failure & Row
@@ -221,12 +222,16 @@ const PYTHON_CLASSES = {
   signature_name: 'PydanticUserError',
 } as const
 
-function describeFailure(error: unknown): Row {
+export function describeFailure(error: unknown): Row {
   if (error instanceof AdapterParseError) {
-    const { adapterName, raw, parsed, message } = error
+    const { adapterName, raw, parsed, message, cause } = error
+    // DSPy's JSONAdapter lets the error of a field's type through as it is; ours is the cause of an AdapterParseError
+    if (adapterName === 'JSONAdapter' && cause instanceof TypeMismatch)
+      return { class: cause.isChoice ? 'ValueError' : 'ValidationError', message: cause.message }
     return { class: 'AdapterParseError', adapter_name: adapterName, lm_response: raw, parsed_result: parsed, message }
   }
   if (error instanceof SignatureError) return { class: PYTHON_CLASSES[error.code], message: error.message }
+  if (error instanceof LMError) return { class: error.name, message: error.message }
   throw error
 }
 

@@ -1,8 +1,16 @@
 // Which kind of case is replayed by what. A new kind is a line in the table of its own file; a new file is a line here.
+import { adapterReplays } from './adapters'
 import type { Replay } from './case'
 import { dspyReplays } from './dspy'
 import { fewShotReplays } from './few-shot'
 import { lossReplays } from './loss'
+import { moduleReplays } from './modules'
 
 /** Replays by kind; a kind that isn't here counts as skipped, by name. */
-export const replays: Readonly<Record<string, Replay>> = { ...lossReplays, ...dspyReplays, ...fewShotReplays }
+export const replays: Readonly<Record<string, Replay>> = {
+  ...lossReplays,
+  ...dspyReplays,
+  ...adapterReplays,
+  ...fewShotReplays,
+  ...moduleReplays,
+}
