@@ -1,6 +1,8 @@
 // DSPy's program layer: signatures, modules, adapters, language models, evaluation. Knows no engine, no server, no display. The names of `dspy.…`.
 
 export { Adapter, type AdapterCall, type Demo, type ParseIssue, type ParseResult } from './adapter'
+export type { AttemptOptions, RewardFunction } from './best-attempt'
+export { BestOfN } from './best-of-n'
 export { ChainOfThought } from './chain-of-thought'
 export { ChatAdapter, type ChatAdapterOptions } from './chat-adapter'
 export {
@@ -23,7 +25,8 @@ export { Evaluate, type EvaluateOptions, type Metric, scoreOf } from './evaluate
 export { EvaluationResult, type ExampleResult } from './evaluation-result'
 export { Completions, Example, fieldsOf, Prediction } from './example'
 export { type Field, type FieldOptions, type FieldSpec, InputField, inferPrefix, OutputField } from './field'
-export type { FieldType, History } from './field-type'
+export type { FieldType } from './field-type'
+export { History, type Turn } from './history'
 export type { Loose } from './infer-types'
 export { JSONAdapter } from './json-adapter'
 export {
@@ -37,9 +40,16 @@ export {
   type LMResponse,
   type LMUsage,
 } from './lm'
+export { type MajorityOptions, majority } from './majority'
 export { Module, type Program, type ProgramState } from './module'
+export { MultiChainComparison } from './multi-chain-comparison'
+export { normalizeText } from './normalize-text'
+export { describePredictors, OFFER_FEEDBACK } from './offer-feedback'
+export { Parallel, type ParallelCall, type ParallelFailure, type ParallelOptions } from './parallel'
 export { Predict, type PredictOptions, type PredictorState } from './predict'
 export { PythonRandom } from './python-random'
+export { ReAct, type ReActOptions, type Trajectory } from './react'
+export { Refine, type RefineOptions } from './refine'
 export {
   type InputsOf,
   type OutputsOf,
@@ -49,4 +59,5 @@ export {
   type SignatureState,
 } from './signature'
 export { SignatureError } from './signature-text'
+export { Tool, type ToolArguments, type ToolOptions, tool } from './tool'
 export { XMLAdapter } from './xml-adapter'

@@ -3,7 +3,8 @@ import { ContextWindowExceededError, LMError } from '../../../src/errors'
 import { BaseLM, type LMOptions, type LMResponse } from '../../../src/program'
 import type { Message } from '../../../src/protocol'
 
-export type ScriptedAnswer = string | { readonly raise: string; readonly message: string }
+/** A text, a text for each of the completions asked for, or an error. */
+export type ScriptedAnswer = string | readonly string[] | { readonly raise: string; readonly message: string }
 
 export type LMScript =
   | { readonly mode: 'sequence'; readonly responses: readonly ScriptedAnswer[]; readonly cycle?: boolean }
@@ -19,7 +20,7 @@ export interface ScriptedCall {
   readonly messages: readonly Message[]
   /** Wire names, nulls dropped. */
   readonly kwargs: Record<string, unknown>
-  readonly response: string | null
+  readonly response: string | readonly string[] | null
 }
 
 const WIRE: Record<string, string> = {
@@ -62,12 +63,13 @@ export class ScriptedLM extends BaseLM {
 
   protected override async forward(messages: readonly Message[], options: LMOptions): Promise<LMResponse> {
     const kwargs = Object.fromEntries(Object.entries(options).map(([key, value]) => [WIRE[key] ?? key, value]))
-    const outputs = Array.from({ length: options.n ?? 1 }, (_, index) => {
-      const answer = this.answer(messages)
-      const text = typeof answer === 'string' ? answer : null
-      if (index === 0) this.calls.push({ messages, kwargs, response: text })
-      if (typeof answer !== 'string') throw scriptedError(answer)
-      return { text: answer, completionId: `scripted-${this.calls.length}#${index}`, finishReason: 'stop' }
+    const first = this.answer(messages)
+    const response = typeof first === 'string' || isTexts(first) ? first : null
+    this.calls.push({ messages, kwargs, response })
+    const texts = isTexts(first) ? first : [first, ...Array.from({ length: (options.n ?? 1) - 1 }, () => this.answer(messages))]
+    const outputs = texts.map((text, index) => {
+      if (typeof text !== 'string') throw scriptedError(text as Raised)
+      return { text, completionId: `scripted-${this.calls.length}#${index}`, finishReason: 'stop' }
     })
     const usage = { promptTokens: 0, completionTokens: 0, totalTokens: 0 }
     return { id: `scripted-${this.calls.length}`, model: this.model, outputs, usage }
@@ -92,7 +94,13 @@ export class ScriptedLM extends BaseLM {
   }
 }
 
-function scriptedError({ raise, message }: { raise: string; message: string }): Error {
+type Raised = { readonly raise: string; readonly message: string }
+
+function isTexts(answer: ScriptedAnswer): answer is readonly string[] {
+  return Array.isArray(answer)
+}
+
+function scriptedError({ raise, message }: Raised): Error {
   if (raise === 'LMServerError') return new LMError(message)
   if (raise === 'ContextWindowExceededError') return new ContextWindowExceededError(message)
   return Object.assign(new Error(message), { name: raise })
