@@ -10,7 +10,7 @@
 //   linear          arbor_linear            arbor_linear_backward         linear.cpp
 //     + one adapter arbor_lora              arbor_lora_backward           lora.cpp
 //   ropeStoreKv     arbor_rope_store_kv     arbor_rope_store_kv_backward  rope_store_kv.cpp
-//   attention       arbor_attention         arbor_attention_backward      attention.cpp
+//   attention       arbor_attention         arbor_attention_backward      attention.cpp, attention_backward.cpp
 //   swiglu          arbor_swiglu            arbor_swiglu_backward         swiglu.cpp
 //   logprob         arbor_logprob           arbor_logprob_backward        logprob.cpp
 //   sample          arbor_sample                                          sample.cpp
@@ -148,6 +148,8 @@ ARBOR_API int32_t arbor_attention(arbor_stream *stream, int32_t type, void *out,
                                   const void *v, const int32_t *segments, const int32_t *context, int64_t segment_count,
                                   int64_t context_capacity, int64_t tokens, int64_t slot_count, int64_t heads, int64_t kv_heads,
                                   int64_t head_dim);
+// For tests: how often, since the library was loaded, a segment of one query read a block of keys that another had already packed.
+ARBOR_API int64_t arbor_attention_shared_blocks(void);
 ARBOR_API int32_t arbor_attention_backward(arbor_stream *stream, int32_t type, void *dq, void *dk, void *dv, const void *d_out,
                                            const void *out, const void *q, const void *k, const void *v, const float *lse,
                                            const int32_t *segments, const int32_t *context, int64_t segment_count,

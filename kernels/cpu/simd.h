@@ -26,7 +26,25 @@ typedef float vf_unaligned __attribute__((vector_size(kLanes * 4), aligned(4), m
 ARBOR_INLINE vf load(const float *p) { return *reinterpret_cast<const vf_unaligned *>(p); }
 ARBOR_INLINE void store(float *p, vf v) { *reinterpret_cast<vf_unaligned *>(p) = v; }
 ARBOR_INLINE vf splat(float x) { return x - vf{}; }
-ARBOR_INLINE vf max(vf a, vf b) { return a > b ? a : b; }
+// The larger and the smaller of each lane; a NaN in `b` stays.
+ARBOR_INLINE vf max(vf a, vf b) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX__)
+  return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+  return a > b ? a : b;
+#endif
+}
+ARBOR_INLINE vf min(vf a, vf b) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__AVX__)
+  return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+  return a < b ? a : b;
+#endif
+}
 
 // a * b + c, in one rounding where the CPU has it.
 ARBOR_INLINE vf fma(vf a, vf b, vf c) {
@@ -46,37 +64,47 @@ ARBOR_INLINE float fma(float a, float b, float c) {
 #endif
 }
 
-ARBOR_INLINE float sum_lanes(vf v) {
-  float t[kLanes];
-  store(t, v);
+#if defined(__AVX__)
+// Folds the upper half of a vector onto the lower, until one lane is left.
+template <class Fold> ARBOR_INLINE float fold_lanes(vf v, const Fold &fold) {
+#if defined(__AVX512F__)
+  const __m256 eight = fold(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
+#else
+  const __m256 eight = (__m256)v;
+#endif
+  const __m256 four = fold(eight, _mm256_permute2f128_ps(eight, eight, 0x11));
+  const __m256 two = fold(four, _mm256_permute_ps(four, 0x0e));
+  return _mm256_cvtss_f32(fold(two, _mm256_permute_ps(two, 0x01)));
+}
+#else
+template <class Fold> ARBOR_INLINE float fold_lanes(vf v, const Fold &fold) {
   for (int width = kLanes / 2; width > 0; width /= 2)
-    for (int i = 0; i < width; i++) t[i] += t[i + width];
-  return t[0];
+    for (int i = 0; i < width; i++) v[i] = fold(v[i], v[i + width]);
+  return v[0];
+}
+#endif
+ARBOR_INLINE float sum_lanes(vf v) {
+  return fold_lanes(v, [](auto a, auto b) { return a + b; });
 }
 ARBOR_INLINE float max_lanes(vf v) {
-  float best = v[0];
-  for (int i = 1; i < kLanes; i++) best = v[i] > best ? v[i] : best;
-  return best;
+  return fold_lanes(v, [](auto a, auto b) { return a > b ? a : b; });
 }
 
-// e^x to about 1 ulp: x = n ln 2 + r, a polynomial in r (Taylor to r^7, |r| <= 0.35), 2^n through the exponent bits.
-// Below -87.3 the answer is exactly 0, above 88 that of 88.
+// e^x to about 1.5 ulp: x = n ln 2 + r, |r| <= 0.35, a polynomial in r (minimax to r^5, exact at 0), times 2^n. n + 127 stands in the low
+// bits of `shifted`, where a shift makes it the exponent of 2^n. Below -87.7 the answer is exactly 0 (n = -127), above 88 that of 88.
 ARBOR_INLINE vf exp(vf x) {
-  const vf limited = x > 88.0f ? splat(88.0f) : (x < -87.3f ? splat(-87.3f) : x);
-  const vf magic = splat(12582912.0f); // 1.5 * 2^23: adding it rounds to an integer in the low bits
+  const vf limited = min(splat(88.0f), max(splat(-88.0f), x));
+  const vf magic = splat(12582912.0f + 127); // 1.5 * 2^23: adding it rounds to an integer
   const vf shifted = fma(limited, splat(1.44269504f), magic);
   const vf n = shifted - magic;
   const vf r = fma(n, splat(-1.42860682e-6f), fma(n, splat(-0.693145752f), limited));
-  vf p = splat(1.0f / 5040);
-  p = fma(p, r, splat(1.0f / 720));
-  p = fma(p, r, splat(1.0f / 120));
-  p = fma(p, r, splat(1.0f / 24));
-  p = fma(p, r, splat(1.0f / 6));
-  p = fma(p, r, splat(0.5f));
+  vf p = splat(0.00829027221f);
+  p = fma(p, r, splat(0.0418981612f));
+  p = fma(p, r, splat(0.166676387f));
+  p = fma(p, r, splat(0.499991477f));
+  p = fma(p, r, splat(0.999999702f));
   p = fma(p, r, splat(1.0f));
-  p = fma(p, r, splat(1.0f));
-  const vi power = ((vi)shifted - (vi)magic) << 23;
-  return x < -87.3f ? vf{} : (vf)((vi)p + power);
+  return p * (vf)((vi)shifted << 23);
 }
 
 // The same function for one number: equal bits to any lane of the vector form.
