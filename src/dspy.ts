@@ -1,9 +1,12 @@
 // The names of `dspy.…`: the program layer, and the optimizers as DSPy calls them.
 
 export {
+  BetterTogether,
   BootstrapFewShot,
   BootstrapFewShotWithRandomSearch,
   BootstrapRS,
+  GEPA,
   LabeledFewShot,
+  SIMBA,
 } from './optimize'
 export * from './program'

@@ -3,6 +3,13 @@
 export { ArborGRPO, type CompileOptions, type GrpoProgress, type TrainingRun } from './arbor-grpo'
 export { ArborJob } from './arbor-job'
 export { ArborProvider } from './arbor-provider'
+export {
+  BetterTogether,
+  type BetterTogetherCandidate,
+  type BetterTogetherCompileOptions,
+  type BetterTogetherResult,
+  type Optimizer,
+} from './better-together'
 export { BootstrapFewShot, type BootstrapFewShotOptions, type BootstrapRun } from './bootstrap-few-shot'
 export {
   BootstrapFewShotWithRandomSearch,
@@ -20,7 +27,10 @@ export {
   type SearchResult,
   type TrialLog,
 } from './candidates'
+export { GEPA, type GEPAOptions, type GepaOptimized, type GepaResult } from './gepa'
+export type { GepaMetric, ScoreWithFeedback } from './gepa-program'
 export type { ArborGRPOOptions } from './grpo-options'
 export { type LabeledCompileOptions, LabeledFewShot, type LabeledFewShotOptions } from './labeled-few-shot'
 export { init, type ServerInfo, type ServerOptions, shutdown, startServer, status } from './launch'
+export { SIMBA, type SIMBACompileOptions, type SIMBAOptions } from './simba'
 export type { Spending } from './spending'

@@ -5,6 +5,7 @@ import { dspyReplays } from './dspy'
 import { fewShotReplays } from './few-shot'
 import { lossReplays } from './loss'
 import { moduleReplays } from './modules'
+import { promptSearchReplays } from './prompt-search'
 
 /** Replays by kind; a kind that isn't here counts as skipped, by name. */
 export const replays: Readonly<Record<string, Replay>> = {
@@ -13,4 +14,5 @@ export const replays: Readonly<Record<string, Replay>> = {
   ...adapterReplays,
   ...fewShotReplays,
   ...moduleReplays,
+  ...promptSearchReplays,
 }
