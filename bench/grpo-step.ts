@@ -3,6 +3,7 @@
 
 import { arbor, dspy, LoraConfig } from '../src'
 import { stepShape } from './_engine'
+import { watchLatency } from './_latency'
 import { benchOptions } from './_options'
 import { peerShape, startPeer } from './_peer'
 import { print, type Row } from './_report'
@@ -32,7 +33,9 @@ async function main(): Promise<void> {
     checkpoint: 'none',
     trainKwargs: { lora_config: new LoraConfig({ r: 16, lora_alpha: 32 }), learning_rate: 1e-4 },
   })
+  const watch = watchLatency(server.baseUrl)
   await compiler.compile(program, { trainset })
+  const latency = await watch.end()
   const records = compiler.run!.records.slice(1)
   await server.close()
   const rows: Row[] = [
@@ -50,7 +53,15 @@ async function main(): Promise<void> {
     peer.close()
   }
   const tokens = records.map((r) => `${r.tokens}/${r.tokens_unshared}`).join(' ')
-  print(`grpo-step: 8 x 4 on data/simple-qa, at most ${maxTokens} new tokens; ${model}; tokens computed/unshared ${tokens}`, rows)
+  for (const [route, ms] of Object.entries(latency))
+    process.stderr.write(
+      `${route}, asked ${ms.asked} times during it: p50 ${ms.p50} ms, p99 ${ms.p99} ms, at most ${ms.max} ms\n`,
+    )
+  print(
+    `grpo-step: 8 x 4 on data/simple-qa, at most ${maxTokens} new tokens; ${model}; tokens computed/unshared ${tokens}`,
+    rows,
+    { latency },
+  )
 }
 
 void main()

@@ -1,7 +1,9 @@
 // The server as a function from a request to its response. Sockets are main.ts's business.
 
 import { randomUUID } from 'node:crypto'
+import { setTimeout } from 'node:timers/promises'
 import { type Context, Hono } from 'hono'
+import type { Engine, EngineStatus } from '../engine/engine'
 import {
   bareModelName,
   ChatRequestSchema,
@@ -57,8 +59,9 @@ function modelRoutes(app: Hono<Env>, services: Services): void {
     if (names().includes(id) || services.modelNames.includes(id)) return c.json(entry(id))
     throw new HttpError(404, `The model "${id}" is not served here.`, { code: 'model_not_found', param: 'model' })
   })
+  const queue = latestStatus(services.engine)
   app.get('/health', async (c) => {
-    const { running, waiting } = await services.engine.status()
+    const { running, waiting } = await queue()
     const { device, deviceDescription } = services.model
     return c.json({
       status: 'ok',
@@ -68,6 +71,23 @@ function modelRoutes(app: Hono<Env>, services: Services): void {
       queue: { running, waiting },
     })
   })
+}
+
+/** Longer than this nobody waits for the engine's own word. */
+const STATUS_WAIT_MS = 5
+
+/** The engine's status, or the one before: its thread hears a question only between two passes, and health must not wait for a pass. */
+function latestStatus(engine: Engine): () => Promise<Pick<EngineStatus, 'running' | 'waiting'>> {
+  let latest = { running: 0, waiting: 0 }
+  let asked: Promise<void> | null = null
+  return async () => {
+    asked ??= engine
+      .status()
+      .then((status) => void (latest = status))
+      .finally(() => (asked = null))
+    await Promise.race([asked, setTimeout(STATUS_WAIT_MS, undefined, { ref: false })])
+    return latest
+  }
 }
 
 function chatRoutes(app: Hono<Env>, services: Services): void {
