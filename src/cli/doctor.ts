@@ -88,12 +88,21 @@ async function native(): Promise<Finding> {
   try {
     const { nativeStatus } = await import('../engine/ops/build-native')
     const { found, path, description, compiler, missing } = await nativeStatus()
-    if (found) return { what, state: 'ok', detail: `${description} (${path})` }
+    if (found && path !== null)
+      return { what, state: 'ok', detail: `${description}, ${await precisionText(path, description)} (${path})` }
     if (missing !== null) return { what, state: 'missing', detail: description, hint: missing }
     return { what, state: 'absent', detail: `${description}${compiler === null ? '' : `, with ${compiler}`}` }
   } catch (error) {
     return { what, state: 'missing', detail: (error as Error).message.split('\n')[0]!, hint: 'npm ci, then npm start' }
   }
+}
+
+/** What frozen weights are kept in when nobody asks for a precision. */
+async function precisionText(path: string, description: string): Promise<string> {
+  const { openNative } = await import('../engine/ops/native')
+  const backend = openNative({ path, description })
+  backend.close()
+  return `frozen weights in ${backend.precision}`
 }
 
 function optionalPackages(info: PackageInfo): Finding[] {

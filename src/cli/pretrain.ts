@@ -76,7 +76,8 @@ export async function run(argv: readonly string[]): Promise<number> {
     from: values.from,
     documents: (index, kind) => documentAt(index, { seed: recipe.seed, kind, mix: recipe.mix }),
     tokenizerTexts: () => trainingTexts(recipe.tokenizerDocuments, recipe.seed),
-    openEngine: () => new WorkerEngine({ device }),
+    // All weights are trained, so kept in f32; what is compared with them as it was exported is computed alike.
+    openEngine: () => new WorkerEngine({ device, precision: 'f32' }),
     checkpointEvery,
     version: packageInfo().version,
     signal: interruption(),

@@ -1,21 +1,23 @@
 // arbor-nb run: executes a notebook from the command line and writes it, with its outputs, to a notebook file and a page.
 
 import { basename, dirname, resolve } from 'node:path'
+import { PRECISION_WISHES } from '../engine/precision'
 import { ChildProcesses } from './child-processes'
 import { formatNotebook, type Notebook, readNotebook, writeAtomically } from './notebook'
 import { notebookPage } from './notebook-html'
 import { injectParameters, parseParameters } from './notebook-parameters'
 import { NotebookRunner, type RunOutcome } from './notebook-runner'
-import { parseOptions } from './options'
+import { choiceOption, parseOptions } from './options'
 import { RunTerminal, type TerminalStreams } from './run-terminal'
 
-export const help = `Usage: arbor-nb run NOTEBOOK.ipynb [-p name=value]… [-o executed.ipynb] [--html page.html]
+export const help = `Usage: arbor-nb run NOTEBOOK.ipynb [-p name=value]… [-o executed.ipynb] [--html page.html] [--precision P]
 
 Executes the TypeScript cells of a notebook, from the notebook's folder, and keeps the outputs in a copy.
 
   -p, --param N=V    sets a variable of the cell tagged "parameters" (repeatable); V is JSON, or else text
   -o, --output FILE  the executed notebook          default: NOTEBOOK.executed.ipynb beside the notebook
       --html FILE    also writes a page that needs no network
+      --precision P  of frozen weights, for servers that the notebook starts: f32, bf16 or auto
   -h, --help         this text
 
 Exit code: 0 all cells ran, 1 a cell failed (the file holds its error), 130 interrupted by Ctrl-C.`
@@ -24,6 +26,7 @@ const options = {
   param: { type: 'string', short: 'p', multiple: true },
   output: { type: 'string', short: 'o' },
   html: { type: 'string' },
+  precision: { type: 'string' },
 } as const
 
 /** Where a run's files are; absolute, since cells run in the notebook's folder. */
@@ -35,6 +38,8 @@ interface RunFiles {
 
 export async function run(argv: readonly string[]): Promise<number> {
   const { values, positionals } = parseOptions(argv, options, ['NOTEBOOK.ipynb'])
+  if (values.precision !== undefined)
+    process.env['ARBOR_PRECISION'] = choiceOption(values.precision, '--precision', PRECISION_WISHES)
   const path = positionals[0]!
   const notebook = await readNotebook(path)
   injectParameters(notebook, parseParameters(values.param ?? []))

@@ -1,6 +1,7 @@
 // arbor-nb serve: the server until somebody ends it: Ctrl-C, a signal, or (started by a notebook) the end of its owner.
 
 import { arborHome } from '../engine/arbor-home'
+import { PRECISION_WISHES } from '../engine/precision'
 import { OptionError } from '../errors'
 import { type RunningServer, startServer } from '../server/main'
 import { choiceOption, numberOption, parseOptions } from './options'
@@ -13,6 +14,7 @@ Serves a base model and trains policies on it: OpenAI's chat completions and Arb
 
   --model MODEL     arbor-tiny (it comes with arbor-nb), a name on the Hugging Face hub, a folder, or a .gguf file
   --device DEVICE   cpu, cuda, tfjs or auto (default: $ARBOR_DEVICE, else auto)
+  --precision P     of frozen weights: f32, bf16 or auto (default: $ARBOR_PRECISION, else bf16 where the CPU computes in it)
   --host HOST       address to listen on (default 127.0.0.1: this machine only; there is no password)
   --port PORT       default: the first free port from 7453 up
   --storage FOLDER  where runs and checkpoints are kept (default: $ARBOR_HOME, else ~/.arbor)
@@ -24,6 +26,7 @@ Ctrl-C checkpoints the jobs that run and ends; a second Ctrl-C ends at once.`
 const OPTIONS = {
   model: { type: 'string' },
   device: { type: 'string' },
+  precision: { type: 'string' },
   host: { type: 'string' },
   port: { type: 'string' },
   storage: { type: 'string' },
@@ -35,11 +38,13 @@ export async function run(argv: readonly string[]): Promise<number> {
   const { values } = parseOptions(argv, OPTIONS)
   if (values.model === undefined) throw new OptionError('--model is missing: arbor-tiny, a hub name, a folder or a .gguf file.')
   const device = choiceOption(values.device ?? process.env['ARBOR_DEVICE'] ?? 'auto', '--device', ['auto', 'cpu', 'cuda', 'tfjs'])
+  const precision = choiceOption(values.precision ?? 'auto', '--precision', PRECISION_WISHES)
   const port = numberOption(values.port, '--port', { min: 0, max: 65535, integer: true })
   const ended = endOfService(values['owner-pipe'] === true)
   const server = await startServer({
     model: values.model,
     device,
+    precision,
     ...(values.host === undefined ? {} : { host: values.host }),
     ...(port === undefined ? {} : { port }),
     storage: values.storage ?? arborHome(),

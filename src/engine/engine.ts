@@ -17,6 +17,7 @@ export interface ModelInfo {
   readonly hidden: number
   readonly device: 'cpu' | 'cuda' | 'tfjs' | 'fake'
   readonly deviceDescription: string
+  /** Of the frozen weights; what is trained is f32. */
   readonly dtype: 'f32' | 'bf16'
   readonly eosTokenIds: readonly number[]
 }

@@ -28,8 +28,9 @@ const request = (values: Partial<GenerateRequest>): GenerateRequest => ({
 })
 const bits = (completions: readonly Completion[]) => completions.map(({ tokens, logprobs }) => ({ tokens, logprobs }))
 
-describeEachBackend((name, open) =>
-  describe(`${name}: a policy of all weights`, { timeout: 60_000 }, () => {
+describeEachBackend((name, open, precision) =>
+  // A base in bf16 is another model than its own f32 copy, so a fresh policy of all weights differs from it.
+  describe.skipIf(precision !== 'f32')(`${name}: a policy of all weights`, { timeout: 60_000 }, () => {
     const engines: LocalEngine[] = []
     let dir: string
     beforeAll(() => {

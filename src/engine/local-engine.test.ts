@@ -2,4 +2,5 @@ import { describeLocalEngine } from '../../test/engine/describe-local-engine'
 import { openBackend } from './ops/open-backend'
 
 describeLocalEngine('tfjs', () => openBackend('tfjs'))
-describeLocalEngine('cpu', () => openBackend('cpu'))
+for (const precision of ['f32', 'bf16'] as const)
+  describeLocalEngine(`cpu, ${precision}`, () => openBackend('cpu', { precision }))

@@ -28,6 +28,7 @@ import { type Device, openBackend } from './ops/open-backend'
 import type { Backend } from './ops/ops'
 import { openWeights, saveWeights } from './policy-file'
 import type { PolicyWeights } from './policy-weights'
+import { type PrecisionWish, precisionFor } from './precision'
 import { Scheduler } from './scheduler'
 import { Trainer } from './trainer'
 import type { OpenModel } from './weights'
@@ -36,6 +37,8 @@ export interface LocalEngineOptions {
   /** A backend that is open already, or the name of one to open with the model. The engine closes it. */
   readonly backend?: Backend
   readonly device?: Device
+  /** Of frozen weights; default: bf16 where the CPU computes in it, unless ARBOR_PRECISION says otherwise. */
+  readonly precision?: PrecisionWish
   /** Tokens whose keys and values the cache holds; default half a GiB's worth. */
   readonly kvCacheTokens?: number
   /** Rows of one forward pass. */
@@ -160,7 +163,7 @@ export class LocalEngine implements Engine {
   async #load(open: OpenModel, source: ModelSource): Promise<ModelInfo> {
     if (this.#loaded)
       throw new ArborError(`${this.#loaded.info.name} is loaded; an engine holds one model. Start another for ${source.name}.`)
-    const backend = this.options.backend ?? (await openBackend(this.options.device ?? 'auto'))
+    const backend = this.options.backend ?? (await this.#openBackend(open))
     try {
       this.#loaded = this.#build(backend, open, source)
       return this.#loaded.info
@@ -168,6 +171,11 @@ export class LocalEngine implements Engine {
       if (!this.options.backend) backend.close()
       throw error
     }
+  }
+
+  #openBackend({ config }: OpenModel): Promise<Backend> {
+    const { device = 'auto', precision = 'auto' } = this.options
+    return openBackend(device, { precision: precisionFor(config, precision) })
   }
 
   #build(backend: Backend, open: OpenModel, source: ModelSource): Loaded {
@@ -234,7 +242,7 @@ function describe(name: string, backend: Backend, model: Model): ModelInfo {
     hidden,
     device: backend.device,
     deviceDescription: backend.description,
-    dtype: 'f32',
+    dtype: backend.precision,
     eosTokenIds,
   }
 }

@@ -9,6 +9,8 @@ import { ArborError } from '../errors'
 export interface ServerOptions {
   /** cpu, cuda, tfjs or auto; default: $ARBOR_DEVICE, else auto. */
   readonly device?: 'auto' | 'cpu' | 'cuda' | 'tfjs'
+  /** Of frozen weights: f32, bf16 or auto; default: $ARBOR_PRECISION, else bf16 where the CPU computes in it. */
+  readonly precision?: 'auto' | 'f32' | 'bf16'
   readonly host?: string
   /** Default: the first free port from 7453 up, as Arbor does. */
   readonly port?: number
@@ -46,6 +48,7 @@ export async function startServer(model: string, options: ServerOptions = {}): P
   const settings = { ...defaults.options, ...options }
   const args = [cliPath(), 'serve', '--model', model, '--owner-pipe', '--ready-line', '--storage', storagePath(settings)]
   if (settings.device !== undefined) args.push('--device', settings.device)
+  if (settings.precision !== undefined) args.push('--precision', settings.precision)
   if (settings.host !== undefined) args.push('--host', settings.host)
   if (settings.port !== undefined) args.push('--port', String(settings.port))
   const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'pipe'] })

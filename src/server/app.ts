@@ -62,12 +62,13 @@ function modelRoutes(app: Hono<Env>, services: Services): void {
   const queue = latestStatus(services.engine)
   app.get('/health', async (c) => {
     const { running, waiting } = await queue()
-    const { device, deviceDescription } = services.model
+    const { device, deviceDescription, dtype } = services.model
     return c.json({
       status: 'ok',
       model: services.modelNames[0],
       device,
       device_description: deviceDescription,
+      precision: dtype,
       queue: { running, waiting },
     })
   })

@@ -16,6 +16,8 @@ export interface ServerOptions {
   /** A model that comes with arbor-nb, a hub name, a folder or a GGUF file. */
   readonly model: string
   readonly device?: 'auto' | 'cpu' | 'cuda' | 'tfjs'
+  /** Of frozen weights; default: bf16 where the CPU computes in it. */
+  readonly precision?: 'auto' | 'f32' | 'bf16'
   /** Default 127.0.0.1: this machine only. */
   readonly host?: string
   /** Default: the first free one from 7453 up. */
@@ -52,7 +54,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       '',
     )
   const { host, port, baseUrl, close: closeSocket } = await openSocket((request) => app(request), options)
-  const engine = options.engine ?? new WorkerEngine({ device: options.device ?? 'auto' })
+  const engine = options.engine ?? new WorkerEngine({ device: options.device ?? 'auto', precision: options.precision ?? 'auto' })
   try {
     const services = await loadServices(engine, options)
     app = createApp(services)
@@ -75,7 +77,7 @@ async function loadServices(engine: Engine, options: ServerOptions): Promise<Ser
   log?.(`Loading ${source.name} (${source.origin}) …`)
   const [model, tokenizer] = await Promise.all([engine.load(source), loadTokenizer(source)])
   log?.(
-    `${model.name}: ${(model.parameters / 1e6).toFixed(model.parameters < 1e7 ? 1 : 0)} M parameters on ${model.deviceDescription}`,
+    `${model.name}: ${(model.parameters / 1e6).toFixed(model.parameters < 1e7 ? 1 : 0)} M parameters in ${model.dtype} on ${model.deviceDescription}`,
   )
   const codec = textCodec(tokenizer, model)
   const completions = new CompletionStore()

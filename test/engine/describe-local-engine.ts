@@ -115,7 +115,7 @@ function declareDecoding(start: Start, open: () => Promise<Backend>): void {
           worst = Math.max(worst, Math.abs(completion.logprobs[t]! - trained[i]!.logprobs[t]!))
           worst = Math.max(worst, Math.abs(completion.plainLogprobs[t]! - plain[i]!.logprobs[t]!))
         }
-      expect(worst).toBeLessThan(1e-5)
+      expect(worst).toBeLessThan(2e-6) // the last bits of two logsumexps, in every precision
     })
 
     it('a repetition penalty counts prompt and completion', async () => {

@@ -3,21 +3,25 @@
 import { describe, it } from 'vitest'
 import { ensureNative } from '../../../src/engine/ops/build-native'
 import { openNative } from '../../../src/engine/ops/native'
-import type { Backend } from '../../../src/engine/ops/ops'
+import type { Backend, Precision } from '../../../src/engine/ops/ops'
 import { openTfjs } from '../../../src/engine/ops/tfjs'
 
-/** Calls `declare` for TensorFlow.js and for the native library; where that can't be built, a skipped test says why. */
-export function describeEachBackend(declare: (name: string, open: () => Promise<Backend>) => void): void {
-  declare('tfjs', openTfjs)
+/** Declares tests of one backend; `precision` is that of its frozen weights. */
+type Declare = (name: string, open: () => Promise<Backend>, precision: Precision) => void
+
+/** Calls `declare` for TensorFlow.js and for the native library in each precision; where that can't be built, a skipped test says why. */
+export function describeEachBackend(declare: Declare): void {
+  declare('tfjs', openTfjs, 'f32')
   describeNative(declare)
 }
 
 /** The same for the native library alone: models of millions of weights take TensorFlow.js in plain JavaScript too long. */
-export function describeNative(declare: (name: string, open: () => Promise<Backend>) => void): void {
+export function describeNative(declare: Declare): void {
   describe('native', async () => {
     try {
       const library = await ensureNative()
-      declare('cpu', async () => openNative(library))
+      for (const precision of ['f32', 'bf16'] as const)
+        declare(`cpu, ${precision}`, async () => openNative(library, { precision }), precision)
     } catch (error) {
       it.skip(`the native library can't be built here: ${(error as Error).message}`)
     }
