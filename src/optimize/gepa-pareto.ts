@@ -8,7 +8,8 @@ import { PythonSet } from './python-set'
 export type Front = PythonSet
 
 /** Fronts without dominated candidates: those in whose every front another one stands. The worst average goes first. */
-export function removeDominated(fronts: readonly Front[], averages: readonly number[]): Front[] {
+export function removeDominated(originals: readonly Front[], averages: readonly number[]): Front[] {
+  const fronts = originals.map((front) => new PythonSet(front)) // a copied set may have another order
   const seen = new Set(fronts.flatMap((front) => [...front]))
   const byScore = [...seen].sort((a, b) => averages[a]! - averages[b]!)
   const kept = new Set(byScore)

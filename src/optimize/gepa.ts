@@ -260,7 +260,7 @@ function detailsOf<P extends Module>(pool: GepaPool<P>, seed: number): GepaResul
     parents: entries.map(({ parents }) => (parents.length > 0 ? parents : [null])),
     valAggregateScores: pool.averages,
     valSubscores: entries.map(({ scores }) => scores),
-    perValInstanceBestCandidates: pool.fronts.map((front) => [...front]),
+    perValInstanceBestCandidates: pool.fronts.map((front) => [...front].sort((a, b) => a - b)),
     highestScoreAchievedPerValTask: pool.bestScores,
     discoveryEvalCounts: entries.map(({ discovery }) => discovery),
     bestOutputsValset: pool.keepOutputs ? pool.bestOutputs : null,
