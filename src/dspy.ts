@@ -7,6 +7,7 @@ export {
   BootstrapRS,
   GEPA,
   LabeledFewShot,
+  MIPROv2,
   SIMBA,
 } from './optimize'
 export * from './program'

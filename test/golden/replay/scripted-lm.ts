@@ -63,10 +63,10 @@ export class ScriptedLM extends BaseLM {
 
   protected override async forward(messages: readonly Message[], options: LMOptions): Promise<LMResponse> {
     const kwargs = Object.fromEntries(Object.entries(options).map(([key, value]) => [WIRE[key] ?? key, value]))
-    const first = this.answer(messages)
+    const first = this.scripted(messages)
     const response = typeof first === 'string' || isTexts(first) ? first : null
     this.calls.push({ messages, kwargs, response })
-    const texts = isTexts(first) ? first : [first, ...Array.from({ length: (options.n ?? 1) - 1 }, () => this.answer(messages))]
+    const texts = isTexts(first) ? first : [first, ...Array.from({ length: (options.n ?? 1) - 1 }, () => this.scripted(messages))]
     const outputs = texts.map((text, index) => {
       if (typeof text !== 'string') throw scriptedError(text as Raised)
       return { text, completionId: `scripted-${this.calls.length}#${index}`, finishReason: 'stop' }
@@ -75,7 +75,7 @@ export class ScriptedLM extends BaseLM {
     return { id: `scripted-${this.calls.length}`, model: this.model, outputs, usage }
   }
 
-  private answer(messages: readonly Message[]): ScriptedAnswer {
+  private scripted(messages: readonly Message[]): ScriptedAnswer {
     const { script } = this
     if (script.mode === 'sequence') return this.next(script, script.responses, script.cycle ?? false)
     const last = messages.at(-1)!.content
