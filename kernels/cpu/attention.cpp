@@ -62,6 +62,12 @@ Part next_part(const AttentionShape &shape, const Task &task, const std::vector<
   return {begin, next * each, keys, slots_of(own)};
 }
 
+ARBOR_INLINE void multiply_row(float *row, int64_t dim, float by) {
+  int64_t d = 0;
+  for (; d + kLanes <= dim; d += kLanes) store(row + d, load(row + d) * by);
+  for (; d < dim; d++) row[d] *= by;
+}
+
 // Masks a row's scores past the `count` that it sees, up to `width`, and raises its peak to the largest.
 ARBOR_INLINE float masked_peak(float *scores, int64_t count, int64_t width, float scale, float peak) {
   for (int64_t j = count; j < width; j++) scores[j] = kMasked;
@@ -90,7 +96,7 @@ void soften(const AttentionShape &shape, AttentionRows &rows, int64_t begin, int
     const float by = shrink[r - begin];
     rows.peak[size_t(r)] = peak[r - begin];
     rows.total[size_t(r)] = rows.total[size_t(r)] * by + sum_lanes(sum);
-    for (int64_t d = 0; by != 1 && d < shape.dim; d++) rows.out[size_t(r)][d] *= by;
+    if (by != 1) multiply_row(rows.out[size_t(r)], shape.dim, by);
   }
 }
 
@@ -132,8 +138,7 @@ void attend(const AttentionShape &shape, const Task &task, const Tensors &t) {
       attend_part(shape, rows, part, first, packed);
     }
   for (size_t i = 0; i < count; i++) {
-    const float whole = 1 / rows.total[i];
-    for (int64_t d = 0; d < shape.dim; d++) rows.out[i][d] *= whole;
+    multiply_row(rows.out[i], shape.dim, 1 / rows.total[i]);
     if (t.lse) t.lse[rows.at[i]] = rows.peak[i] + std::log(rows.total[i]);
   }
 }

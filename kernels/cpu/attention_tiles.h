@@ -47,6 +47,31 @@ inline void pack_block(float *packed, const float *const *rows, int64_t count, i
 // How many vectors wide a tile of `Rows` rows may be: its sums stay in registers, and there are enough of them to hide the latency.
 template <int Rows> constexpr int kTileVectors = kLanes == 16 || Rows <= 3 ? 4 : 2;
 
+// sum[r][i] += left(r) · right(i). The smaller side is held in registers, the larger passes by.
+template <int Rows, int Vectors, class Left, class Right>
+ARBOR_INLINE void add_outer(vf (&sum)[Rows][Vectors], const Left &left, const Right &right) {
+  vf held[Rows < Vectors ? Rows : Vectors];
+  if constexpr (Rows < Vectors) {
+#pragma GCC unroll 6
+    for (int r = 0; r < Rows; r++) held[r] = left(r);
+#pragma GCC unroll 4
+    for (int i = 0; i < Vectors; i++) {
+      const vf passing = right(i);
+#pragma GCC unroll 6
+      for (int r = 0; r < Rows; r++) sum[r][i] = fma(held[r], passing, sum[r][i]);
+    }
+  } else {
+#pragma GCC unroll 4
+    for (int i = 0; i < Vectors; i++) held[i] = right(i);
+#pragma GCC unroll 6
+    for (int r = 0; r < Rows; r++) {
+      const vf passing = left(r);
+#pragma GCC unroll 4
+      for (int i = 0; i < Vectors; i++) sum[r][i] = fma(passing, held[i], sum[r][i]);
+    }
+  }
+}
+
 template <int Rows, int Vectors>
 ARBOR_INLINE void scores_tile(float *scores, const float *const *rows, const float *packed, int64_t dim) {
   const float *row[Rows];
@@ -54,15 +79,7 @@ ARBOR_INLINE void scores_tile(float *scores, const float *const *rows, const flo
 #pragma GCC unroll 6
   for (int r = 0; r < Rows; r++) row[r] = rows[r];
   for (int64_t d = 0; d < dim; d++, packed += kBlock) {
-    vf key[Vectors];
-#pragma GCC unroll 4
-    for (int i = 0; i < Vectors; i++) key[i] = load(packed + i * kLanes);
-#pragma GCC unroll 6
-    for (int r = 0; r < Rows; r++) {
-      const vf value = splat(row[r][d]);
-#pragma GCC unroll 4
-      for (int i = 0; i < Vectors; i++) sum[r][i] = fma(value, key[i], sum[r][i]);
-    }
+    add_outer(sum, [&](int r) { return splat(row[r][d]); }, [&](int i) { return load(packed + i * kLanes); });
   }
 #pragma GCC unroll 6
   for (int r = 0; r < Rows; r++)
@@ -91,15 +108,7 @@ ARBOR_INLINE void weighted_tile(float *const *out, int64_t d, const float *weigh
     for (int i = 0; i < Vectors; i++) sum[r][i] = load(out[r] + d + i * kLanes);
   for (int64_t j = 0; j < key_count; j++, weights += key_stride) {
     const float *value = values[j] + d;
-    vf column[Vectors];
-#pragma GCC unroll 4
-    for (int i = 0; i < Vectors; i++) column[i] = load(value + i * kLanes);
-#pragma GCC unroll 6
-    for (int r = 0; r < Rows; r++) {
-      const vf weight = splat(weights[r * row_stride]);
-#pragma GCC unroll 4
-      for (int i = 0; i < Vectors; i++) sum[r][i] = fma(weight, column[i], sum[r][i]);
-    }
+    add_outer(sum, [&](int r) { return splat(weights[r * row_stride]); }, [&](int i) { return load(value + i * kLanes); });
   }
 #pragma GCC unroll 6
   for (int r = 0; r < Rows; r++)
