@@ -75,6 +75,45 @@ describe('a signature from zod', () => {
   })
 })
 
+describe('a signature from a class', () => {
+  class Judge {
+    static instructions = `
+      Judge the answer.
+    `
+    question = InputField()
+    answer = InputField({ desc: 'what was said' })
+    isRight = OutputField({ type: 'bool' })
+    score = OutputField({ type: z.number().min(0) })
+  }
+
+  it('has the class name, its fields in order, and its instructions', () => {
+    const signature = new Signature(Judge)
+    expect(String(signature)).toBe('Judge(question, answer -> isRight, score)')
+    expect(signature.instructions).toBe('Judge the answer.')
+    expect(signature.field('answer')!.desc).toBe('what was said')
+    expect(signature.field('score')!.constraints).toBe('greater than or equal to: 0')
+    class Bare {
+      a = InputField()
+      b = OutputField()
+    }
+    expect(new Signature(Bare).instructions).toBe('Given the fields `a`, produce the fields `b`.')
+  })
+
+  it('types the call', () => {
+    const predict = new Predict(Judge)
+    expectTypeOf(predict.forward).parameter(0).toEqualTypeOf<{ question: string; answer: string }>()
+    expectTypeOf<OutputsOf<typeof Judge>>().toEqualTypeOf<{ isRight: boolean; score: number }>()
+  })
+
+  it('says which property is no field', () => {
+    class Wrong {
+      question = InputField()
+      answer = 'str'
+    }
+    expect(() => new Signature(Wrong)).toThrow("'answer' of the signature class Wrong is no field")
+  })
+})
+
 describe('edits', () => {
   const base = new Signature('question -> answer')
 
@@ -130,6 +169,35 @@ describe('types', () => {
     expectTypeOf<Awaited<ReturnType<typeof program.call>>>().toHaveProperty('answer').toEqualTypeOf<boolean>()
     expectTypeOf<Awaited<ReturnType<typeof program.call>>>().toHaveProperty('reasoning').toEqualTypeOf<string>()
     expectTypeOf<Awaited<ReturnType<typeof program.call>>>().not.toHaveProperty('anwser')
+  })
+
+  it('make a missing, an unknown and a wrong field compile errors', () => {
+    const ask = (predict: Predict<'question, k: int -> answer: float, tags: list[str]'>) => [
+      predict.call({ question: 'x', k: 1 }),
+      // @ts-expect-error: k is missing
+      predict.call({ question: 'x' }),
+      // @ts-expect-error: no field has this name
+      predict.call({ question: 'x', k: 1, queston: 'x' }),
+      // @ts-expect-error: k is a number
+      predict.call({ question: 'x', k: 'one' }),
+      predict.call({ question: 'x', k: 1 }).then(({ answer, tags }) => answer.toFixed(1) + tags[0]!.length),
+      // @ts-expect-error: the output is called answer
+      predict.call({ question: 'x', k: 1 }).then((prediction) => prediction.anwser),
+    ]
+    expectTypeOf(ask).toBeFunction()
+  })
+
+  it('follow every edit of a signature', () => {
+    const base = new Signature('question -> answer: int')
+    const appended = base.append('score', OutputField(), 'float').insert(0, 'docs', InputField({ type: 'list[str]' }))
+    expectTypeOf<OutputsOf<(typeof appended)['source']>>().toEqualTypeOf<{ answer: number; score: number }>()
+    expectTypeOf<InputsOf<(typeof appended)['source']>>().toEqualTypeOf<{ question: string; docs: string[] }>()
+    const renamed = appended.withInstructions('Go.').appendInstructions('Now.').delete('score')
+    expectTypeOf<OutputsOf<(typeof renamed)['source']>>().toEqualTypeOf<{ answer: number }>()
+    const changed = base.withUpdatedFields('answer', { type: 'str' })
+    expectTypeOf<OutputsOf<(typeof changed)['source']>>().toEqualTypeOf<{ answer: string }>()
+    const described = base.withUpdatedFields('answer', { desc: 'a whole number' })
+    expectTypeOf<OutputsOf<(typeof described)['source']>>().toEqualTypeOf<{ answer: number }>()
   })
 
   it('are loose for a string that is known only at run time', () => {

@@ -16,12 +16,27 @@ export interface SignatureSpec {
   readonly outputs: Readonly<Record<string, FieldLike>>
 }
 
+/**
+ * The class form: fields as properties, the instructions as a static.
+ * @example
+ * class Judge {
+ *   static instructions = 'Judge the answer.'
+ *   answer = dspy.InputField({ desc: 'what was said' })
+ *   isRight = dspy.OutputField({ type: 'bool' })
+ * }
+ */
+export interface SignatureClass {
+  new (): object
+  readonly name: string
+  readonly instructions?: string
+}
+
 /** Carries types only: the fields of a signature that was derived from another. */
 export interface Typed<I, O> {
   readonly types: { inputs: I; outputs: O }
 }
 
-export type SignatureSource = string | SignatureSpec | Typed<unknown, unknown>
+export type SignatureSource = string | SignatureSpec | SignatureClass | Typed<unknown, unknown>
 
 type FieldValue<F> = F extends ZodLike
   ? F['_zod']['output']
@@ -37,7 +52,13 @@ type TypesOf<S> = S extends string
     ? { inputs: I; outputs: O }
     : S extends { readonly inputs: infer I; readonly outputs: infer O }
       ? { inputs: { -readonly [K in keyof I]: FieldValue<I[K]> }; outputs: { -readonly [K in keyof O]: FieldValue<O[K]> } }
-      : { inputs: Loose; outputs: Loose }
+      : S extends new () => infer Fields
+        ? { inputs: FieldsOfRole<Fields, 'input'>; outputs: FieldsOfRole<Fields, 'output'> }
+        : { inputs: Loose; outputs: Loose }
+
+type FieldsOfRole<Fields, Role extends FieldRole> = {
+  -readonly [K in keyof Fields as Fields[K] extends { readonly role: Role } ? K : never]: FieldValue<Fields[K]>
+}
 
 /** What a call takes: `{ question: string }` for `'question -> answer'`. */
 export type InputsOf<S> = TypesOf<S>['inputs']
@@ -47,6 +68,13 @@ export type OutputsOf<S> = TypesOf<S>['outputs']
 type WithField<S, F, Name extends string, Value> = F extends { readonly role: 'input' }
   ? Typed<Flat<InputsOf<S> & { [K in Name]: Value }>, OutputsOf<S>>
   : Typed<InputsOf<S>, Flat<OutputsOf<S> & { [K in Name]: Value }>>
+
+/** A field with another type; any other change leaves the types as they are. */
+type WithChange<S, Name extends string, Change> = Change extends { readonly type: infer T }
+  ? Typed<Changed<InputsOf<S>, Name, FieldValue<T>>, Changed<OutputsOf<S>, Name, FieldValue<T>>>
+  : S
+
+type Changed<Fields, Name, Value> = { [K in keyof Fields]: K extends Name ? Value : Fields[K] }
 
 /** The saved form of a signature; names and types are not saved, fields match by position. */
 export interface SignatureState {
@@ -69,7 +97,7 @@ export class Signature<const S extends SignatureSource = SignatureSource> {
   declare readonly source: S
 
   constructor(source: S, instructions?: string, customTypes?: CustomTypes) {
-    const spec = source as string | SignatureSpec
+    const spec = typeof source === 'function' ? specOfClass(source) : (source as string | SignatureSpec)
     const fields = typeof spec === 'string' ? fieldsFromText(spec, customTypes) : fieldsFromSpec(spec, customTypes)
     const said = instructions ?? (typeof spec === 'string' ? undefined : spec.instructions)
     this.name = (typeof spec === 'string' ? undefined : spec.name) ?? 'StringSignature'
@@ -120,7 +148,7 @@ export class Signature<const S extends SignatureSource = SignatureSource> {
   }
 
   /** One field changed: its type, description, prefix or default. */
-  withUpdatedFields(name: string, changes: FieldOptions): Signature<S> {
+  withUpdatedFields<const N extends string, const C extends FieldOptions>(name: N, changes: C): Signature<WithChange<S, N, C>> {
     if (!this.field(name)) throw new SignatureError(`There is no field '${name}' in '${this.signature}'.`, 'signature_value')
     const fields = this.fields.map((field) => (field.name === name ? updateField(field, changes) : field))
     return Signature.fromFields(fields, this.instructions)
@@ -214,6 +242,23 @@ function fieldsFromText(text: string, customTypes?: CustomTypes): Field[] {
     ...(role === 'input' && parsed.typeUndefined ? { typeUndefined: true } : {}),
   })
   return [...inputs.map(make('input')), ...outputs.map(make('output'))]
+}
+
+function specOfClass(signature: SignatureClass): SignatureSpec {
+  const inputs: Record<string, FieldOptions> = {}
+  const outputs: Record<string, FieldOptions> = {}
+  for (const [name, field] of Object.entries(new signature()) as [string, Partial<FieldSpec> | null][]) {
+    const { role, ...options } = field ?? {}
+    if (role !== 'input' && role !== 'output') {
+      throw new SignatureError(
+        `'${name}' of the signature class ${signature.name} is no field. Write ${name} = dspy.InputField() or dspy.OutputField().`,
+        'signature_value',
+      )
+    }
+    ;(role === 'input' ? inputs : outputs)[name] = options
+  }
+  const said = signature.instructions === undefined ? {} : { instructions: signature.instructions }
+  return { name: signature.name, inputs, outputs, ...said }
 }
 
 function fieldsFromSpec(spec: SignatureSpec, customTypes?: CustomTypes): Field[] {
