@@ -11,6 +11,7 @@ import type { BaseLM, LMOptions, LMOutput } from './lm'
 import type { TypeMismatch } from './parse-value'
 import { dedent, pyStr, splitLines, strip } from './python-text'
 import type { Signature } from './signature'
+import type { TextListener } from './stream'
 
 /** An input or output row in a prompt: an Example or plain data. */
 export type Demo = object
@@ -40,6 +41,8 @@ export interface AdapterRequest {
   readonly demos: readonly Demo[]
   readonly inputs: Loose
   readonly signal?: AbortSignal | null
+  /** Who hears the completion as it comes from this adapter's call, if anyone does. */
+  readonly listen?: (adapter: Adapter, signature: Signature) => TextListener
 }
 
 /** A call as it went: one result for each completion. */
@@ -70,7 +73,9 @@ export abstract class Adapter {
   async call(request: AdapterRequest): Promise<AdapterCall> {
     const { lm, options, signature, demos, inputs, signal } = request
     const messages = this.format(signature, demos, inputs)
-    const { outputs } = await lm.call({ ...options, messages, signal: signal ?? null })
+    const listener = request.listen?.(this, signature)
+    const { outputs } = await lm.call({ ...options, messages, signal: signal ?? null, onText: listener?.onText })
+    listener?.onEnd()
     const results = outputs.map(({ text }) => (text === '' ? this.#emptyCompletion(signature) : this.tryParse(signature, text)))
     return { adapter: this, messages, completions: outputs, results }
   }

@@ -4,10 +4,13 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import type { AdapterParseError } from '../errors'
 import type { Message } from '../protocol'
 import type { Adapter } from './adapter'
+import type { Callback } from './callbacks'
 import type { Prediction } from './example'
 import type { Loose } from './infer-types'
 import type { BaseLM, HistoryEntry, LMOptions, LMOutput } from './lm'
 import type { Predict } from './predict'
+import type { Retriever } from './retrieve'
+import type { StreamSink } from './stream'
 
 /** One call of one predictor: what it saw, what came back, and whether that could be read. */
 export interface TraceEntry {
@@ -40,6 +43,16 @@ export interface Settings {
   readonly lmOptions: LMOptions | (() => LMOptions) | null
   /** Told of every language model call that was answered in this context, e.g. to count what a search costs. */
   readonly lmObservers: readonly ((call: HistoryEntry) => void)[]
+  /** Put the tokens that a program took into its prediction, as `lmUsage`. */
+  readonly trackUsage: boolean
+  /** Who watches modules, language models and tools at work. */
+  readonly callbacks: readonly Callback[]
+  /** The watched call that runs here; set by the library. */
+  readonly activeCall: string | null
+  /** Where the text of predictors goes as it comes; set by `streamify`. */
+  readonly stream: StreamSink | null
+  /** Where `Retrieve` looks. */
+  readonly rm: Retriever | null
   /** Aborts the calls of this context. */
   readonly signal: AbortSignal | null
   /** Told of things that are not errors, like a missing input. The library itself never prints. */
@@ -56,6 +69,11 @@ const DEFAULTS: Settings = {
   numThreads: 8,
   lmOptions: null,
   lmObservers: [],
+  trackUsage: false,
+  callbacks: [],
+  activeCall: null,
+  stream: null,
+  rm: null,
   signal: null,
   onWarning: null,
 }

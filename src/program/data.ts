@@ -32,10 +32,18 @@ export async function loadDemos(dir: string): Promise<Example[]> {
 }
 
 function findFolder(dir: string): string {
-  const places = isAbsolute(dir) ? [dir] : [resolve(dir), join(packageRoot(), dir)]
-  const found = places.find((place) => existsSync(place))
-  if (found) return found
-  throw new OptionError(`There is no folder '${dir}': looked at ${[...new Set(places)].join(' and ')}.`)
+  const found = findPath(dir)
+  if (found !== null) return found
+  throw new OptionError(`There is no folder '${dir}': looked at ${[...new Set(placesOf(dir))].join(' and ')}.`)
+}
+
+/** A file or folder, in the working folder or else in this package; null where neither has it. */
+export function findPath(path: string): string | null {
+  return placesOf(path).find((place) => existsSync(place)) ?? null
+}
+
+function placesOf(path: string): string[] {
+  return isAbsolute(path) ? [path] : [resolve(path), join(packageRoot(), path)]
 }
 
 /** The folder of our package.json, from the sources as well as from the build. */
@@ -45,7 +53,8 @@ function packageRoot(): string {
   return folder
 }
 
-function readRows(path: string, required: readonly string[]): Record<string, unknown>[] {
+/** The rows of a file of JSON lines. @throws OptionError naming the line that is no object, or lacks a required field */
+export function readRows(path: string, required: readonly string[]): Record<string, unknown>[] {
   if (!existsSync(path)) throw new OptionError(`There is no file ${path}; it should hold one JSON object a line.`)
   const lines = readFileSync(path, 'utf8').split(/\r?\n/)
   const rows = lines.flatMap((line, i) => (line.trim() === '' ? [] : [readRow(line, `${path}, line ${i + 1}`, required)]))

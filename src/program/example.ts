@@ -3,6 +3,7 @@
 import { OptionError } from '../errors'
 import type { Loose } from './infer-types'
 import { pyRepr } from './python-text'
+import type { UsageByModel } from './usage'
 
 /** The methods of an example; its fields are properties beside them. */
 class ExampleRecord {
@@ -140,6 +141,7 @@ function sameValue(a: unknown, b: unknown): boolean {
 /** The methods of a prediction. */
 class PredictionRecord extends ExampleRecord {
   #completions: Completions | null = null
+  #lmUsage: UsageByModel | null = null
 
   /** A prediction of several completions; its own fields are those of the first. */
   static fromCompletions(completions: readonly object[] | Readonly<Record<string, readonly unknown[]>>): Prediction {
@@ -155,6 +157,15 @@ class PredictionRecord extends ExampleRecord {
   /** All completions by field; null for a prediction that was made by hand. */
   get completions(): Completions | null {
     return this.#completions
+  }
+
+  /** Tokens by language model, where the setting `trackUsage` is on; else null. */
+  get lmUsage(): UsageByModel | null {
+    return this.#lmUsage
+  }
+
+  setLmUsage(usage: UsageByModel): void {
+    this.#lmUsage = usage
   }
 
   /** The `score` field as a number, so that `Number(p)`, `p < q` and sums work. @throws OptionError without one */

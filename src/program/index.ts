@@ -3,6 +3,8 @@
 export { Adapter, type AdapterCall, type Demo, type ParseIssue, type ParseResult } from './adapter'
 export type { AttemptOptions, RewardFunction } from './best-attempt'
 export { BestOfN } from './best-of-n'
+export { type CacheOptions, configureCache, LMCache } from './cache'
+export type { Callback, CallEnd, CallStart } from './callbacks'
 export { ChainOfThought } from './chain-of-thought'
 export { ChatAdapter, type ChatAdapterOptions } from './chat-adapter'
 export {
@@ -28,10 +30,12 @@ export { type Field, type FieldOptions, type FieldSpec, InputField, inferPrefix,
 export type { FieldType } from './field-type'
 export { History, type Turn } from './history'
 export type { Loose } from './infer-types'
+export { HistoryView } from './inspect-history'
 export { JSONAdapter } from './json-adapter'
 export {
   BaseLM,
   type HistoryEntry,
+  inspectHistory,
   LM,
   type LMConfig,
   type LMOptions,
@@ -41,23 +45,28 @@ export {
   type LMUsage,
 } from './lm'
 export { type MajorityOptions, majority } from './majority'
-export { Module, type Program, type ProgramState } from './module'
+export { Module, type Program } from './module'
 export { MultiChainComparison } from './multi-chain-comparison'
 export { normalizeText } from './normalize-text'
 export { describePredictors, OFFER_FEEDBACK } from './offer-feedback'
 export { Parallel, type ParallelCall, type ParallelFailure, type ParallelOptions } from './parallel'
 export { Predict, type PredictOptions, type PredictorState } from './predict'
+export type { LoadOptions, ProgramState, SavedState } from './program-state'
 export { PythonRandom } from './python-random'
 export { ReAct, type ReActOptions, type Trajectory } from './react'
 export { Refine, type RefineOptions } from './refine'
+export { LocalCorpus, type Passage, Retrieve, type Retrieved, type Retriever, type ScoredPassage } from './retrieve'
 export {
   type InputsOf,
   type OutputsOf,
   Signature,
+  type SignatureClass,
   type SignatureSource,
   type SignatureSpec,
   type SignatureState,
 } from './signature'
 export { SignatureError } from './signature-text'
+export { type FieldStream, type StreamChunk, type StreamOptions, streamify } from './stream'
 export { Tool, type ToolArguments, type ToolOptions, tool } from './tool'
+export { trackUsage, type UsageByModel, UsageTracker } from './usage'
 export { XMLAdapter } from './xml-adapter'

@@ -133,7 +133,7 @@ describe('LM', () => {
       _dspy_lm_class: 'dspy.clients.lm.LM',
       model: 'openai/arbor:m',
       model_type: 'chat',
-      cache: true,
+      cache: false, // a model that is trained is asked anew
       num_retries: 3,
       temperature: 0.3,
       max_tokens: 99,

@@ -1,9 +1,14 @@
 // The seam between programs and language models: one call, n completions. `LM` speaks OpenAI's protocol through the openai package.
 
-import { ContextWindowExceededError, LMError, OptionError } from '../errors'
+import { OptionError } from '../errors'
 import type { Message } from '../protocol'
+import { cacheKey, currentCache } from './cache'
+import { watched } from './callbacks'
+import { type ChatClient, openClient, toLMError, toResponse, wireOptions } from './chat-client'
 import { currentSettings } from './context'
-import { groupSeeds } from './seed-groups'
+import { HistoryView } from './inspect-history'
+
+export { WIRE_NAMES } from './chat-client'
 
 /** Sampling values and other options of a call. What is absent is left to the server. */
 export interface LMOptions {
@@ -20,10 +25,12 @@ export interface LMOptions {
   /** Ask for the logprobs of the sampled tokens. */
   readonly logprobs?: boolean | null
   readonly topLogprobs?: number | null
-  /** Tells repeated calls of the same prompt apart; never sent. */
+  /** Tells repeated calls of the same prompt apart, in the cache too; never sent. */
   readonly rolloutId?: number | null
   /** How the answer has to be written, where the service can be told. */
   readonly responseFormat?: ResponseFormat | null
+  /** Whether an answer may come from the cache, and is kept in it. */
+  readonly cache?: boolean | null
   /** Further fields of the request body, with their wire names. */
   readonly extraBody?: Readonly<Record<string, unknown>>
 }
@@ -45,6 +52,8 @@ export interface LMRequest extends LMOptions {
   /** A single user message. */
   readonly prompt?: string
   readonly signal?: AbortSignal | null
+  /** Told the text of the first completion piece by piece as it comes, or at once where the model doesn't stream. */
+  readonly onText?: ((text: string) => void) | null
 }
 
 export interface TokenLogprob {
@@ -74,13 +83,17 @@ export interface LMResponse {
   /** In the order of the choices. */
   readonly outputs: readonly LMOutput[]
   readonly usage: LMUsage
+  /** Not asked anew. */
+  readonly cacheHit?: boolean
 }
 
 export interface HistoryEntry {
+  readonly model: string
   readonly messages: readonly Message[]
   readonly options: LMOptions
   readonly outputs: readonly LMOutput[]
   readonly usage: LMUsage
+  readonly cacheHit: boolean
   /** When the answer came. */
   readonly time: Date
 }
@@ -113,17 +126,39 @@ export abstract class BaseLM {
 
   /** One request, `n` outputs. @throws LMError, ContextWindowExceededError */
   async call(request: LMRequest): Promise<LMResponse> {
-    const { messages, prompt, signal, ...given } = request
+    const { messages, prompt, signal, onText, ...given } = request
     if (messages === undefined && prompt === undefined) throw new OptionError('An LM call needs `messages` or a `prompt`.')
     const sent = messages ?? [{ role: 'user', content: prompt! }]
     const options = withoutNulls({ ...this.options, ...given })
     signal?.throwIfAborted()
-    const response = await this.forward(sent, options, signal ?? undefined)
-    const entry = { messages: sent, options, outputs: response.outputs, usage: response.usage, time: new Date() }
-    this.history.push(entry)
-    for (const observe of currentSettings().lmObservers) observe(entry)
-    if (this.history.length > this.maxHistory) this.history.splice(0, this.history.length - this.maxHistory)
+    const call = { signal: signal ?? undefined, ...(onText ? { onText } : {}) }
+    const response = await watched('Lm', { instance: this, inputs: request }, () => this.answer(sent, options, call))
+    this.remember(sent, options, response)
     return response
+  }
+
+  private async answer(messages: readonly Message[], options: LMOptions, { signal, onText }: LMCall): Promise<LMResponse> {
+    if (!onText) return this.forward(messages, options, signal)
+    let streamed = false
+    const heard = (text: string) => {
+      streamed = true
+      onText(text)
+    }
+    const response = await this.forward(messages, options, signal, heard)
+    if (!streamed && response.outputs[0]) onText(response.outputs[0].text)
+    return response
+  }
+
+  private remember(messages: readonly Message[], options: LMOptions, { outputs, usage, cacheHit = false }: LMResponse): void {
+    const entry: HistoryEntry = { model: this.model, messages, options, outputs, usage, cacheHit, time: new Date() }
+    keepLatest(this.history, entry, this.maxHistory)
+    keepLatest(everyCall, entry, MAX_CALLS)
+    for (const observe of currentSettings().lmObservers) observe(entry)
+  }
+
+  /** The latest `n` calls of this model, to be read: in a notebook as the last line of a cell, else through `console.log`. */
+  inspectHistory(n = 1): HistoryView {
+    return new HistoryView(latest(this.history, n))
   }
 
   /** The same model with other options or another name. */
@@ -132,8 +167,40 @@ export abstract class BaseLM {
   /** The saved form: no secrets. */
   abstract dumpState(): Record<string, unknown>
 
-  /** Sends the request. `options` holds no null. */
-  protected abstract forward(messages: readonly Message[], options: LMOptions, signal?: AbortSignal): Promise<LMResponse>
+  /** Sends the request. `options` holds no null. A model that streams tells `onText` the first completion as it comes. */
+  protected abstract forward(
+    messages: readonly Message[],
+    options: LMOptions,
+    signal?: AbortSignal,
+    onText?: (text: string) => void,
+  ): Promise<LMResponse>
+}
+
+interface LMCall {
+  readonly signal: AbortSignal | undefined
+  readonly onText?: (text: string) => void
+}
+
+/** The latest calls of all models. */
+const everyCall: HistoryEntry[] = []
+const MAX_CALLS = 1000
+
+function keepLatest<T>(list: T[], item: T, max: number): void {
+  list.push(item)
+  if (list.length > max) list.splice(0, list.length - max)
+}
+
+function latest<T>(list: readonly T[], n: number): T[] {
+  if (!(n >= 1)) throw new OptionError(`inspectHistory takes a number of calls from 1 on, but got ${n}.`)
+  return list.slice(-n)
+}
+
+/**
+ * The latest `n` calls of all language models, to be read.
+ * @example dspy.inspectHistory(2) // as the last line of a cell
+ */
+export function inspectHistory(n = 1): HistoryView {
+  return new HistoryView(latest(everyCall, n))
 }
 
 /** Options without the fields that are null or undefined. */
@@ -149,15 +216,20 @@ export interface LMConfig extends LMOptions {
   readonly apiBase?: string
   /** Defaults to OPENAI_API_KEY; our own server wants none. */
   readonly apiKey?: string
-  /** Repeats after a lost connection, a rate limit or a server error, with growing waits. */
+  /** Repeats after a lost connection, a wait too long, a rate limit or a server error: after growing waits, or as `Retry-After` says. */
   readonly numRetries?: number
-  /** Longest wait for one answer. */
+  /** Longest wait for one answer, in milliseconds. */
   readonly timeoutMs?: number
   /** Send calls of one moment that differ in their seed alone as one request. Our own server takes such requests, others don't. */
   readonly groupSeeds?: boolean
 }
 
-const CONFIG_KEYS = ['provider', 'apiBase', 'apiKey', 'numRetries', 'timeoutMs', 'groupSeeds'] as const
+const CONFIG_KEYS = ['provider', 'apiBase', 'apiKey', 'numRetries', 'timeoutMs', 'groupSeeds', 'cache'] as const
+
+/** A model on this machine, or one that is trained: its weights may change under the same name, so it is asked anew. */
+function mayChange({ provider, apiBase }: LMConfig): boolean {
+  return (provider ?? null) !== null || /^https?:\/\/(?:localhost|127\.|\[::1\])/.test(apiBase ?? '')
+}
 
 /**
  * A model behind an OpenAI-compatible service.
@@ -169,6 +241,8 @@ export class LM extends BaseLM {
   readonly numRetries: number
   readonly timeoutMs: number
   readonly groupSeeds: boolean
+  /** Whether answers are kept on disk and used again. As in dspy all that is sent and the rollout id count, key and address don't. */
+  readonly cache: boolean
   readonly #apiKey: string | undefined
   #client: Promise<ChatClient> | null = null
 
@@ -184,13 +258,14 @@ export class LM extends BaseLM {
     this.numRetries = config.numRetries ?? 3
     this.timeoutMs = config.timeoutMs ?? 600_000
     this.groupSeeds = config.groupSeeds ?? false
+    this.cache = config.cache ?? !mayChange(config)
     this.#apiKey = config.apiKey
   }
 
   override copy(changes: { readonly model?: string } & LMConfig = {}): LM {
     const { model = this.model, ...config } = changes
-    const { provider, apiBase, numRetries, timeoutMs, groupSeeds } = this
-    const own = { provider, apiBase, numRetries, timeoutMs, groupSeeds, apiKey: this.#apiKey }
+    const { provider, apiBase, numRetries, timeoutMs, groupSeeds, cache } = this
+    const own = { provider, apiBase, numRetries, timeoutMs, groupSeeds, cache, apiKey: this.#apiKey }
     const copy = new LM(model, { ...this.options, ...own, ...config })
     copy.maxHistory = this.maxHistory
     return copy
@@ -211,7 +286,7 @@ export class LM extends BaseLM {
       _dspy_lm_class: 'dspy.clients.lm.LM',
       model: this.model,
       model_type: 'chat',
-      cache: true,
+      cache: this.cache,
       num_retries: this.numRetries,
       ...wireOptions(this.options),
       ...(this.apiBase ? { api_base: this.apiBase } : {}),
@@ -221,101 +296,43 @@ export class LM extends BaseLM {
     }
   }
 
-  protected override async forward(messages: readonly Message[], options: LMOptions, signal?: AbortSignal): Promise<LMResponse> {
+  protected override async forward(
+    messages: readonly Message[],
+    options: LMOptions,
+    signal?: AbortSignal,
+    onText?: (text: string) => void,
+  ): Promise<LMResponse> {
+    const ask = () => this.ask(messages, options, { signal, ...(onText ? { onText } : {}) })
+    const cache = (options.cache ?? this.cache) ? currentCache() : null
+    if (!cache) return ask()
+    const { rolloutId } = options
+    const key = cacheKey({
+      model: this.model,
+      messages,
+      ...wireOptions(options),
+      ...(rolloutId === undefined ? {} : { rolloutId }),
+    })
+    const kept = await cache.get(key)
+    if (kept) return { ...kept, usage: NO_USAGE, cacheHit: true }
+    const response = await ask()
+    if (!(await cache.set(key, response)))
+      currentSettings().onWarning?.(`An answer could not be kept in the cache ${cache.folder}.`)
+    return response
+  }
+
+  private async ask(messages: readonly Message[], options: LMOptions, call: LMCall): Promise<LMResponse> {
     const client = await (this.#client ??= openClient(this, this.#apiKey))
     const model = this.model.replace(/^openai\//, '') // 'openai/' picks the protocol; the rest names the model
     try {
-      return toResponse(await client({ model, messages, ...wireOptions(options) }, signal), model)
+      return toResponse(await client({ model, messages, ...wireOptions(options) }, call), model)
     } catch (error) {
-      signal?.throwIfAborted()
-      throw toLMError(error, this)
+      call.signal?.throwIfAborted()
+      throw toLMError(error, { model: this.model, apiBase: this.apiBase, messages })
     }
   }
 }
 
+const NO_USAGE: LMUsage = { promptTokens: 0, completionTokens: 0, totalTokens: 0 }
+
 /** Models that answer by a JSON schema, as DSPy's table of models has them. */
 const TAKES_SCHEMAS = /^(?:openai\/)?(?:gpt-4o|gpt-4\.1|gpt-5|o[134])(?:$|[-.:])/
-
-/** Names of options as services and DSPy's states write them. */
-export const WIRE_NAMES: Readonly<Record<string, string>> = {
-  maxTokens: 'max_tokens',
-  topP: 'top_p',
-  topK: 'top_k',
-  minP: 'min_p',
-  repetitionPenalty: 'repetition_penalty',
-  topLogprobs: 'top_logprobs',
-  responseFormat: 'response_format',
-}
-
-/** Options with their wire names; what other services don't know goes beside, as vLLM takes it. */
-function wireOptions(options: LMOptions): Record<string, unknown> {
-  const { rolloutId: _, extraBody, ...rest } = options
-  const named = Object.entries(rest).filter(([, value]) => value !== null && value !== undefined)
-  return { ...Object.fromEntries(named.map(([key, value]) => [WIRE_NAMES[key] ?? key, value])), ...extraBody }
-}
-
-/** The part of OpenAI's response that is read. */
-export interface ChatCompletion {
-  readonly id: string
-  readonly model?: string
-  readonly choices: readonly {
-    readonly index: number
-    readonly finish_reason: string | null
-    readonly message: { readonly content: string | null }
-    /** Ours, of a request with a list of seeds. */
-    readonly completion_tokens?: number
-    readonly logprobs?: { readonly content?: readonly TokenLogprob[] | null } | null
-  }[]
-  readonly usage?: { readonly prompt_tokens: number; readonly completion_tokens: number; readonly total_tokens: number } | null
-}
-
-export type ChatClient = (body: Record<string, unknown>, signal?: AbortSignal) => Promise<ChatCompletion>
-
-/** Loads the openai package at the first call: importing it takes longer than a cell should. */
-async function openClient(lm: LM, apiKey: string | undefined): Promise<ChatClient> {
-  const { OpenAI } = await import('openai')
-  const client = new OpenAI({
-    apiKey: apiKey ?? process.env.OPENAI_API_KEY ?? 'none',
-    baseURL: lm.apiBase,
-    maxRetries: lm.numRetries,
-    timeout: lm.timeoutMs,
-  })
-  const ask: ChatClient = async (body, signal) =>
-    (await client.chat.completions.create(body as never, { signal })) as unknown as ChatCompletion
-  return lm.groupSeeds ? groupSeeds(ask) : ask
-}
-
-function toResponse(completion: ChatCompletion, model: string): LMResponse {
-  const { usage } = completion
-  return {
-    id: completion.id,
-    model: completion.model ?? model,
-    outputs: completion.choices.map((choice) => ({
-      text: choice.message.content ?? '',
-      completionId: `${completion.id}#${choice.index}`,
-      finishReason: choice.finish_reason,
-      ...(choice.logprobs?.content
-        ? { logprobs: choice.logprobs.content.map(({ token, logprob }) => ({ token, logprob })) }
-        : {}),
-    })),
-    usage: {
-      promptTokens: usage?.prompt_tokens ?? 0,
-      completionTokens: usage?.completion_tokens ?? 0,
-      totalTokens: usage?.total_tokens ?? 0,
-    },
-  }
-}
-
-function toLMError(error: unknown, lm: LM): LMError {
-  const { status = 0, code, message } = error as { status?: number; code?: string | null; message?: string }
-  const text = (message ?? String(error)).replace(/\.$/, '')
-  const where = `${lm.model} at ${lm.apiBase ?? 'api.openai.com'}`
-  if (code === 'context_length_exceeded' || /maximum context length/i.test(text)) {
-    return new ContextWindowExceededError(`The prompt doesn't fit ${where}: ${text}`, { status, cause: error })
-  }
-  const reach = status === 0 ? ' Is the server running, and is `apiBase` right?' : ''
-  return new LMError(`The call of ${where} failed${status ? ` with status ${status}` : ''}: ${text}.${reach}`, {
-    status,
-    cause: error,
-  })
-}

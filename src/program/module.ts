@@ -1,12 +1,13 @@
 // A module is a program: predictors and other modules as attributes, and `forward`, which calls them.
 
 import { OptionError } from '../errors'
+import { watched } from './callbacks'
+import { currentSettings } from './context'
 import type { Prediction } from './example'
 import type { BaseLM } from './lm'
-import type { Predict, PredictorState } from './predict'
-
-/** The saved state of a program: one entry per predictor, by its path. */
-export type ProgramState = Record<string, PredictorState>
+import type { Predict } from './predict'
+import { applyState, type LoadOptions, readState, type SavedState, savedState, saveState } from './program-state'
+import { withUsage } from './usage'
 
 /**
  * Base of all programs.
@@ -26,7 +27,11 @@ export abstract class Module {
   /** Runs the program. */
   async call(...args: Parameters<this['forward']>): Promise<Awaited<ReturnType<this['forward']>>> {
     const forward = this.forward as (...args: unknown[]) => unknown
-    return (await forward.apply(this, args)) as Awaited<ReturnType<this['forward']>>
+    type Result = Awaited<ReturnType<this['forward']>>
+    const run = async (): Promise<Result> => (await forward.apply(this, args)) as Result
+    const { callbacks, trackUsage } = currentSettings()
+    if (callbacks.length === 0 && !trackUsage) return run()
+    return watched('Module', { instance: this, inputs: args[0] }, trackUsage ? () => withUsage(run) : run)
   }
 
   /**
@@ -62,6 +67,26 @@ export abstract class Module {
     return this.namedPredictors().map(([name, predictor]) => [`${path}.${name}`, predictor])
   }
 
+  /**
+   * This module and every module under it, nearest first: `self`, `self.first`, `self.many[1]`, `self.table[x]`. Lists and records are
+   * looked into at any depth, and a module is listed once.
+   */
+  namedSubModules(): [string, Module][] {
+    const found: [string, Module][] = []
+    const queue: [string, unknown][] = [['self', this]]
+    const seen = new Set<unknown>([this])
+    for (let next = queue.shift(); next; next = queue.shift()) {
+      const [path, value] = next
+      if (value instanceof Module) found.push([path, value])
+      for (const [name, part] of partsOf(value)) {
+        if (typeof part !== 'object' || part === null || seen.has(part)) continue
+        seen.add(part)
+        queue.push([path + name, part])
+      }
+    }
+    return found
+  }
+
   /** Gives every predictor this language model. */
   setLm(lm: BaseLM | null): void {
     for (const predictor of this.predictors()) predictor.lm = lm
@@ -87,20 +112,25 @@ export abstract class Module {
     return copy
   }
 
-  /** Demos, instructions and language model of every predictor, in DSPy's JSON shape. */
-  dumpState(): ProgramState {
-    return Object.fromEntries(this.namedPredictors().map(([name, predictor]) => [name, predictor.dumpOwnState()]))
+  /** Demos, instructions and language model of every predictor by its path, as DSPy saves them; a bare predictor's own are on top. */
+  dumpState(): SavedState {
+    return savedState(this.namedPredictors())
   }
 
-  /** Takes over a saved state. @throws OptionError when a predictor has no entry; then nothing is changed */
-  loadState(state: ProgramState): void {
-    const predictors = this.namedPredictors()
-    const missing = predictors.find(([name]) => !state[name])
-    if (missing)
-      throw new OptionError(
-        `The saved state has no entry '${missing[0]}'; it has ${Object.keys(state).join(', ') || 'none'}. It is another program's.`,
-      )
-    for (const [name, predictor] of predictors) predictor.loadOwnState(state[name]!)
+  /** Takes over a saved state. @throws OptionError when it is another program's; then nothing is changed */
+  loadState(state: object, options: LoadOptions = {}): this {
+    applyState(this.namedPredictors(), state, options)
+    return this
+  }
+
+  /** Writes the state to a `.json` file, which Python's `program.load` reads too. */
+  async save(path: string): Promise<void> {
+    await saveState(path, this.dumpState())
+  }
+
+  /** Reads what `save` wrote, here or in Python. The program has to be made first; its state comes from the file. */
+  async load(path: string, options: LoadOptions = {}): Promise<this> {
+    return this.loadState((await readState(path)) as object, options)
   }
 
   toString(): string {
@@ -112,6 +142,13 @@ export abstract class Module {
 
 /** A program that answers with a prediction: what optimizers and Evaluate take. */
 export type Program = Module & { forward(inputs: never): Prediction | Promise<Prediction> }
+
+/** What a value is made of, with the path from it. */
+function partsOf(value: unknown): [string, unknown][] {
+  if (value instanceof Module) return Object.entries(value).map(([name, part]) => [`.${name}`, part])
+  if (Array.isArray(value) || isPlainRecord(value)) return Object.entries(value).map(([key, part]) => [`[${key}]`, part])
+  return []
+}
 
 function isPlainRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype

@@ -68,6 +68,7 @@ export class Predict<const S extends SignatureSource = SignatureSource> extends 
       demos: options.demos ?? this.demos,
       inputs: values,
       signal: now.signal,
+      listen: now.stream?.(this as unknown as Predict),
     })
     const failure = firstFailure(call)
     const prediction = failure ? null : Prediction.fromCompletions(call.results.map((result) => result.fields!))
@@ -96,10 +97,11 @@ export class Predict<const S extends SignatureSource = SignatureSource> extends 
     }
   }
 
-  /** Takes over demos and signature texts; a saved language model is a description only, so the present one stays. */
-  loadOwnState(state: PredictorState): void {
+  /** Takes over demos, signature texts, and the language model unless none is given. */
+  loadOwnState(state: PredictorState, lm?: BaseLM | null): void {
     this.demos = state.demos.map((demo) => ({ ...demo }))
     this.signature = this.signature.loadState(state.signature)
+    if (lm !== undefined) this.lm = lm
   }
 
   protected override ownPredictors(): [string, Predict][] {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { ChatClient, ChatCompletion } from './lm'
+import type { ChatClient, ChatCompletion } from './chat-client'
 import { groupSeeds } from './seed-groups'
 
 /** A client that answers each seed with its own text, and remembers what it was sent. */
@@ -51,7 +51,7 @@ describe('groupSeeds', () => {
   it('parts calls under different signals, and splits more seeds than a request may have', async () => {
     const { bodies, ask } = recorder()
     const { signal } = new AbortController()
-    const many = Array.from({ length: 130 }, (_, seed) => ask({ prompt: 'a', seed }, signal))
+    const many = Array.from({ length: 130 }, (_, seed) => ask({ prompt: 'a', seed }, { signal }))
     const answers = await Promise.all([...many, ask({ prompt: 'a', seed: 7 })])
     expect(answers.map(text)).toEqual([...many.map((_, seed) => `a ${seed}`), 'a 7'])
     expect(bodies.map((body) => body['n'])).toEqual([128, 2, undefined])

@@ -1,6 +1,6 @@
 // Calls of one moment that differ in their seed alone, sent as one request with a list of seeds. Only our own server takes such a list.
 
-import type { ChatClient, ChatCompletion } from './lm'
+import type { ChatClient, ChatCompletion } from './chat-client'
 
 type Body = Readonly<Record<string, unknown>>
 
@@ -32,9 +32,10 @@ export function groupSeeds(client: ChatClient): ChatClient {
     for (const group of ready)
       for (let i = 0; i < group.waiting.length; i += MOST_SEEDS) void send(client, group, group.waiting.slice(i, i + MOST_SEEDS))
   }
-  return (body, signal) => {
+  return (body, call = {}) => {
+    const { signal, onText } = call
     const { seed, ...rest } = body
-    if (typeof seed !== 'number' || (body['n'] ?? 1) !== 1 || body['stream'] === true) return client(body, signal)
+    if (typeof seed !== 'number' || (body['n'] ?? 1) !== 1 || onText) return client(body, call)
     if (groups.length === 0) setImmediate(sendAll)
     const key = JSON.stringify(rest)
     const begun = groups.find((other) => other.key === key && other.signal === signal) // what ends together is sent together
@@ -47,8 +48,8 @@ export function groupSeeds(client: ChatClient): ChatClient {
 async function send(client: ChatClient, { body, signal }: Group, waiting: readonly Waiting[]): Promise<void> {
   const seeds = waiting.map(({ seed }) => seed)
   try {
-    if (seeds.length === 1) return waiting[0]!.resolve(await client({ ...body, seed: seeds[0] }, signal))
-    const completion = await client({ ...body, n: seeds.length, seeds }, signal)
+    if (seeds.length === 1) return waiting[0]!.resolve(await client({ ...body, seed: seeds[0] }, { signal }))
+    const completion = await client({ ...body, n: seeds.length, seeds }, { signal })
     if (completion.choices.length !== seeds.length)
       throw new Error(
         `${seeds.length} seeds were sent and ${completion.choices.length} choices came: this server takes no list of seeds`,

@@ -1,6 +1,7 @@
 // A tool that a model may call: a name, what it does, typed arguments, and the function that does it.
 
 import { OptionError } from '../errors'
+import { watched } from './callbacks'
 import { fieldFromZod, isZod } from './field-from-zod'
 import { type JsonSchema, jsonSchema } from './field-type'
 import type { Loose, ZodLike } from './infer-types'
@@ -70,7 +71,7 @@ export class Tool<A extends ZodObjectLike | undefined = ZodObjectLike | undefine
   async call(args: Loose = {}): Promise<unknown> {
     const unknown = Object.keys(args).find((key) => !Object.hasOwn(this.args, key))
     if (unknown !== undefined) throw new OptionError(`Arg ${unknown} is not in the tool's args.`)
-    return this.#run(this.#read(args))
+    return watched('Tool', { instance: this, inputs: args }, async () => this.#run(this.#read(args)))
   }
 
   #read(args: Loose): ToolArguments<A> {
