@@ -1,6 +1,11 @@
 // Step records → something to look at. Knows no engine and no HTTP; a value shows itself by `Symbol.for('Jupyter.display')`.
 
 export { type ProgressOptions, progress } from './bars'
+export {
+  type CandidateScoresOptions,
+  candidateScores,
+  type ScoredCandidate,
+} from './candidate-scores'
 export { type BeforeAfter, type CompareOptions, compareBars } from './compare-bars'
 export { type Curve, type CurvePanels, type CurvesOptions, curves } from './curves'
 export { diagnose, type Remark } from './diagnosis'

@@ -2,7 +2,9 @@
 
 import type { StepRecord } from '../protocol'
 import { Bar, barText } from './bars'
+import type { ScoredCandidate } from './candidate-scores'
 import { type LiveRun, liveRun } from './live'
+import { LiveSearch } from './live-search'
 import type { ValidationPoint } from './reward-curve'
 import { toldTogether } from './together'
 
@@ -26,7 +28,13 @@ interface RunPayload {
   readonly reason?: string | null
 }
 
-const live = new Map<string, LiveRun>()
+interface SearchPayload {
+  readonly candidate?: ScoredCandidate
+  readonly activity?: string
+  readonly reason?: string | null
+}
+
+const live = new Map<string, LiveRun | LiveSearch>()
 const bars = new Map<string, Bar>()
 
 /** Registered as the observer of progress (src/index.ts). Shows nothing where there is no notebook. */
@@ -35,14 +43,15 @@ export function drawProgress(event: ProgressLike): void {
   const { record } = (activity === 'grpo' ? (event.payload ?? {}) : {}) as RunPayload
   const report = activity === 'grpo' ? { record } : { activity: barText(event) }
   if (toldTogether({ done: event.done, total: event.total, ...report })) return
-  if (activity === 'grpo' || live.has(event.id)) drawRun(event, phase ?? '')
+  if (activity === 'grpo') drawRun(event, phase ?? '')
+  else if (activity === 'optimize') drawSearch(event, phase ?? '')
   else if (live.size > 0) [...live.values()].at(-1)!.progress(barText(event))
   else drawBar(event, phase ?? '')
 }
 
 function drawRun({ id, title, total, payload }: ProgressLike, phase: string): void {
   const { notes = [], record, validation, rollouts, reason } = (payload ?? {}) as RunPayload
-  let run = live.get(id)
+  let run = live.get(id) as LiveRun | undefined
   if (!run) live.set(id, (run = liveRun({ title: `${title}: reward`, notes, ...(total > 0 ? { totalSteps: total } : {}) })))
   if (record) run.update(record)
   if (validation) run.validated(validation)
@@ -52,6 +61,17 @@ function drawRun({ id, title, total, payload }: ProgressLike, phase: string): vo
     )
   if (phase !== 'end') return
   run.end(reason ?? null)
+  live.delete(id)
+}
+
+function drawSearch({ id, title, total, payload }: ProgressLike, phase: string): void {
+  const { candidate, activity, reason } = (payload ?? {}) as SearchPayload
+  let search = live.get(id) as LiveSearch | undefined
+  if (!search) live.set(id, (search = new LiveSearch({ title })))
+  if (candidate) search.update(candidate, total)
+  if (activity) search.progress(activity)
+  if (phase !== 'end') return
+  search.end(reason ?? null)
   live.delete(id)
 }
 

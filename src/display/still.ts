@@ -170,8 +170,10 @@ function legend(data: readonly Trace[]): string {
     .reverse()
     .map((trace) => {
       right -= plain(trace.name ?? '').length * 7 + 28
+      const name = text(trace.name ?? '', right + 19, 45)
+      if (trace.mode === 'markers') return `${marker(trace, `${round(right + 7)},41`, 0)}${name}`
       const colour = trace.fill ? trace.fillcolor : (trace.line?.color ?? colourOf(trace, 0))
-      return `<rect x="${round(right)}" y="37" width="14" height="${trace.fill || trace.type === 'bar' ? 9 : 3}" fill="${colour}"/>${text(trace.name ?? '', right + 19, 45)}`
+      return `<rect x="${round(right)}" y="37" width="14" height="${trace.fill || trace.type === 'bar' ? 9 : 3}" fill="${colour}"/>${name}`
     })
     .join('')
 }
