@@ -4,7 +4,9 @@ import type { Replay } from './case'
 import { dspyReplays } from './dspy'
 import { fewShotReplays } from './few-shot'
 import { lossReplays } from './loss'
+import { miproReplays } from './mipro'
 import { moduleReplays } from './modules'
+import { programStateReplays } from './program-state'
 import { promptSearchReplays } from './prompt-search'
 
 /** Replays by kind; a kind that isn't here counts as skipped, by name. */
@@ -13,6 +15,8 @@ export const replays: Readonly<Record<string, Replay>> = {
   ...dspyReplays,
   ...adapterReplays,
   ...fewShotReplays,
+  ...miproReplays,
   ...moduleReplays,
+  ...programStateReplays,
   ...promptSearchReplays,
 }
