@@ -99,7 +99,7 @@ describe('state', () => {
   it('of another program is refused before anything changes', () => {
     const program = new Outer()
     const state = new Inner().dumpState()
-    expect(() => program.loadState(state)).toThrow(/no entry 'first.predict'; it has p/)
+    expect(() => program.loadState(state)).toThrow(/no entry 'first.predict', .* this program has no predictor 'p'\. Saved: 'p'/)
   })
 
   it('goes to a file and back', () => {
