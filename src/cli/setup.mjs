@@ -1,5 +1,5 @@
 // What `npm start` and `npm test` do before anything else: packages, build, native library. Plain JavaScript, as nothing is compiled yet.
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
@@ -55,20 +55,44 @@ export async function setUp() {
     // Not `npm ci`: it refuses a lock file in which another platform's optional packages are absent, as some registries leave them out.
     run('npm', ['install', '--no-save', '--no-audit', '--no-fund', '--loglevel=error'])
   }
-  say('compile')
-  run(process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.json'])
-  say('native library')
-  const require = createRequire(import.meta.url)
-  const { ensureNative } = require(join(root, 'dist', 'src', 'engine', 'ops', 'build-native.js'))
+  say('compile, and the native library beside it')
+  const compiled = ends(process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.json'])
+  const native = await buildNative()
+  const status = await compiled
+  if (status !== 0) process.exit(status)
+  return { native }
+}
+
+/** Runs a command with its output shown, while others run. Answers its exit status. */
+function ends(command, args) {
+  const child = spawn(command, args, { cwd: root, stdio: 'inherit' })
+  return new Promise((resolve) => {
+    child.once('error', (error) => fail(`${command} could not be started: ${error.message}`))
+    child.once('exit', (code) => resolve(code ?? 1))
+  })
+}
+
+/** False when the library can't be built: the engine also runs on TensorFlow.js; the person is told what would make it fast. */
+async function buildNative() {
+  const { ensureNative } = requireSource(join(root, 'src', 'engine', 'ops', 'build-native.ts'))
   try {
     const library = await ensureNative({ log: (line) => console.error(`  ${line}`) })
     console.error(`  ${library.description}`)
+    return true
   } catch (error) {
-    // The engine also runs on TensorFlow.js; the person is told, in one line, what would make it fast.
     console.error(`  ${error.message}`)
-    return { native: false }
+    return false
   }
-  return { native: true }
+}
+
+/** Loads a file of the sources, which are not compiled yet; the files that it needs come the same way. */
+function requireSource(path) {
+  const require = createRequire(import.meta.url)
+  const ts = require('typescript')
+  const compilerOptions = { module: ts.ModuleKind.CommonJS, target: ts.ScriptTarget.ES2022, esModuleInterop: true }
+  require.extensions['.ts'] = (module, file) =>
+    module._compile(ts.transpileModule(readFileSync(file, 'utf8'), { compilerOptions }).outputText, file)
+  return require(path)
 }
 
 /** The compiled command line: arbor-nb ARGS. */
