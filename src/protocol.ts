@@ -21,7 +21,7 @@ export interface LoraConfigFields extends z.infer<typeof LoraConfigSchema> {}
 
 // ---------------------------------------------------------------- trainer_config
 
-export const LOSS_TYPES = ['grpo', 'bnpo', 'dr_grpo', 'dapo', 'cispo'] as const
+export const LOSS_TYPES = ['grpo', 'bnpo', 'dr_grpo', 'dapo', 'cispo', 'sapo', 'luspo', 'vespo'] as const
 export const LR_SCHEDULES = ['constant', 'constant_with_warmup', 'linear', 'cosine'] as const
 
 const arborTrainerConfig = {
@@ -68,6 +68,22 @@ const ourTrainerConfig = {
   importance_sampling_level: z.enum(['token', 'sequence']).default('token'),
   use_bias_correction_kl: z.boolean().default(true),
   entropy_coef: z.number().default(0),
+  /** The entropy bonus's weight follows the policy: up while its mean entropy (nats a token) is at most the target, down while above. */
+  use_adaptive_entropy: z.boolean().default(false),
+  entropy_target: z.number().min(0).default(0.2),
+  entropy_coef_delta: z.number().min(0).default(0.005),
+  entropy_coef_min: z.number().min(0).default(0),
+  entropy_coef_max: z.number().min(0).default(1),
+  sapo_temperature_pos: z.number().positive().default(1),
+  sapo_temperature_neg: z.number().positive().default(1.05),
+  vespo_k_pos: z.number().min(0).default(2),
+  vespo_lambda_pos: z.number().min(0).default(3),
+  vespo_k_neg: z.number().min(0).default(3),
+  vespo_lambda_neg: z.number().min(0).default(2),
+  /** 'normalize_then_sum' (GDPO) normalises each of a sample's `rewards` within its group before they are weighted and summed. */
+  multi_objective_aggregation: z.enum(['sum_then_normalize', 'normalize_then_sum']).default('sum_then_normalize'),
+  /** One weight for each of a sample's `rewards`; null: all 1. */
+  reward_weights: z.array(z.number()).min(1).nullable().default(null),
   top_entropy_quantile: z.number().min(0).max(1).default(1),
   off_policy_mask_threshold: z.number().nullable().default(null),
   sampler_correction: z.enum(['none', 'token_truncate', 'token_mask', 'sequence_truncate', 'sequence_mask']).default('none'),
@@ -134,6 +150,8 @@ export const StepSampleSchema = z.strictObject({
   reward: z.number(), // zod refuses NaN and infinities
   /** Ours: `${response.id}#${choice.index}` of the chat completion that was sampled; the very tokens are trained. */
   completion_id: z.string().optional(),
+  /** Ours: what each reward function gave, null where it gave nothing; `reward` is their weighted sum. */
+  rewards: z.array(z.number().nullable()).min(1).optional(),
 })
 export type StepSample = z.infer<typeof StepSampleSchema>
 
@@ -235,6 +253,8 @@ export const StepRecordSchema = z.strictObject({
   grad_norm: z.number(),
   learning_rate: z.number(),
   entropy: z.number(),
+  /** Weight of the entropy bonus in this step; missing where there is none. */
+  entropy_coef: z.number().optional(),
   kl: z.number().nullable(),
   clip_ratio_low: z.number(),
   clip_ratio_high: z.number(),

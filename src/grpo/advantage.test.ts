@@ -1,10 +1,44 @@
 import { describe, expect, it } from 'vitest'
-import { combineRewards, groupAdvantages, softLengthPenalty } from './advantage'
+import { combineRewards, decoupledAdvantages, groupAdvantages, softLengthPenalty } from './advantage'
 
 const close = (got: readonly number[], expected: readonly number[]) => {
   expect(got.length).toBe(expected.length)
   for (const [i, value] of got.entries()) expect(value).toBeCloseTo(expected[i], 12)
 }
+
+describe('decoupledAdvantages', () => {
+  it('gives a row without any reward none, and a function that returned nothing no say', () => {
+    const { advantages, zeroStdShare } = decoupledAdvantages(
+      [
+        [1, null],
+        [0, null],
+        [null, null],
+        [1, 1],
+        [0, 0],
+        [0, null],
+      ],
+      [3, 3],
+    )
+    expect(advantages[2]).toBe(0)
+    expect(advantages[0]).toBeGreaterThan(0)
+    expect(advantages[3]).toBeGreaterThan(advantages[0]!)
+    expect(zeroStdShare).toBe(0)
+  })
+
+  it('is 0 everywhere where no group has a spread', () => {
+    const flat = decoupledAdvantages(
+      [
+        [1, 2],
+        [1, 2],
+        [0, 3],
+        [0, 3],
+      ],
+      [2, 2],
+    )
+    expect(flat.advantages).toEqual([0, 0, 0, 0])
+    expect(flat.zeroStdShare).toBe(1)
+  })
+})
 
 describe('groupAdvantages', () => {
   it('subtracts the group mean and divides by the n − 1 deviation', () => {

@@ -55,6 +55,39 @@ export function combineRewards(
 }
 
 /**
+ * GDPO (https://arxiv.org/abs/2601.05242): every reward function is normalised within its group first, then the weighted sum over the whole batch; a
+ * function with a wide spread doesn't drown one with a narrow one. TRL's `normalize_then_sum`. A group's mean and standard deviation
+ * reported here are those of the plain weighted sums.
+ */
+export function decoupledAdvantages(
+  rewardsPerFunction: readonly (readonly (number | null)[])[],
+  groupSizes: readonly number[],
+  weights?: readonly number[],
+): GroupAdvantages {
+  const sums = combineRewards(rewardsPerFunction, weights)
+  const functions = rewardsPerFunction[0]?.length ?? 0
+  const normalised = Array.from({ length: functions }, (_, k) => {
+    const column = rewardsPerFunction.map((row) => row[k] ?? Number.NaN)
+    return cutIntoGroups(column, groupSizes).flatMap((group) => {
+      const [center, spread] = [mean(group), standardDeviation(group)]
+      return group.map((reward) => (reward - center) / (spread + STD_FLOOR))
+    })
+  })
+  const scores = sums.map((sum, i) => {
+    if (Number.isNaN(sum)) return Number.NaN
+    return normalised.reduce((total, column, k) => total + orZero(column[i]) * (weights?.[k] ?? 1), 0)
+  })
+  const [center, spread] = [mean(scores), standardDeviation(scores)]
+  const groups = cutIntoGroups(sums, groupSizes)
+  return {
+    advantages: scores.map((score) => orZero((score - center) / (spread + STD_FLOOR))),
+    means: groups.map(mean),
+    stds: groups.map(standardDeviation),
+    zeroStdShare: Math.abs(spread) <= 1e-8 ? 1 : 0,
+  }
+}
+
+/**
  * Arbor's soft length penalty: a positive reward shrinks linearly from `softLength` tokens on and is 0 at `maxLength`.
  * As in Arbor it isn't clamped: beyond `maxLength` the reward is negative.
  */

@@ -1,5 +1,5 @@
-// The closed-form gradients against finite differences of the loss, over random settings. cispo's weight is constant in the gradient,
-// so it is held against its formula instead.
+// The closed-form gradients against finite differences of the loss, over random settings. The weights of cispo and vespo are constant in
+// the gradient, so these two are held against their formulas instead.
 import { describe, expect, it } from 'vitest'
 import { policyLoss } from './loss'
 import { generator, randomInput } from './loss.case'
@@ -11,13 +11,15 @@ function randomConfig(seed: number): LossConfig {
   const random = generator(1000 + seed)
   const pick = <T>(...choices: readonly T[]): T => choices[Math.floor(choices.length * random())]
   return {
-    lossType: pick('grpo', 'bnpo', 'dr_grpo', 'dapo'),
+    lossType: pick('grpo', 'bnpo', 'dr_grpo', 'dapo', 'sapo', 'luspo'),
     epsilon: pick(0.05, 0.2),
     epsilonHigh: pick(null, 0.28),
     delta: pick(null, 1.1, 1.4),
     beta: pick(0, 0.1),
     useBiasCorrectionKl: pick(true, false),
     importanceSamplingLevel: pick('token', 'sequence'),
+    sapoTemperature: { positive: pick(0.5, 1), negative: pick(1.05, 2) },
+    vespoGamma: DEFAULT_LOSS_CONFIG.vespoGamma,
     maxCompletionLength: 16,
     maskTruncatedCompletions: pick(true, false),
     topEntropyQuantile: pick(1, 0.4),
@@ -54,6 +56,19 @@ describe('gradient', () => {
     expect(Array.from(dLogprobs)).toEqual(expected.map((g) => expect.closeTo(g, 12)))
     expect(loss).toBeCloseTo(expected[0] * -1 + expected[1] * -1.2, 12)
     expect(metrics.clipHigh).toBe(0.5)
+  })
+
+  it('of vespo is −φ(w)·A a token, w the ratio of the whole completion', () => {
+    const config: LossConfig = { ...DEFAULT_LOSS_CONFIG, lossType: 'vespo' }
+    const rows = [
+      { length: 2, advantage: 2, oldLogprobs: [-2, -1] },
+      { length: 1, advantage: -1, oldLogprobs: [-1] },
+    ]
+    const { dLogprobs, metrics } = policyLoss({ rows, logprobs: [-1.9, -1.2, -1], entropies: [0, 0, 0] }, config)
+    const w = Math.exp(0.1 - 0.2)
+    const phi = Math.exp(3) * w ** 2 * Math.exp(-3 * w)
+    expect(Array.from(dLogprobs)).toEqual([(-phi * 2) / 3, (-phi * 2) / 3, 1 / 3].map((g) => expect.closeTo(g, 12)))
+    expect(metrics.rowWeight).toBeCloseTo((phi + 1) / 2, 12)
   })
 
   it('takes the same values from float32 arrays', () => {

@@ -3,7 +3,7 @@
 //   weight · ( multipliers · dl/dlogprob + beta · dKL/dlogprob ),
 // weight from the loss type, dl through the ratio ρ = exp(logprob − old logprob).
 import { type LossMetrics, type SamplerMetrics, samplerMetrics, Tally } from './metrics'
-import { entropyThreshold, keepsOffPolicyRow, type MaskedRow, samplerRatios } from './multipliers'
+import { entropyThreshold, gammaWeight, keepsOffPolicyRow, type MaskedRow, samplerRatios } from './multipliers'
 import { LOSS_KINDS } from './token-loss'
 import type { LossConfig, LossRow } from './types'
 
@@ -132,13 +132,18 @@ function addRow(pass: PassRow, weight: number, step: Accumulator): number {
     return 0
   }
   const multiplier = rowMultipliers(pass, step)
+  const rowWeight = config.lossType === 'vespo' ? gammaWeight(pass, pass.row.advantage, config) : 1
+  if (config.lossType === 'vespo') tally.addRowWeight(rowWeight)
   const rowRatio = sequenceLevel ? Math.exp(meanLogRatio(pass)) : Number.NaN
   let loss = 0
   let dRowLogRatio = 0
   for (let t = 0; t < mask.length; t++) {
     if (!mask[t]) continue
     const ratio = sequenceLevel ? rowRatio : Math.exp(logprobs[t] - oldLogprobs[t])
-    const token = LOSS_KINDS[config.lossType].token({ ratio, logprob: logprobs[t], advantage: pass.row.advantage }, config)
+    const token = LOSS_KINDS[config.lossType].token(
+      { ratio, logprob: logprobs[t], advantage: pass.row.advantage, rowWeight },
+      config,
+    )
     const kl = klPenalty(pass, t, { ratio, config })
     loss += weight * (multiplier(t) * token.value + config.beta * kl.value)
     dLogprobs[offset + t] += weight * (multiplier(t) * token.dLogprob + config.beta * kl.dLogprob)
@@ -161,8 +166,9 @@ function rowMultipliers(pass: PassRow, { config, threshold }: Accumulator): (tok
   const { advantage } = pass.row
   const limit = config.offPolicyMaskThreshold
   const keepsRow = limit === null || keepsOffPolicyRow(pass, pass.logprobs, { advantage, threshold: limit })
-  const correction = samplerRatios(pass, config)
-  const wholeSequence = config.samplerCorrection.startsWith('sequence')
+  // vespo has the correction inside its weight already.
+  const correction = samplerRatios(pass, config.lossType === 'vespo' ? { ...config, samplerCorrection: 'none' } : config)
+  const wholeSequence = config.lossType !== 'vespo' && config.samplerCorrection.startsWith('sequence')
   return (t) => (keepsRow && pass.entropies[t] >= threshold ? correction[wholeSequence ? 0 : t] : 0)
 }
 

@@ -15,6 +15,8 @@ export interface LossMetrics {
   /** Smallest and largest share of a single row; NaN without rows that have tokens. */
   readonly clipLowMin: number
   readonly clipHighMax: number
+  /** Mean weight φ of the rows of the pass; null but for vespo. */
+  readonly rowWeight: number | null
 }
 
 /** Running sums behind LossMetrics; those of several micro-batches add up. */
@@ -28,6 +30,14 @@ export class Tally {
   private units = 0
   private lowMin = Number.POSITIVE_INFINITY
   private highMax = Number.NEGATIVE_INFINITY
+
+  private rowWeights = 0
+  private weighedRows = 0
+
+  addRowWeight(value: number): void {
+    this.rowWeights += value
+    this.weighedRows++
+  }
 
   addEntropy(value: number): void {
     this.entropy += value
@@ -59,6 +69,8 @@ export class Tally {
     this.units += other.units
     this.lowMin = Math.min(this.lowMin, other.lowMin)
     this.highMax = Math.max(this.highMax, other.highMax)
+    this.rowWeights += other.rowWeights
+    this.weighedRows += other.weighedRows
   }
 
   metrics(withKl: boolean): LossMetrics {
@@ -72,6 +84,7 @@ export class Tally {
       clipRegion: (this.low + this.high) / units,
       clipLowMin: this.units === 0 ? Number.NaN : this.lowMin,
       clipHighMax: this.units === 0 ? Number.NaN : this.highMax,
+      rowWeight: this.weighedRows === 0 ? null : this.rowWeights / this.weighedRows,
     }
   }
 }

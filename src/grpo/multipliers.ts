@@ -28,6 +28,31 @@ export function samplerRatios(row: MaskedRow, config: LossConfig): Float64Array 
   })
 }
 
+/** Bounds of log w in `gammaWeight`, and of a token's share of it. */
+const LOG_LEAST = Math.log(1e-8)
+const LOG_MOST = 20
+
+/**
+ * φ(w) = e^λ wᵏ e^(−λw) of a completion (VESPO, https://arxiv.org/abs/2602.10693): 1 where the policy hasn't moved, w the ratio of the whole
+ * sequence, π/π_old, times what the sampler correction asks for (which is then not applied again).
+ */
+export function gammaWeight(
+  row: MaskedRow & { readonly logprobs: ArrayLike<number> },
+  advantage: number,
+  config: LossConfig,
+): number {
+  const clamp = (value: number, least: number) => Math.min(Math.max(value, least), LOG_MOST)
+  const logRatios = Array.from(row.mask, (kept, t) => (kept ? clamp(row.logprobs[t] - row.oldLogprobs[t], -LOG_MOST) : 0))
+  const corrections = Array.from(samplerRatios(row, config), (ratio) => clamp(Math.log(ratio), LOG_LEAST))
+  const logW = clamp(
+    [...logRatios, ...corrections].reduce((sum, value) => sum + value, 0),
+    LOG_LEAST,
+  )
+  const { k, lambda } = advantage >= 0 ? config.vespoGamma.positive : config.vespoGamma.negative
+  const phi = Math.exp(lambda + k * logW - lambda * Math.exp(logW))
+  return Number.isFinite(phi) ? phi : 0
+}
+
 /** old − sampler's logprob of a token; null where the sampler reported nothing. */
 export function samplerGap(row: MaskedRow, token: number): number | null {
   const reported = row.samplerLogprobs?.[token]

@@ -6,6 +6,8 @@ export interface TokenLossInput {
   readonly ratio: number
   readonly logprob: number
   readonly advantage: number
+  /** The completion's own weight, constant in the gradient (vespo's φ); the other losses don't ask for it. */
+  readonly rowWeight: number
 }
 
 export interface TokenLoss {
@@ -40,6 +42,8 @@ interface LossKind {
 
 /** Every completion counts the same. */
 const perRow = (c: Counts) => 1 / (atLeastOne(c.rowTokens) * c.rows * c.accumulation)
+/** Every completion counts by its length: the sum over its tokens, not their mean. */
+const perRowWhole = (c: Counts) => 1 / (c.rows * c.accumulation)
 /** Every token of the micro-batch counts the same. */
 const perMicroBatchToken = (c: Counts) => 1 / (atLeastOne(c.microBatchTokens) * c.accumulation)
 /** Every token counts the same whatever was sampled: no pull towards short or long completions. */
@@ -53,6 +57,9 @@ export const LOSS_KINDS: Readonly<Record<LossType, LossKind>> = {
   dr_grpo: { token: clipped, weight: perTokenOfBudget },
   dapo: { token: clipped, weight: perBatchToken },
   cispo: { token: cappedWeight, weight: perBatchToken },
+  sapo: { token: softGate, weight: perRow },
+  luspo: { token: clipped, weight: perRowWhole },
+  vespo: { token: rowWeighted, weight: perBatchToken },
 }
 
 /** −min( min(ρ, δ)·A, clip(ρ, 1 − ε, 1 + ε_high)·A ): PPO's clipped objective with the two-sided cap δ. */
@@ -85,6 +92,26 @@ function cappedWeight({ ratio, logprob, advantage }: TokenLossInput, config: Los
     clippedHigh: ratio > cap && advantage > 0,
   }
 }
+
+/** −(4/τ)·sigmoid(τ(ρ − 1))·A (SAPO): a limit without an edge; at ρ = 1 the slope is A's, as in the clipped objective. */
+function softGate({ ratio, advantage }: TokenLossInput, config: LossConfig): TokenLoss {
+  const tau = advantage > 0 ? config.sapoTemperature.positive : config.sapoTemperature.negative
+  const gate = 1 / (1 + Math.exp(-tau * (ratio - 1)))
+  return {
+    ...FREE,
+    value: -(4 / tau) * gate * advantage,
+    dLogRatio: -4 * gate * (1 - gate) * ratio * advantage,
+  }
+}
+
+/** −φ·A·logprob, φ the completion's weight (VESPO; `gammaWeight` of multipliers.ts). */
+function rowWeighted({ logprob, advantage, rowWeight }: TokenLossInput): TokenLoss {
+  const slope = -rowWeight * advantage
+  return { ...FREE, value: slope * logprob, dLogprob: slope }
+}
+
+/** What holds for a loss that has no edge to be held at. */
+const FREE = { dLogRatio: 0, dLogprob: 0, clippedLow: false, clippedHigh: false } as const
 
 function atLeastOne(count: number): number {
   return Math.max(1, count)

@@ -1,8 +1,13 @@
 // Words shared by advantage.ts and loss.ts. The folder is mathematics only: it imports nothing.
 
-export type LossType = 'grpo' | 'bnpo' | 'dr_grpo' | 'dapo' | 'cispo'
+export type LossType = 'grpo' | 'bnpo' | 'dr_grpo' | 'dapo' | 'cispo' | 'sapo' | 'luspo' | 'vespo'
 export type ScaleRewards = 'group' | 'batch' | 'none'
 export type SamplerCorrection = 'none' | 'token_truncate' | 'token_mask' | 'sequence_truncate' | 'sequence_mask'
+
+export interface GammaShape {
+  readonly k: number
+  readonly lambda: number
+}
 
 /** What shapes the loss; TRL's names and meanings, in camelCase. */
 export interface LossConfig {
@@ -19,6 +24,10 @@ export interface LossConfig {
   readonly useBiasCorrectionKl: boolean
   /** 'sequence' (GSPO): one ratio a completion, exp of the mean over its tokens. */
   readonly importanceSamplingLevel: 'token' | 'sequence'
+  /** sapo's τ: the steepness of its soft limit, for positive and for other advantages. */
+  readonly sapoTemperature: { readonly positive: number; readonly negative: number }
+  /** vespo's k and λ of φ(w) = e^λ wᵏ e^(−λw), for advantages from 0 on and for negative ones. */
+  readonly vespoGamma: { readonly positive: GammaShape; readonly negative: GammaShape }
   /** dr_grpo divides by this many tokens a row. */
   readonly maxCompletionLength: number
   /** Takes completions that were cut off out of the loss. */
@@ -48,6 +57,8 @@ export const DEFAULT_LOSS_CONFIG: LossConfig = {
   beta: 0,
   useBiasCorrectionKl: true,
   importanceSamplingLevel: 'token',
+  sapoTemperature: { positive: 1, negative: 1.05 },
+  vespoGamma: { positive: { k: 2, lambda: 3 }, negative: { k: 3, lambda: 2 } },
   maxCompletionLength: 512,
   maskTruncatedCompletions: false,
   topEntropyQuantile: 1,

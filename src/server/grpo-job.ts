@@ -18,7 +18,7 @@ import { JobQueue } from './job-queue'
 import { updatePolicy } from './policy-update'
 import type { RunFolder } from './run-folder'
 import type { TextCodec } from './services'
-import { rolloutLines, stepRecord } from './step-record'
+import { entropyStateAfter, rolloutLines, stepRecord } from './step-record'
 import { type TrainingRow, trainingRows } from './training-rows'
 
 /** Ids of batches are never used twice in a process: clients remember the ids that they served, across jobs. */
@@ -229,6 +229,7 @@ export class GrpoJob {
         policy: this.id,
         policyVersion: this.policyVersion,
         step,
+        entropy: entropyStateAfter(this.records, config),
       })
       this.policyVersion = result.policyVersion
       const record = stepRecord({ ...update, jobId: this.id, step, lastTime: this.lastTime, result })

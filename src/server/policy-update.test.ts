@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest'
 import { type FakeCall, FakeEngine } from '../engine/fake-engine'
 import { TrainerConfigSchema } from '../protocol'
 import { TRAINER_CONFIG } from './fixture'
-import { updatePolicy } from './policy-update'
+import { type UpdateRun, updatePolicy } from './policy-update'
 import type { TrainingRow } from './training-rows'
 
 /** What the fake engine's policy of version 0 gives. */
@@ -13,13 +13,15 @@ const engineLogprob = (token: number, place: number) => -0.1 - ((token * 17 + pl
 function row(reward: number, more: Partial<TrainingRow> = {}): TrainingRow {
   const completion = [100 + Math.round(reward * 10), 105, 257]
   const stored = { logprobs: completion.map(engineLogprob), policyVersion: 0, altered: false }
-  return { prompt: [1, 2], completion, reward, text: 't', source: 'id', truncated: false, stored, otherPrompt: false, ...more }
+  const common = { prompt: [1, 2], completion, rewards: null, text: 't', stored } as const
+  return { ...common, reward, source: 'id', truncated: false, otherPrompt: false, ...more }
 }
 
-async function update(groups: TrainingRow[][], config: object = {}, more: { policyVersion?: number; step?: number } = {}) {
+async function update(groups: TrainingRow[][], config: object = {}, more: Partial<UpdateRun> = {}) {
   const engine = new FakeEngine()
   await engine.openPolicy('job', { lora: { rank: 1, alpha: 1, targets: ['q_proj'], dropout: 0 }, seed: 0 })
-  const run = { engine, policy: 'job', policyVersion: 0, step: 2, contextLength: 100, ...more }
+  const entropy = { coef: 0, lastEntropy: null }
+  const run = { engine, policy: 'job', policyVersion: 0, step: 2, contextLength: 100, entropy, ...more }
   const result = await updatePolicy(groups, { ...run, config: TrainerConfigSchema.parse({ ...TRAINER_CONFIG, ...config }) })
   const trained = engine.calls.filter((call): call is Extract<FakeCall, { method: 'trainStep' }> => call.method === 'trainStep')
   return { result, trained, calls: engine.calls.map((call) => call.method) }
@@ -123,5 +125,30 @@ describe('an update', () => {
     expect((await update([[row(1), row(0)]], warm, { step: 3 })).result.learningRate).toBe(0.5)
     const soft = { soft_completion_penalty_length: 1, max_completion_length: 5, scale_rewards: false }
     expect((await update([[row(1), row(0)]], soft)).result.advantages).toEqual([0.25, -0.25])
+  })
+
+  it('gives the entropy bonus the weight its controller has come to, over all rows', async () => {
+    const groups = [
+      [row(1), row(0)],
+      [row(1), row(1)],
+    ]
+    const adaptive = { use_adaptive_entropy: true, entropy_coef: 0.01, entropy_target: 0.2 }
+    const off = await update(groups, adaptive, { entropy: { coef: 0.01, lastEntropy: null } })
+    expect(off.result).toMatchObject({ entropyCoef: 0, rowsTrained: 4 })
+    const on = await update(groups, adaptive, { entropy: { coef: 0.015, lastEntropy: 0.1 } })
+    expect(on.result).toMatchObject({ entropyCoef: 0.015, rowsTrained: 4 })
+    expect((await update(groups)).result.entropyCoef).toBeNull()
+  })
+
+  it('normalises several rewards each for itself, so that a wide one does not drown a narrow one', async () => {
+    const several = (...rewards: number[]) => row(rewards[0]! + rewards[1]!, { rewards })
+    const groups = [[several(0, 1), several(100, 1), several(0, 0), several(100, 0)]]
+    const gdpo = { multi_objective_aggregation: 'normalize_then_sum', reward_weights: [1, 1] }
+    const { result } = await update(groups, gdpo)
+    expect(result.advantages.map((advantage) => Math.round(advantage))).toEqual([0, 1, -1, 0])
+    const summed = (await update(groups)).result.advantages
+    expect(summed.map((advantage) => Math.round(advantage))).toEqual([-1, 1, -1, 1])
+    await expect(update([[row(1), row(0)]], gdpo)).rejects.toThrow('Return several from the metric')
+    await expect(update(groups, { ...gdpo, reward_weights: [1] })).rejects.toThrow('2 rewards where 1 are expected')
   })
 })

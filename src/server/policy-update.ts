@@ -2,9 +2,18 @@
 
 import type { Engine, LossGradient, TrainStats } from '../engine/engine'
 import { ArborError } from '../errors'
-import { groupAdvantages, type LossConfig, type LossRow, needsRow, type PolicyLoss, policyLoss, softLengthPenalty } from '../grpo'
+import {
+  type EntropyState,
+  entropyCoefficient,
+  type LossConfig,
+  type LossRow,
+  needsRow,
+  type PolicyLoss,
+  policyLoss,
+} from '../grpo'
 import type { TrainerConfig } from '../protocol'
-import { learningRateOf, longestRow, lossConfig, rewardScale, stepConfig } from './trainer-config'
+import { scoreGroups } from './group-scores'
+import { entropyControl, learningRateOf, longestRow, lossConfig, stepConfig } from './trainer-config'
 import type { TrainingRow } from './training-rows'
 
 export interface UpdateRun {
@@ -15,6 +24,8 @@ export interface UpdateRun {
   /** Number of this step, from 1. */
   readonly step: number
   readonly contextLength: number
+  /** Where the adaptive entropy bonus stands, when the config asks for one. */
+  readonly entropy: EntropyState
 }
 
 export interface UpdateResult {
@@ -24,6 +35,8 @@ export interface UpdateResult {
   /** After the update; the old one when there was none. */
   readonly policyVersion: number
   readonly learningRate: number
+  /** Weight of the entropy bonus in this update; null without one. */
+  readonly entropyCoef: number | null
   /** Of the last iteration; null when there was nothing to learn from. */
   readonly loss: PolicyLoss | null
   readonly gradNorm: number
@@ -42,16 +55,17 @@ export async function updatePolicy(groups: readonly (readonly TrainingRow[])[], 
   const rows = groups.flat()
   const learningRate = learningRateOf(run.config, run.step)
   const notes = rowNotes(rows, run)
-  const scored = groupAdvantages(
-    scoredRewards(rows, run.config),
-    groups.map((group) => group.length),
-    rewardScale(run.config),
-  )
-  const config = lossConfig(run.config, longestRow(run.config, run.contextLength))
+  const scored = scoreGroups(groups, run.config)
+  const control = entropyControl(run.config)
+  const fixed = lossConfig(run.config, longestRow(run.config, run.contextLength))
+  const config = control ? { ...fixed, entropyCoef: entropyCoefficient(run.entropy, control) } : fixed
   const lossRows = rows.map((row, i) => lossRow(row, scored.advantages[i]!, run))
-  const needed = lossRows.map((row) => needsRow(row, config))
+  // The controller goes by the entropy of all rows, also in a step without a bonus.
+  const needed = lossRows.map((row) => needsRow(row, control ? { ...config, entropyCoef: 1 } : config))
   const pass = rows.filter((_, i) => needed[i])
-  const common = { advantages: scored.advantages, zeroStdShare: scored.zeroStdShare, learningRate, rowsTrained: pass.length }
+  const entropyCoef = control || config.entropyCoef !== 0 ? config.entropyCoef : null
+  const { advantages, zeroStdShare } = scored
+  const common = { advantages, zeroStdShare, learningRate, entropyCoef, rowsTrained: pass.length }
   if (pass.length === 0) {
     notes.push(nothingToLearn(lossRows))
     const idle = { loss: null, gradNorm: 0, tokens: 0, tokensUnshared: 0, seconds: 0, gap: null }
@@ -197,15 +211,4 @@ function nothingToLearn(rows: readonly LossRow[]): string {
 
 function isTooLong(row: TrainingRow, run: UpdateRun): boolean {
   return row.prompt.length + row.completion.length > longestRow(run.config, run.contextLength)
-}
-
-function scoredRewards(rows: readonly TrainingRow[], config: TrainerConfig): number[] {
-  const rewards = rows.map((row) => row.reward)
-  const { soft_completion_penalty_length: softLength, max_completion_length: maxLength } = config
-  if (softLength === null || maxLength === null) return rewards
-  return softLengthPenalty(
-    rewards,
-    rows.map((row) => row.completion.length),
-    { softLength, maxLength },
-  )
 }

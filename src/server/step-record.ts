@@ -1,8 +1,9 @@
 // What a step's record says: rewards, loss, lengths and the groups a person looks at.
 
-import { mean, standardDeviation } from '../grpo'
-import type { GroupInfo, GroupRecord, StepRecord, StepSample } from '../protocol'
+import { type EntropyState, mean, nextEntropyState, standardDeviation } from '../grpo'
+import type { GroupInfo, GroupRecord, StepRecord, StepSample, TrainerConfig } from '../protocol'
 import type { UpdateResult } from './policy-update'
+import { entropyControl } from './trainer-config'
 import type { TrainingRow } from './training-rows'
 
 export interface StepFacts {
@@ -40,6 +41,7 @@ export function stepRecord(facts: StepFacts): StepRecord {
     grad_norm: result.gradNorm,
     learning_rate: result.learningRate,
     entropy: loss?.metrics.entropy ?? 0,
+    ...(result.entropyCoef !== null && { entropy_coef: result.entropyCoef }),
     kl: loss?.metrics.kl ?? null,
     clip_ratio_low: loss?.metrics.clipLow ?? 0,
     clip_ratio_high: loss?.metrics.clipHigh ?? 0,
@@ -80,6 +82,16 @@ function groupInfo(facts: StepFacts, g: number): GroupInfo {
   if (described) return described
   const asked = facts.samples[g]![0]!.messages.at(-1)!.content.trim()
   return { predictor: '', example: g, title: asked.length > 80 ? `${asked.slice(0, 79)}…` : asked }
+}
+
+/** Where the adaptive entropy bonus stands after these steps: it follows from their records, so a resumed job needs nothing else. */
+export function entropyStateAfter(records: readonly StepRecord[], config: TrainerConfig): EntropyState {
+  const control = entropyControl(config)
+  const start: EntropyState = { coef: config.entropy_coef, lastEntropy: null }
+  if (!control) return start
+  return records
+    .filter((record) => record.rows_trained > 0)
+    .reduce((state, record) => nextEntropyState(state, record.entropy, control), start)
 }
 
 /** The lines of rollouts.jsonl: one a group, its messages and what came of them. */

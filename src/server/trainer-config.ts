@@ -3,7 +3,7 @@
 import { LORA_TARGETS, type LoraSpec, type StepConfig } from '../engine/engine'
 import { learningRateAt } from '../engine/schedule'
 import { OptionError } from '../errors'
-import type { LossConfig, ScaleRewards } from '../grpo'
+import type { EntropyControl, LossConfig, ScaleRewards } from '../grpo'
 import type { LoraConfigFields, TrainerConfig } from '../protocol'
 
 /** Throws OptionError for a configuration that could only fail later. */
@@ -15,6 +15,20 @@ export function checkTrainerConfig(config: TrainerConfig): void {
     throw new OptionError(
       `trainer_config.soft_completion_penalty_length is ${soft}; it needs a max_completion_length above it (now ${longest ?? 'null'}).`,
     )
+  if (soft !== null && config.multi_objective_aggregation === 'normalize_then_sum')
+    throw new OptionError(
+      "trainer_config.soft_completion_penalty_length shrinks a sample's reward; with normalize_then_sum there are several. Make length a reward of its own.",
+    )
+  const { entropy_coef_min: least, entropy_coef_max: most } = config
+  if (least > most)
+    throw new OptionError(`trainer_config.entropy_coef_min (${least}) is above entropy_coef_max (${most}); swap them.`)
+}
+
+/** Null: the entropy bonus keeps its weight. */
+export function entropyControl(config: TrainerConfig): EntropyControl | null {
+  if (!config.use_adaptive_entropy) return null
+  const { entropy_target: target, entropy_coef_delta: delta, entropy_coef_min: min, entropy_coef_max: max } = config
+  return { target, delta, min, max }
 }
 
 /** Null: all weights are trained. */
@@ -50,6 +64,11 @@ export function lossConfig(config: TrainerConfig, maxTokens: number): LossConfig
     beta: config.beta,
     useBiasCorrectionKl: config.use_bias_correction_kl,
     importanceSamplingLevel: config.importance_sampling_level,
+    sapoTemperature: { positive: config.sapo_temperature_pos, negative: config.sapo_temperature_neg },
+    vespoGamma: {
+      positive: { k: config.vespo_k_pos, lambda: config.vespo_lambda_pos },
+      negative: { k: config.vespo_k_neg, lambda: config.vespo_lambda_neg },
+    },
     maxCompletionLength: maxTokens,
     maskTruncatedCompletions: config.mask_truncated_completions,
     topEntropyQuantile: config.top_entropy_quantile,

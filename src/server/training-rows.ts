@@ -8,6 +8,8 @@ import type { TextCodec } from './services'
 
 export interface TrainingRow extends TrainSequence {
   readonly reward: number
+  /** Of each reward function, where the client sent them apart. */
+  readonly rewards: readonly (number | null)[] | null
   readonly text: string
   readonly source: 'id' | 'text' | 'tokenized'
   readonly truncated: boolean
@@ -43,7 +45,7 @@ function trainingRow(sample: StepSample, prompt: { text: string; tokens: number[
   const message = completionMessage(sample)
   const byId = sample.completion_id === undefined ? null : context.completions.get(sample.completion_id)
   const found = byId ?? context.completions.findText(message.content, prompt.tokens, context.policy)
-  const common = { prompt: prompt.tokens, reward: sample.reward, text: message.content }
+  const common = { prompt: prompt.tokens, reward: sample.reward, rewards: sample.rewards ?? null, text: message.content }
   if (!found) {
     const completion = tokenizeCompletion(sample.messages, message, prompt.text, context.codec)
     return { ...common, completion, source: 'tokenized', truncated: false, stored: null, otherPrompt: false }

@@ -1,17 +1,22 @@
 // Replays of golden/loss: TRL's group-relative losses.
 import {
   combineRewards,
+  decoupledAdvantages,
+  type EntropyState,
+  entropyCoefficient,
   groupAdvantages,
   keptMask,
   type LossConfig,
   type LossRow,
+  nextEntropyState,
   type PolicyLoss,
   policyLoss,
   rewardMetrics,
   samplerRatios,
 } from '../../../src/grpo'
-import { type Difference, firstDifference, firstOf, type GoldenCase, type Replay } from './case'
+import { type Difference, firstDifference, firstOf, type Replay } from './case'
 import {
+  type AdaptiveEntropyCase,
   cut,
   type ExpectedMicroBatch,
   flat,
@@ -28,20 +33,12 @@ import {
 const EXACT = 1e-10
 /** TRL computes the clip metrics in float32. */
 const FLOAT32 = 1e-6
-const BUILT = ['grpo', 'bnpo', 'dr_grpo', 'dapo', 'cispo']
 
 export const lossReplays: Record<string, Replay> = {
-  trl_loss: (testCase) => notBuilt(testCase) ?? replayLoss(testCase as unknown as LossCase),
-  logits: (testCase) => notBuilt(testCase) ?? replayLogits(testCase as unknown as LogitsCase),
-  trl_adaptive_entropy: () => "skip: the adaptive entropy bonus isn't built yet",
+  trl_loss: (testCase) => replayLoss(testCase as unknown as LossCase),
+  logits: (testCase) => replayLogits(testCase as unknown as LogitsCase),
+  trl_adaptive_entropy: (testCase) => replayAdaptiveEntropy(testCase as unknown as AdaptiveEntropyCase),
   arbor_loss: () => 'skip: records a defect of Arbor (its mask covers the prompt), not a target',
-}
-
-function notBuilt(testCase: GoldenCase): `skip: ${string}` | null {
-  const { loss_type, multi_objective_aggregation } = testCase.config as Record<string, string>
-  if (!BUILT.includes(loss_type)) return `skip: loss type '${loss_type}' isn't built yet`
-  if (multi_objective_aggregation === 'normalize_then_sum') return "skip: normalize_then_sum (GDPO) isn't built yet"
-  return null
 }
 
 function replayLoss({ config: wire, inputs, expected }: LossCase): Difference | null {
@@ -49,7 +46,10 @@ function replayLoss({ config: wire, inputs, expected }: LossCase): Difference | 
   const rewards = combineRewards(inputs.rewards_per_func, inputs.reward_weights)
   const groupSize = wire.num_generations as number
   const groups = Array.from({ length: rewards.length / groupSize }, () => groupSize)
-  const scaled = groupAdvantages(rewards, groups, wire.scale_rewards as 'group' | 'batch' | 'none')
+  const scaled =
+    wire.multi_objective_aggregation === 'normalize_then_sum'
+      ? decoupledAdvantages(inputs.rewards_per_func, groups, inputs.reward_weights)
+      : groupAdvantages(rewards, groups, wire.scale_rewards as 'group' | 'batch' | 'none')
   const rows = inputs.lengths.map((length, i) => lossRow(inputs, i, { length, advantage: scaled.advantages[i] }))
   const logprobs = flat(inputs.new_logps, inputs.lengths)
   const result = policyLoss({ rows, logprobs, entropies: flat(inputs.entropies, inputs.lengths) }, config)
@@ -152,6 +152,39 @@ function replayLogits({ config: wire, inputs, expected }: LogitsCase): Differenc
     ],
     (check) => check(),
   )
+}
+
+/** Step after step, the controller's state carried on. */
+function replayAdaptiveEntropy({ config: wire, optimizer_steps }: AdaptiveEntropyCase): Difference | null {
+  const control = {
+    target: wire.entropy_target as number,
+    delta: wire.entropy_coef_delta as number,
+    min: wire.entropy_coef_min as number,
+    max: wire.entropy_coef_max as number,
+  }
+  let state: EntropyState = { coef: wire.entropy_coef as number, lastEntropy: null }
+  return firstOf(optimizer_steps.keys(), (k) => {
+    const [step] = optimizer_steps[k]
+    const { lengths } = step
+    const rows = lengths.map((length, i) => ({ length, advantage: step.advantages[i] }))
+    const config = { ...lossConfig(wire), entropyCoef: entropyCoefficient(state, control) }
+    const before = state.coef
+    const result = policyLoss({ rows, logprobs: flat(step.new_logps, lengths), entropies: flat(step.entropies, lengths) }, config)
+    state = nextEntropyState(state, result.metrics.entropy, control)
+    const path = `optimizer_steps[${k}]`
+    const dEntropies = result.dEntropies ?? new Float64Array(result.dLogprobs.length)
+    return firstOf(
+      [
+        () => close(`${path}.entropy_coef_before`, step.entropy_coef_before, before),
+        () => close(`${path}.loss`, step.loss, result.loss),
+        () => close(`${path}.grad_new_logps`, unpad(step.grad_new_logps, lengths), cut(result.dLogprobs, lengths)),
+        () => close(`${path}.grad_entropies`, unpad(step.grad_entropies, lengths), cut(dEntropies, lengths)),
+        () => close(`${path}.entropy_coef_after`, step.entropy_coef_after, state.coef),
+        () => close(`${path}.last_world_entropy_after`, step.last_world_entropy_after, state.lastEntropy),
+      ],
+      (check) => check(),
+    )
+  })
 }
 
 /** Logprob and entropy of one position at logits / temperature, and the logits' gradient from theirs. */

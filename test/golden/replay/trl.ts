@@ -37,6 +37,25 @@ export interface ExpectedMicroBatch {
   readonly metrics: Metrics
 }
 
+export interface AdaptiveEntropyCase {
+  readonly config: Readonly<Record<string, unknown>>
+  /** Optimizer steps, each a list of micro-batches. */
+  readonly optimizer_steps: readonly (readonly {
+    readonly lengths: readonly number[]
+    readonly advantages: readonly number[]
+    readonly new_logps: Table
+    readonly entropies: Table
+    readonly loss: number
+    readonly grad_new_logps: Table
+    readonly grad_entropies: Table
+    readonly entropy_coef_before: number
+    /** "inf" before the first step. */
+    readonly last_world_entropy_before: number | string
+    readonly entropy_coef_after: number
+    readonly last_world_entropy_after: number
+  }[])[]
+}
+
 export interface LogitsCase {
   readonly config: Readonly<Record<string, unknown>>
   readonly inputs: {
@@ -67,6 +86,11 @@ export function lossConfig(wire: Readonly<Record<string, unknown>>): LossConfig 
     beta: wire.beta as number,
     useBiasCorrectionKl: wire.use_bias_correction_kl as boolean,
     importanceSamplingLevel: wire.importance_sampling_level as 'token' | 'sequence',
+    sapoTemperature: { positive: wire.sapo_temperature_pos as number, negative: wire.sapo_temperature_neg as number },
+    vespoGamma: {
+      positive: { k: wire.vespo_k_pos as number, lambda: wire.vespo_lambda_pos as number },
+      negative: { k: wire.vespo_k_neg as number, lambda: wire.vespo_lambda_neg as number },
+    },
     maxCompletionLength: wire.max_completion_length as number,
     maskTruncatedCompletions: wire.mask_truncated_completions as boolean,
     topEntropyQuantile: wire.top_entropy_quantile as number,
@@ -96,14 +120,21 @@ export function lossRow(inputs: Partial<LossCase['inputs']>, i: number, known: {
 export function trlMetrics(part: MicroBatchLoss, config: LossConfig): Metrics {
   const { metrics } = part
   // TRL logs the policy loss before it divides by the accumulation steps, except where the divisor is the batch's token count.
-  const byBatchTokens = config.lossType === 'dapo' || config.lossType === 'cispo'
+  const byBatchTokens = ['dapo', 'cispo', 'vespo'].includes(config.lossType)
   const policy_loss = part.policyLoss * (byBatchTokens ? 1 : config.gradientAccumulationSteps)
   return {
     ...(config.entropyCoef !== 0 && { policy_loss, entropy_coef: config.entropyCoef }),
     ...(metrics.kl !== null && { kl: metrics.kl }),
     entropy: metrics.entropy,
-    ...(config.lossType === 'cispo' ? { cispo_clip_ratio: metrics.clipHigh } : clipMetrics(metrics)),
+    ...limitMetrics(metrics, config),
   }
+}
+
+/** Each loss has its own word for how it held tokens back; sapo has none. */
+function limitMetrics(metrics: LossMetrics, { lossType }: LossConfig): Metrics {
+  if (lossType === 'cispo') return { cispo_clip_ratio: metrics.clipHigh }
+  if (lossType === 'vespo') return { 'vespo/phi_seq_mean': metrics.rowWeight }
+  return lossType === 'sapo' ? {} : clipMetrics(metrics)
 }
 
 function clipMetrics(metrics: LossMetrics): Metrics {
