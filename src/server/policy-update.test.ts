@@ -145,7 +145,7 @@ describe('an update', () => {
     const groups = [[several(0, 1), several(100, 1), several(0, 0), several(100, 0)]]
     const gdpo = { multi_objective_aggregation: 'normalize_then_sum', reward_weights: [1, 1] }
     const { result } = await update(groups, gdpo)
-    expect(result.advantages.map((advantage) => Math.round(advantage))).toEqual([0, 1, -1, 0])
+    expect(result.advantages.map((advantage) => Math.round(advantage) + 0)).toEqual([0, 1, -1, 0])
     const summed = (await update(groups)).result.advantages
     expect(summed.map((advantage) => Math.round(advantage))).toEqual([-1, 1, -1, 1])
     await expect(update([[row(1), row(0)]], gdpo)).rejects.toThrow('Return several from the metric')
