@@ -7,6 +7,7 @@ const CLOSERS: Record<string, string> = { '{': '}', '[': ']', '(': ')' }
 
 const COMMENT = String.raw`(?:(?:\/\/|#)[^\n]*|\/\*[\s\S]*?\*\/)`
 const COMMENT_THEN_END = new RegExp(String.raw`^\s*${COMMENT}\s*(?:[,}\]]|$)`)
+const VALUE_AFTER_COLON = /^:\s*(?:["“[{]|(?:-?\d[\d.]*|true|false|null)\s*[,}\n])/
 /** A comma, and after it a key, whole or cut off by the end of the text, or the end. */
 const NEXT_MEMBER = new RegExp(
   String.raw`^\s*,\s*(?:${COMMENT}\s*)*(?:["'“][^"'”]*(?:["'”]\s*(?::|\}?\s*$)|\}?$)|[\p{L}_][\w-]*\s*:|\}|$)`,
@@ -39,6 +40,8 @@ function exactJson(text: string): unknown {
 
 class Reader {
   #at = 0
+  /** What closes the lists and objects being read, outermost first. */
+  readonly #closers: string[] = []
   readonly #text: string
 
   constructor(text: string) {
@@ -85,7 +88,13 @@ class Reader {
 
   #skipComment(): boolean {
     const rest = this.#text.slice(this.#at)
-    const comment = /^(?:#|\/\/)[^\n\r]*|^\/\*[\s\S]*?(?:\*\/|$)/.exec(rest)
+    if (rest[0] === '#') {
+      // a hash may be no comment but a stray mark: inside brackets it ends with them
+      const end = rest.split('').findIndex((char) => char === '\n' || char === '\r' || this.#closers.includes(char))
+      this.#at += end === -1 ? rest.length : end
+      return true
+    }
+    const comment = /^\/\/[^\n\r]*|^\/\*[\s\S]*?(?:\*\/|$)/.exec(rest)
     if (comment) this.#at += comment[0].length
     return comment !== null
   }
@@ -97,7 +106,13 @@ class Reader {
 
   #container(inObject = false): unknown {
     const open = this.#text[this.#at]!
-    if (open === '{') return this.#object()
+    this.#closers.push(CLOSERS[open]!)
+    const value = open === '{' ? this.#object() : this.#bracketed(open, inObject)
+    this.#closers.pop()
+    return value
+  }
+
+  #bracketed(open: string, inObject: boolean): unknown {
     const items = this.#list(CLOSERS[open]!, inObject)
     return open === '(' && items.length === 1 && !/,\s*\)\s*$/.test(this.#text.slice(0, this.#at)) ? items[0] : items
   }
@@ -163,7 +178,10 @@ class Reader {
       if (inObject && items.length > 0 && this.#startsMember()) break // the list was never closed; its object goes on
       const before = this.#at
       const value = this.#value(close)
-      if (!(value === '...' && this.#text[this.#at - 1] === '.')) items.push(value)
+      const isStray = value === '...' && this.#text[this.#at - 1] === '.'
+      const next = this.#text[this.#at]
+      if (isEmpty(value) && value !== null && next !== close && next !== ',') this.#at++
+      else if (!isStray) items.push(value)
       if (this.#at === before) this.#at++
     }
     return items
@@ -203,6 +221,8 @@ class Reader {
     for (this.#at++; this.#at < this.#text.length; this.#at++) {
       const char = this.#text[this.#at]!
       if (char === '\\') text += this.#escape()
+      else if (close === ':' && char === ':' && VALUE_AFTER_COLON.test(this.#text.slice(this.#at)))
+        return text // the key's quote was forgotten
       else if (char === quote && this.#endsString(close)) {
         this.#at++
         return text
@@ -265,8 +285,13 @@ class Reader {
     const text = strip(raw.replace(/\s(?:#|\/\/).*$/, ''))
     const literal = { true: true, false: false, null: null, none: null }[text.toLowerCase()]
     if (literal !== undefined) return literal
-    return text
+    return /^[^"]+"$/.test(text) ? unescaped(text.slice(0, -1)) : text // only the opening quote was forgotten
   }
+}
+
+function unescaped(text: string): string {
+  const value = exactJson(`"${text}"`)
+  return typeof value === 'string' ? value : text
 }
 
 function isEmpty(value: unknown): boolean {
