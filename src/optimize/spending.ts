@@ -4,7 +4,7 @@ import { context, currentSettings, type HistoryEntry } from '../program'
 
 /** What something has cost so far: the calls of the program, of its teacher and of a proposer together. */
 export interface Spending {
-  /** Calls that were answered. */
+  /** Calls that a model answered; answers from the cache cost nothing. */
   readonly lmCalls: number
   readonly promptTokens: number
   readonly completionTokens: number
@@ -33,7 +33,8 @@ export class SpendingMeter {
     }
   }
 
-  #add({ usage }: HistoryEntry): void {
+  #add({ usage, cacheHit }: HistoryEntry): void {
+    if (cacheHit) return
     this.#lmCalls++
     this.#promptTokens += usage.promptTokens
     this.#completionTokens += usage.completionTokens
