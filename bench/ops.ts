@@ -1,10 +1,16 @@
 // Times ops at the shapes of SmolLM2-135M: rows M = 1 to 2048 through its linears, head, attention, sampling. Beside each the floor: the longer
-// of its multiply-adds at the CPU's peak (base clock) and its weights at the bandwidth measured here. Options: --device D, --quick.
+// of its multiply-adds at the CPU's peak (base clock) and its weights at the bandwidth measured here. Options: --device D, --precision P, --quick, --only TEXT.
+// With --products it times the products alone, at every instruction set that this CPU has and at both precisions (or those of --isa, --precision);
+// with --cpu-time by CPU time (of one thread with ARBOR_THREADS=1), with --check it also compares them with a slow judge, and fails when one is wrong.
 
+import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { cpus } from 'node:os'
-import { openBackend } from '../src/engine/ops/open-backend'
-import type { Arena, Backend, Tensor } from '../src/engine/ops/ops'
+import { parseArgs } from 'node:util'
+import { possibleIsas } from '../src/engine/ops/build-native'
+import { type Device, openBackend } from '../src/engine/ops/open-backend'
+import type { Arena, Backend, Precision, Tensor } from '../src/engine/ops/ops'
+import { noise, products } from './_products'
 import { machine, median } from './_report'
 
 interface Timed {
@@ -21,12 +27,82 @@ const INNER = 1536
 const VOCAB = 49152
 const HEADS = { heads: 9, kvHeads: 3, headDim: 64 }
 const LINEARS = { qkv: [HIDDEN, 960], o: [HIDDEN, HIDDEN], gateUp: [HIDDEN, 2 * INNER], down: [INNER, HIDDEN] } as const
+/** What attention is asked for: a prompt alone, the training pack of a step, its decode, long contexts; of SmolLM2-135M and of arbor-tiny. */
+const TINY = { heads: 4, kvHeads: 2, headDim: 32 }
+const TREES: readonly Tree[] = [
+  { ...HEADS, name: 'prompt of 256', common: 0, groups: 1, own: 0, completions: 1, length: 256 },
+  { ...HEADS, name: 'pack 249 + 8 × 43 + 32 × 63', common: 249, groups: 8, own: 43, completions: 4, length: 63, pack: true },
+  {
+    ...HEADS,
+    name: 'decode of 32 after 249 + 43 + 31',
+    common: 249,
+    groups: 8,
+    own: 43,
+    completions: 4,
+    length: 1,
+    generated: 31,
+  },
+  { ...HEADS, name: 'decode of 1 after 2000', common: 2000, groups: 1, own: 0, completions: 1, length: 1 },
+  { ...TINY, name: 'tiny pack 129 + 8 × 63 + 32 × 42', common: 129, groups: 8, own: 63, completions: 4, length: 42, pack: true },
+  {
+    ...TINY,
+    name: 'tiny decode of 32 after 129 + 63 + 20',
+    common: 129,
+    groups: 8,
+    own: 63,
+    completions: 4,
+    length: 1,
+    generated: 20,
+  },
+]
 const COLD_BYTES = 96 * 2 ** 20
 
-async function main(): Promise<void> {
-  const quick = process.argv.includes('--quick')
-  const device = process.argv[process.argv.indexOf('--device') + 1]
-  const backend = await openBackend(process.argv.includes('--device') ? (device as 'cpu') : 'auto')
+const { values: options } = parseArgs({
+  options: {
+    device: { type: 'string', default: 'auto' },
+    precision: { type: 'string' },
+    isa: { type: 'string' },
+    quick: { type: 'boolean', default: false },
+    only: { type: 'string', default: '' },
+    'cpu-time': { type: 'boolean', default: false },
+    check: { type: 'boolean', default: false },
+    products: { type: 'boolean', default: false },
+  },
+})
+
+function main(): Promise<void> {
+  if (!options.products && !options.check) return allOps()
+  return options.isa === undefined ? Promise.resolve(everyIsa()) : allProducts(options.isa)
+}
+
+/** A process for each instruction set: a library is chosen once for a process. */
+function everyIsa(): void {
+  process.stdout.write(`${JSON.stringify(machine())}\n`)
+  for (const isa of possibleIsas()) {
+    const env = { ...process.env, ARBOR_MAX_ISA: isa }
+    const child = spawnSync(process.execPath, [...process.argv.slice(1), '--isa', isa], { env, stdio: 'inherit' })
+    if (child.status !== 0) process.exitCode = 1
+  }
+}
+
+async function allProducts(isa: string): Promise<void> {
+  process.env['ARBOR_MAX_ISA'] = isa
+  for (const precision of options.precision ? [options.precision as Precision] : (['f32', 'bf16'] as const)) {
+    const backend = await openBackend('cpu', { precision })
+    process.stdout.write(`${backend.description}, ${backend.precision}\n`)
+    const wrong = await products(backend, {
+      check: options.check,
+      cpuTime: options['cpu-time'],
+      log: (line) => process.stdout.write(`${line}\n`),
+    })
+    if (wrong > 0) process.exitCode = 1
+    backend.close()
+  }
+}
+
+async function allOps(): Promise<void> {
+  const quick = options.quick
+  const backend = await openBackend(options.device as Device, { precision: (options.precision ?? 'auto') as Precision | 'auto' })
   const arena = backend.arena(2 ** 28)
   const probe = arena.tensor([1])
   const bandwidth = await measureBandwidth(backend, arena, probe)
@@ -37,6 +113,7 @@ async function main(): Promise<void> {
   )
   const rows = []
   for (const timed of cases(backend, arena, quick ? [1, 32, 256] : [1, 4, 8, 32, 64, 256, 2048])) {
+    if (!timed.name.includes(options.only)) continue
     const seconds = await time(backend, probe, timed.run)
     const floor = Math.max(timed.flops / peak, timed.bytes / bandwidth)
     const row = {
@@ -49,7 +126,7 @@ async function main(): Promise<void> {
     rows.push(row)
     const columns = [row.microseconds.toFixed(0).padStart(9), row.gflops.toFixed(1).padStart(8), row.gbps.toFixed(1).padStart(7)]
     process.stdout.write(
-      `${timed.name.padEnd(40)} ${columns[0]} µs ${columns[1]} GFLOP/s ${columns[2]} GB/s  floor ${(100 * row.ofFloor).toFixed(0)} %\n`,
+      `${timed.name.padEnd(58)} ${columns[0]} µs ${columns[1]} GFLOP/s ${columns[2]} GB/s  floor ${(100 * row.ofFloor).toFixed(0)} %\n`,
     )
   }
   backend.close()
@@ -80,7 +157,8 @@ async function measureBandwidth(backend: Backend, arena: Arena, probe: Tensor): 
 
 /** Two multiply-adds a cycle and core of the widest vectors. */
 function peakFlops(description: string): number {
-  const perCycle = description.startsWith('avx512') ? 64 : description.startsWith('avx2') ? 32 : 16
+  const perCycle =
+    description.startsWith('avx512') || description.startsWith('amx') ? 64 : description.startsWith('avx2') ? 32 : 16
   const threads = Number(/(\d+) threads?/.exec(description)?.[1] ?? 1)
   // Virtual machines often hide the clock from os.cpus().
   const told = existsSync('/proc/cpuinfo') ? /^cpu MHz\s*: ([\d.]+)/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1] : undefined
@@ -99,13 +177,8 @@ function* cases(backend: Backend, arena: Arena, rows: readonly number[]): Genera
     if (m >= 32 && m <= 256) yield* headCases(backend, arena, m)
     arena.reset(mark)
   }
-  for (const [sequences, length, context] of [
-    [1, 256, 256],
-    [8, 64, 400],
-    [32, 1, 300],
-    [1, 1, 2000],
-  ] as const) {
-    yield* attentionCases(backend, arena, { sequences, length, context })
+  for (const tree of TREES) {
+    yield* attentionCases(backend, arena, tree)
     arena.reset(mark)
   }
 }
@@ -118,7 +191,7 @@ function coldWeights(backend: Backend, out: number, inner: number): Tensor[] {
   const found = weightCache.get(key)
   if (found) return found
   const copies = Math.max(1, Math.ceil(COLD_BYTES / (out * inner * 4)))
-  const data = noise(out * inner, 0.05)
+  const data = noise(out * inner, 0, 0.05)
   const made = Array.from({ length: copies }, () => backend.prepareWeight([out, inner], data))
   weightCache.set(key, made)
   return made
@@ -217,41 +290,65 @@ function* sampleCases(backend: Backend, arena: Arena, logits: Tensor): Generator
   }
 }
 
-/** `sequences` with a common prefix: all but the last `length` of `context` entries. */
-function* attentionCases(
-  backend: Backend,
-  arena: Arena,
-  plan: { sequences: number; length: number; context: number },
-): Generator<Timed> {
-  const { sequences, length, context } = plan
-  const prefix = context - length
-  const [tokens, slots] = [sequences * length, prefix + sequences * length]
-  const entries = Array.from({ length: sequences }, (_, s) =>
-    Array.from({ length: context }, (_, i) => (i < prefix ? i : prefix + s * length + i - prefix)),
-  )
-  const segments = Array.from({ length: sequences }, (_, s) => [s * length, length, s * context, context])
-  const tree = {
-    segments: integers(backend, arena, Int32Array.from(segments.flat()), [sequences, 4]),
-    context: integers(backend, arena, Int32Array.from(entries.flat())),
-    segmentCount: sequences,
+interface Tree {
+  readonly name: string
+  readonly heads: number
+  readonly kvHeads: number
+  readonly headDim: number
+  /** Tokens that all sequences begin with, further ones of each group, and sequences in a group. */
+  readonly common: number
+  readonly groups: number
+  readonly own: number
+  readonly completions: number
+  /** Rows computed of each sequence, after `generated` earlier ones. */
+  readonly length: number
+  readonly generated?: number
+  /** The prompts' rows are computed too, as in training. */
+  readonly pack?: boolean
+}
+
+const range = (from: number, count: number) => Array.from({ length: count }, (_, i) => from + i)
+
+/** The tree's segments: rows computed, and the slots they read. */
+function segmentsOf({ common, groups, own, completions, length, generated = 0, pack = false }: Tree) {
+  const prefix = range(0, common)
+  const all = pack ? [{ rows: common, slots: prefix }] : []
+  let next = common
+  for (let group = 0; group < groups; group++) {
+    const prompt = [...prefix, ...range(next, own)]
+    next += own
+    if (pack) all.push({ rows: own, slots: prompt })
+    for (let i = 0; i < completions; i++, next += generated + length)
+      all.push({ rows: length, slots: [...prompt, ...range(next, generated + length)] })
   }
-  const [width, kvWidth] = [HEADS.heads * HEADS.headDim, HEADS.kvHeads * HEADS.headDim]
-  const rows = () => filled(backend, arena, [tokens, width])
-  const keys = () => filled(backend, arena, [slots, kvWidth])
-  const lse = arena.tensor([tokens, HEADS.heads])
-  const all = { out: rows(), q: rows(), k: keys(), v: keys(), plan: tree, lse, ...HEADS }
-  const seen = sequences * (length * prefix + (length * (length + 1)) / 2)
-  const [flops, bytes] = [4 * seen * width, 8 * sequences * context * kvWidth]
-  const name = `${sequences} × ${length} rows of context ${context}`
-  yield { name: `attention ${name}`, run: () => backend.ops.attention(all), flops, bytes }
-  if (length === 1) return
+  return { segments: all, slots: next }
+}
+
+function* attentionCases(backend: Backend, arena: Arena, tree: Tree): Generator<Timed> {
+  const { heads, kvHeads, headDim } = tree
+  const { segments, slots } = segmentsOf(tree)
+  let [tokens, entries, seen] = [0, 0, 0]
+  const table = segments.flatMap((segment) => {
+    const row = [tokens, segment.rows, entries, segment.slots.length]
+    tokens += segment.rows
+    entries += segment.slots.length
+    seen += segment.rows * (segment.slots.length - (segment.rows - 1) / 2)
+    return row
+  })
+  const plan = {
+    segments: integers(backend, arena, Int32Array.from(table), [segments.length, 4]),
+    context: integers(backend, arena, Int32Array.from(segments.flatMap((segment) => segment.slots))),
+    segmentCount: segments.length,
+  }
+  const rows = () => filled(backend, arena, [tokens, heads * headDim])
+  const keys = () => filled(backend, arena, [slots, kvHeads * headDim])
+  const all = { out: rows(), q: rows(), k: keys(), v: keys(), plan, lse: arena.tensor([tokens, heads]), heads, kvHeads, headDim }
+  const [flops, bytes] = [4 * seen * heads * headDim, 8 * slots * kvHeads * headDim]
+  yield { name: `attention ${tree.name}`, run: () => backend.ops.attention(all), flops, bytes }
+  if (tree.length === 1) return
   const gradients = { dq: rows(), dk: keys(), dv: keys(), dOut: rows() }
-  yield {
-    name: `attentionBackward ${name}`,
-    run: () => backend.ops.attentionBackward({ ...all, ...gradients }),
-    flops: 2.5 * flops,
-    bytes: 2 * bytes,
-  }
+  const run = () => backend.ops.attentionBackward({ ...all, ...gradients })
+  yield { name: `attentionBackward ${tree.name}`, run, flops: 2.5 * flops, bytes: 2 * bytes }
 }
 
 function filled(backend: Backend, arena: Arena, shape: readonly number[]): Tensor {
@@ -260,6 +357,7 @@ function filled(backend: Backend, arena: Arena, shape: readonly number[]): Tenso
     tensor,
     noise(
       shape.reduce((a, b) => a * b, 1),
+      0,
       1,
     ),
   )
@@ -270,15 +368,6 @@ function integers(backend: Backend, arena: Arena, data: Int32Array, shape: reado
   const tensor = arena.tensor(shape, 'i32')
   backend.upload(tensor, data)
   return tensor
-}
-
-/** Uniform in ±scale, the same at every run. */
-function noise(count: number, scale: number): Float32Array {
-  let state = 12345
-  return Float32Array.from({ length: count }, () => {
-    state = (Math.imul(state, 1103515245) + 12345) & 0x7fffffff
-    return (2 * (state / 0x7fffffff) - 1) * scale
-  })
 }
 
 void main()

@@ -23,6 +23,7 @@ constexpr int kWidest = 4;           // panels side by side when rows are few
 constexpr int64_t kBlockRows = 192;  // rows of A packed at a time
 constexpr int64_t kBlockInner = 256; // k's packed at a time: a panel of B is then 16 KiB, half of the first-level cache
 constexpr int64_t kPiece = 1024;     // least k of a piece of gemm_long: its sums are then 3 % of its work at 128 columns
+constexpr int64_t kPackedFloats = 16 << 20; // most of a B that is packed as a whole: 64 MiB
 constexpr int64_t kPieceFloats = 4 << 20; // most floats that wait to be added
 
 constexpr int panels_for(int rows) {
@@ -214,24 +215,43 @@ void gemm_block(const Gemm &g, int64_t m0, int64_t rows, int64_t n0, int64_t col
   } while (k0 < g.k);
 }
 
-void gemm(const Gemm &g) {
-  if (g.m <= 0 || g.n <= 0) return;
-  if (external_gemm(g)) return;
-  const int64_t threads = thread_count();
-  const int64_t m_blocks = (g.m + kBlockRows - 1) / kBlockRows;
+namespace {
+
+// B in the order in which tiles read it. Worth it, and worth the memory, where several blocks of rows would each pack it again.
+MatrixB packed_once(const Gemm &g) {
   const int64_t panels = (g.n + kPanel - 1) / kPanel;
+  const int64_t words = g.b.is_bf16() ? panels * kPanel * bf16_pairs(g.k) : panels * kPanel * g.k;
+  if (g.b.kind == MatrixB::Panels || g.b.kind == MatrixB::Bf16Panels || g.m <= kBlockRows || words > kPackedFloats) return g.b;
+  float *to = scratch(2, words + kPanel);
+  if (g.b.is_bf16()) return bf16_transposed(reinterpret_cast<uint32_t *>(to), g.b, g.k, g.n);
+  parallel_for(panels, [&](int64_t p) { pack_b(to + p * kPanel * g.k, g.b, p * kPanel, g.n - p * kPanel, 0, g.k); });
+  return MatrixB::panels(to, g.k);
+}
+
+} // namespace
+
+void gemm(const Gemm &given) {
+  if (given.m <= 0 || given.n <= 0) return;
+  if (external_gemm(given)) return;
+  Gemm g = given;
+  g.b = packed_once(given);
+  const auto [unit, block_rows] = g.b.is_bf16() ? bf16_blocks() : Bf16Blocks{1, kBlockRows};
+  const int64_t units = (g.m + unit - 1) / unit;
+  const int64_t threads = thread_count();
+  const int64_t m_blocks = (g.m + block_rows - 1) / block_rows;
+  constexpr int64_t kGroup = 2 * kPanel; // columns that a tile takes together
+  const int64_t groups = (g.n + kGroup - 1) / kGroup;
   // Enough tasks to share out evenly, none below some microseconds: a million operations, or 256 KiB of B to read when rows are few.
   const int64_t worth = (g.m < 8 ? 8 : g.m) * g.n * g.k / (1 << 19) / m_blocks;
   int64_t n_blocks = (4 * threads + m_blocks - 1) / m_blocks;
   if (n_blocks > worth) n_blocks = worth;
-  if (n_blocks > panels / kWidest) n_blocks = panels / kWidest;
+  if (n_blocks > groups / 2) n_blocks = groups / 2;
   if (n_blocks < 1 || threads == 1) n_blocks = 1;
   parallel_for(m_blocks * n_blocks, [&](int64_t task) {
     const int64_t mb = task / n_blocks, nb = task % n_blocks;
-    const int64_t m0 = mb * g.m / m_blocks, m1 = (mb + 1) * g.m / m_blocks;
-    const int64_t p0 = nb * panels / n_blocks, p1 = (nb + 1) * panels / n_blocks;
-    const int64_t n1 = p1 * kPanel < g.n ? p1 * kPanel : g.n;
-    gemm_block(g, m0, m1 - m0, p0 * kPanel, n1 - p0 * kPanel);
+    const int64_t m0 = mb * units / m_blocks * unit, end = (mb + 1) * units / m_blocks * unit, m1 = end < g.m ? end : g.m;
+    const int64_t n0 = nb * groups / n_blocks * kGroup, last = (nb + 1) * groups / n_blocks * kGroup, n1 = last < g.n ? last : g.n;
+    gemm_block(g, m0, m1 - m0, n0, n1 - n0);
   });
 }
 

@@ -96,7 +96,7 @@ bool bf16_is_fast() {
 #endif
 }
 
-int64_t bf16_row_unit() { return half_kernel().unit; }
+Bf16Blocks bf16_blocks() { return {half_kernel().unit, half_kernel().block_rows}; }
 
 MatrixB bf16_transposed(uint32_t *to, const MatrixB &b, int64_t k, int64_t n) {
   const int64_t panel_words = bf16_pairs(k) * kPanel;

@@ -26,8 +26,11 @@ inline float from_bf16(uint16_t half) {
 // Whether this CPU multiplies bf16 faster than f32.
 bool bf16_is_fast();
 
-// Rows of C that a tile computes together: blocks of rows start at multiples of it.
-int64_t bf16_row_unit();
+// How gemm cuts C: blocks of rows start at multiples of `unit` and have at most `rows`.
+struct Bf16Blocks {
+  int64_t unit, rows;
+};
+Bf16Blocks bf16_blocks();
 
 // gemm_block where B is in bf16. Rows of A are contiguous (column stride 1).
 void gemm_bf16_block(const Gemm &gemm, int64_t m0, int64_t rows, int64_t n0, int64_t columns);

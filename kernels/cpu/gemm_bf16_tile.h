@@ -34,7 +34,8 @@ struct HalfOperands {
 
 // How C is cut into tiles: at most `rows` rows in multiples of `unit`, `panels` panels, more of them where rows are few.
 struct HalfKernel {
-  int64_t rows, unit, panels, piece; // piece: chunks whose panels stay in the first-level cache
+  int64_t rows, unit, panels;
+  int64_t block_rows, piece; // rows of A whose `piece` chunks stay in the second-level cache, while those of the panels stay in the first
   int64_t (*panels_for)(int64_t rows);
   void (*run)(const HalfOperands &, int64_t rows, int64_t panels);
   const char *name;
@@ -125,7 +126,7 @@ inline void run(const HalfOperands &o, int64_t rows, int64_t panels) {
   (panels == 1 ? kinds.one : panels == kTilePanels ? kinds.usual : kinds.wide)(o);
 }
 
-constexpr HalfKernel kKernel = {kTileRows, 1, kTilePanels, 512 / kTilePanels / kChunkInner, panels_for, run, ARBOR_BUILD_ISA};
+constexpr HalfKernel kKernel = {kTileRows, 1, kTilePanels, 192, 512 / kTilePanels / kChunkInner, panels_for, run, ARBOR_BUILD_ISA};
 
 } // namespace vectors
 
@@ -152,11 +153,10 @@ inline bool permitted() {
 constexpr int64_t kTile = 16; // rows of a tile
 constexpr int64_t kChunkWords = kPairs * kPanel;
 
+// The numbers of tiles must be literals.
 #define ARBOR_SUM(number, row, panel)                                                                                                  \
-  if (o.init)                                                                                                                          \
-    _tile_loadd(number, o.init + row * kTile * o.init_row + panel * kPanel, o.init_row * 4);                                           \
-  else                                                                                                                                 \
-    _tile_zero(number)
+  (o.init ? (void)__extension__({ _tile_loadd(number, o.init + row * kTile * o.init_row + panel * kPanel, o.init_row * 4); })          \
+          : (void)__extension__({ _tile_zero(number); }))
 #define ARBOR_STORE(number, row, panel) _tile_stored(number, o.c + row * kTile * o.c_row + panel * kPanel, o.c_row * 4)
 
 template <bool TwoRows, bool TwoPanels> void tile(const HalfOperands &o) {
@@ -197,7 +197,7 @@ inline void run(const HalfOperands &o, int64_t rows, int64_t panels) {
     panels == 2 ? tile<false, true>(o) : tile<false, false>(o);
 }
 
-constexpr HalfKernel kKernel = {2 * kTile, kTile, 2, 640 / kChunkInner, [](int64_t) -> int64_t { return 2; }, run, "amx"};
+constexpr HalfKernel kKernel = {2 * kTile, kTile, 2, 384, 640 / kChunkInner, [](int64_t) -> int64_t { return 2; }, run, "amx"};
 
 } // namespace amx
 #endif

@@ -13,7 +13,7 @@ import type { NativeLibrary } from './native'
 import { loadNative } from './native-library'
 
 const ISAS = ['scalar', 'avx2', 'avx512', 'avx512bf16', 'amx'] as const
-type Isa = (typeof ISAS)[number]
+export type Isa = (typeof ISAS)[number]
 
 const AVX512 = ['avx512f', 'avx512bw', 'avx512dq', 'avx512vl', 'avx2', 'fma']
 
@@ -105,9 +105,15 @@ function chooseIsa(): Isa {
   const wish = process.env['ARBOR_MAX_ISA'] ?? ISAS.at(-1)!
   const most = ISAS.indexOf(wish as Isa)
   if (most < 0) throw new OptionError(`ARBOR_MAX_ISA is "${wish}"; it takes ${ISAS.join(', ')}.`)
+  return possibleIsas()
+    .filter((isa) => ISAS.indexOf(isa) <= most)
+    .at(-1)!
+}
+
+/** Every instruction set that a build exists for and this CPU reports, the plainest first: values of ARBOR_MAX_ISA. */
+export function possibleIsas(): readonly Isa[] {
   const flags = cpuFlags()
-  const possible = ISAS.slice(0, most + 1).filter((isa) => CPU_FLAGS[isa].every((flag) => flags.has(flag)))
-  return possible.at(-1)!
+  return ISAS.filter((isa) => CPU_FLAGS[isa].every((flag) => flags.has(flag)))
 }
 
 /** Linux only: elsewhere the portable build is taken (on ARM it has NEON by itself). */
