@@ -150,8 +150,8 @@ export class ArborGRPO {
     if (batch.length === 0)
       throw new OptionError(`Step ${step + 1} has no group to train on: ${dropped[0] ?? 'the program called no predictor'}.`)
     const metrics = { format_failures: rollouts.filter((rollout) => rollout.formatFailure).length, ...this.newestScore(step) }
-    const { pending_batch_ids } = await loop.job.status()
-    await loop.job.step({ batch_id: pending_batch_ids[0] ?? step, batch, groups, metrics })
+    const batch_id = loop.job.latest.pending_batch_ids[0] ?? step
+    await loop.job.step({ batch_id, batch, groups, metrics })
   }
 
   private take(record: StepRecord): void {

@@ -11,7 +11,12 @@ export class ArborJob {
     readonly model: string,
     /** The answer to initialize; a resumed job tells its checkpoints here. */
     readonly first: GRPOStatus,
-  ) {}
+  ) {
+    this.latest = first
+  }
+
+  /** The newest answer. Every answer tells which batch the server waits for, so a step needs no question before it. */
+  latest: GRPOStatus
 
   /** Opens (or, with `resume_from`, continues) a job. Blocks until the model is loaded; no timeout. */
   static async initialize(baseUrl: string, request: InitializeRequest): Promise<ArborJob> {
@@ -63,8 +68,9 @@ export class ArborJob {
     )
   }
 
-  private call(path: string, body: Record<string, unknown>): Promise<GRPOStatus> {
-    return post(this.baseUrl, `fine_tuning/grpo/${path}`, { job_id: this.id, ...body })
+  private async call(path: string, body: Record<string, unknown>): Promise<GRPOStatus> {
+    this.latest = await post(this.baseUrl, `fine_tuning/grpo/${path}`, { job_id: this.id, ...body })
+    return this.latest
   }
 }
 
