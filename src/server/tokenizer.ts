@@ -7,6 +7,7 @@ import type { ModelSource } from '../engine/engine'
 import { ggufMetadata } from '../engine/gguf'
 import { ModelError } from '../errors'
 import { ggufTokenizer } from './gguf-tokenizer'
+import { type AddedToken, encodeSections } from './sections'
 
 export interface Tokenizer {
   /** `addSpecial` adds what the model's own post-processor adds (a BOS, say); off by default, since chat templates write it themselves. */
@@ -63,8 +64,12 @@ function wrap(inner: HuggingFaceTokenizer, files: TokenizerFiles): Tokenizer {
           skip_special_tokens: options.skipSpecial ?? true,
           clean_up_tokenization_spaces: false,
         })
+  const whole = (text: string) => [...inner.encode(text, { add_special_tokens: false }).ids]
+  const { added_tokens, pre_tokenizer } = files.tokenizer as { added_tokens?: AddedToken[]; pre_tokenizer?: unknown }
+  const plain = encodeSections(whole, added_tokens ?? [], pre_tokenizer) ?? whole
   return {
-    encode: (text, options = {}) => [...inner.encode(text, { add_special_tokens: options.addSpecial ?? false }).ids],
+    encode: (text, options = {}) =>
+      options.addSpecial ? [...inner.encode(text, { add_special_tokens: true }).ids] : plain(text),
     decode,
     stream: (options = {}) => textStream((tokens) => decode(tokens, options)),
     eosTokenIds: [...new Set([...(eos === undefined ? [] : [eos]), ...files.eosTokenIds])],
