@@ -49,24 +49,47 @@ class Reader {
   }
 
   document(): unknown {
+    if (/^\s*"/.test(this.#text)) {
+      const braced = this.#withoutBrace()
+      if (braced !== undefined) return braced
+    }
     const values: unknown[] = []
     for (;;) {
       const separated = /,\s*$/.test(this.#text.slice(0, this.#at)) || /^\s*,/.test(this.#text.slice(this.#at))
       this.#skipProse()
       if (this.#at >= this.#text.length) break
-      const value = this.#container()
+      const value = values.length === 0 ? (this.#soundContainer() ?? this.#container()) : this.#container()
+      if (values.length > 0 && isEmpty(value)) continue
       // The same shape again is a corrected version of what stood before.
       if (values.length > 0 && ((!separated && sameShape(values.at(-1), value)) || isEmpty(values.at(-1)))) values.pop()
-      if (values.length === 0 || !isEmpty(value)) values.push(value)
+      values.push(value)
     }
-    if (values.length === 0) return this.#withoutBrace()
+    if (values.length === 0) return ''
     return values.length === 1 ? values[0] : values
+  }
+
+  /** The object or list that begins here, when it is JSON as it stands and only what surrounds it isn't. */
+  #soundContainer(): unknown {
+    const open: string[] = []
+    for (let at = this.#at, inString = false; at < this.#text.length; at++) {
+      const char = this.#text[at]!
+      if (inString && char === '\\') at++
+      else if (char === '"') inString = !inString
+      else if (!inString && (char === '{' || char === '[')) open.push(CLOSERS[char]!)
+      else if (!inString && (char === '}' || char === ']')) {
+        if (open.pop() !== char) return undefined
+        if (open.length > 0) continue
+        const value = exactJson(this.#text.slice(this.#at, at + 1))
+        if (value !== undefined) this.#at = at + 1
+        return value
+      }
+    }
+    return undefined
   }
 
   /** `"a": 1}`: an object whose opening brace is missing, when that alone is wrong. */
   #withoutBrace(): unknown {
-    const braced = /^\s*"[^"]*"\s*:[\s\S]*\}\s*$/.test(this.#text) ? exactJson(`{${this.#text}`) : undefined
-    return braced ?? ''
+    return /^\s*"[^"]*"\s*:[\s\S]*\}\s*$/.test(this.#text) ? exactJson(`{${this.#text}`) : undefined
   }
 
   #skipProse(): void {
