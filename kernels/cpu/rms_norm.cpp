@@ -10,13 +10,15 @@
 namespace arbor {
 namespace {
 
-// Σ a[i] b[i]: lane sums first, then the lanes, then what is left over.
-float dot(const float *a, const float *b, int64_t count) {
-  vf sum{};
+// Σ term(i): lane sums in four chains, then the lanes, then what is left over one by one (`one`).
+template <class Term, class One> ARBOR_INLINE float sum_over(int64_t count, const Term &term, const One &one) {
+  vf sum[4] = {};
   int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) sum = fma(load(a + i), load(b + i), sum);
-  float total = sum_lanes(sum);
-  for (; i < count; i++) total = fma(a[i], b[i], total);
+  for (; i + 4 * kLanes <= count; i += 4 * kLanes)
+    for (int c = 0; c < 4; c++) sum[c] = term(i + c * kLanes, sum[c]);
+  for (; i + kLanes <= count; i += kLanes) sum[0] = term(i, sum[0]);
+  float total = sum_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
+  for (; i < count; i++) total = one(i, total);
   return total;
 }
 
@@ -26,7 +28,10 @@ float norm_row(float *y, float *sum, const float *x, const float *delta, const f
     for (int64_t i = 0; i < hidden; i++) sum[i] = x[i] + delta[i];
     x = sum;
   }
-  const float rstd = 1 / std::sqrt(dot(x, x, hidden) / float(hidden) + eps);
+  const float squares = sum_over(
+      hidden, [=](int64_t i, vf sum) { return fma(load(x + i), load(x + i), sum); },
+      [=](int64_t i, float sum) { return fma(x[i], x[i], sum); });
+  const float rstd = 1 / std::sqrt(squares / float(hidden) + eps);
   for (int64_t i = 0; i < hidden; i++) y[i] = x[i] * rstd * weight[i];
   return rstd;
 }
@@ -34,11 +39,9 @@ float norm_row(float *y, float *sum, const float *x, const float *delta, const f
 // dx = residual + rstd (g − x rstd² mean(g x)), g = dy · weight.
 void norm_row_backward(float *dx, const float *dy, const float *x, const float *weight, float rstd, const float *residual,
                        int64_t hidden) {
-  vf lanes{};
-  int64_t i = 0;
-  for (; i + kLanes <= hidden; i += kLanes) lanes = fma(load(dy + i) * load(weight + i), load(x + i), lanes);
-  float total = sum_lanes(lanes);
-  for (; i < hidden; i++) total = fma(dy[i] * weight[i], x[i], total);
+  const float total = sum_over(
+      hidden, [=](int64_t i, vf sum) { return fma(load(dy + i) * load(weight + i), load(x + i), sum); },
+      [=](int64_t i, float sum) { return fma(dy[i] * weight[i], x[i], sum); });
   const float pull = total * rstd * rstd / float(hidden);
   for (int64_t j = 0; j < hidden; j++) {
     const float own = rstd * (dy[j] * weight[j] - x[j] * pull);

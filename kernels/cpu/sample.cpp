@@ -48,17 +48,24 @@ struct DoubleSum {
   }
 };
 
-// weights[i] = e^((x[i] − best) / T); returns their sum.
-double weigh(float *weights, const float *x, int64_t count, float best, float temperature) {
-  DoubleSum sum;
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    const vf w = exp((load(x + i) - best) / temperature);
-    store(weights + i, w);
-    sum.add(w);
+int64_t blocks_of(int64_t count) { return (count + kBlock - 1) / kBlock; }
+
+// weights[i] = e^((x[i] − best) / T), sums[b] their sum in block b; returns that of all.
+double weigh(float *weights, double *sums, const float *x, int64_t count, float best, float temperature) {
+  double total = 0;
+  for (int64_t b = 0; b < blocks_of(count); b++) {
+    const int64_t end = std::min(count, (b + 1) * kBlock);
+    DoubleSum sum;
+    int64_t i = b * kBlock;
+    for (; i + kLanes <= end; i += kLanes) {
+      const vf w = exp((load(x + i) - best) / temperature);
+      store(weights + i, w);
+      sum.add(w);
+    }
+    sums[b] = sum.total();
+    for (; i < end; i++) sums[b] += double(weights[i] = exp((x[i] - best) / temperature));
+    total += sums[b];
   }
-  double total = sum.total();
-  for (; i < count; i++) total += double(weights[i] = exp((x[i] - best) / temperature));
   return total;
 }
 
@@ -72,17 +79,16 @@ double sum_block(const float *weights, int64_t count) {
 }
 
 // Inverse CDF in order of token id: the first token at which the running sum passes u · total.
-int64_t draw(const float *weights, int64_t count, float uniform) {
-  const int64_t blocks = (count + kBlock - 1) / kBlock;
+int64_t draw(const float *weights, const double *sums, int64_t count, float uniform) {
+  const int64_t blocks = blocks_of(count);
   const auto width = [=](int64_t b) { return std::min(kBlock, count - b * kBlock); };
-  std::vector<double> sums(size_t(blocks), 0);
   double total = 0;
-  for (int64_t b = 0; b < blocks; b++) total += sums[size_t(b)] = sum_block(weights + b * kBlock, width(b));
+  for (int64_t b = 0; b < blocks; b++) total += sums[b];
   const double goal = double(uniform) * total;
   double before = 0;
   int64_t last = 0;
   for (int64_t b = 0; b < blocks; b++) {
-    const double after = before + sums[size_t(b)];
+    const double after = before + sums[b];
     if (after > goal) {
       double sum = before;
       for (int64_t i = b * kBlock; i < b * kBlock + width(b); i++) {
@@ -93,7 +99,7 @@ int64_t draw(const float *weights, int64_t count, float uniform) {
       return last; // the goal lies within rounding of the block's end
     }
     before = after;
-    for (int64_t i = b * kBlock + width(b) - 1; sums[size_t(b)] > 0 && i >= b * kBlock; i--)
+    for (int64_t i = b * kBlock + width(b) - 1; sums[b] > 0 && i >= b * kBlock; i--)
       if (weights[i] != 0) {
         last = i;
         break;
@@ -103,8 +109,8 @@ int64_t draw(const float *weights, int64_t count, float uniform) {
 }
 
 // Tokens that may be kept, in order of id: at least `top_k` of the likeliest, or enough of them to hold `mass`.
-std::vector<int32_t> candidates(const float *x, const float *weights, int64_t count, float best, const Wish &wish, double mass) {
-  std::vector<int32_t> found;
+std::vector<int32_t> &candidates(const float *x, const float *weights, int64_t count, float best, const Wish &wish, double mass) {
+  static thread_local std::vector<int32_t> found; // kept for the next row
   for (float reach = 4 * wish.temperature;; reach *= 2) {
     found.clear();
     double held = 0;
@@ -137,12 +143,12 @@ template <class Better> size_t hold(std::vector<int32_t> &tokens, const float *w
   return keep;
 }
 
-// Zeroes the weights that top-k, top-p over the kept, and min-p (relative to the best) leave out.
-void truncate(float *weights, const float *x, int64_t count, int64_t best, double total, Wish wish) {
+// Zeroes the weights (and mends the sums of their blocks) that top-k, top-p over the kept, and min-p (relative to the best) leave out.
+void truncate(float *weights, double *sums, const float *x, int64_t count, int64_t best, double total, Wish wish) {
   if (wish.top_k >= count) wish.top_k = 0;
   if (wish.top_k > 0 || wish.top_p < 1) {
     const auto better = [x](int32_t a, int32_t b) { return x[a] > x[b] || (x[a] == x[b] && a < b); };
-    std::vector<int32_t> kept = candidates(x, weights, count, x[best], wish, double(wish.top_p) * total);
+    std::vector<int32_t> &kept = candidates(x, weights, count, x[best], wish, double(wish.top_p) * total);
     if (wish.top_k > 0 && int64_t(kept.size()) > wish.top_k) {
       std::nth_element(kept.begin(), kept.begin() + wish.top_k, kept.end(), better);
       kept.resize(size_t(wish.top_k));
@@ -163,16 +169,18 @@ void truncate(float *weights, const float *x, int64_t count, int64_t best, doubl
   if (wish.min_p > 0)
     for (int64_t i = 0; i < count; i++)
       if (weights[i] < wish.min_p && i != best) weights[i] = 0;
+  for (int64_t b = 0; b < blocks_of(count); b++) sums[b] = sum_block(weights + b * kBlock, std::min(kBlock, count - b * kBlock));
 }
 
 void sample_row(float *x, int64_t count, const Wish &wish, const int32_t *history, int32_t *token, float *logprobs) {
   float *weights = scratch(2, count);
+  double *sums = reinterpret_cast<double *>(scratch(1, 2 * blocks_of(count)));
   const float temperature = wish.temperature > 0 ? wish.temperature : 1;
   int64_t best = argmax(x, count);
   const double peak = double(x[best]);
-  double total = weigh(weights, x, count, x[best], 1);
+  double total = weigh(weights, sums, x, count, x[best], 1);
   const double at_one = std::log(total);
-  if (temperature != 1) total = weigh(weights, x, count, x[best], temperature);
+  if (temperature != 1) total = weigh(weights, sums, x, count, x[best], temperature);
   const double at_temperature = std::log(total);
 
   std::vector<float> untouched; // of the tokens under penalty
@@ -186,9 +194,9 @@ void sample_row(float *x, int64_t count, const Wish &wish, const int32_t *histor
   }
   int64_t chosen = best;
   if (wish.temperature > 0) {
-    if (wish.penalty != 1) total = weigh(weights, x, count, x[best], temperature);
-    if (wish.top_k > 0 || wish.top_p < 1 || wish.min_p > 0) truncate(weights, x, count, best, total, wish);
-    chosen = draw(weights, count, wish.uniform);
+    if (wish.penalty != 1) total = weigh(weights, sums, x, count, x[best], temperature);
+    if (wish.top_k > 0 || wish.top_p < 1 || wish.min_p > 0) truncate(weights, sums, x, count, best, total, wish);
+    chosen = draw(weights, sums, count, wish.uniform);
   }
   double logit = double(x[chosen]);
   for (size_t i = 0; i < untouched.size(); i++)
