@@ -68,7 +68,7 @@ async function rollOut(
   const example = request.trainset[index]!
   const trace: TraceEntry[] = []
   let call = 0
-  const lmOptions = () => ({ seed: seedOf(settings.seed, step, index, rollout, call++) })
+  const lmOptions = () => ({ seed: seedOf(settings.seed, step, index, rollout, call++), cache: false })
   const run = await context({ trace, lmOptions, signal: signal ?? null, lm: request.lm, adapterFallback: false }, () =>
     attempt(async () => asPrediction(await program.call(fieldsOf(example.inputs()) as never))),
   )

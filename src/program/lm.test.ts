@@ -1,13 +1,17 @@
+import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { afterEach, describe, expect, it } from 'vitest'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { ContextWindowExceededError, LMError, OptionError } from '../errors'
+import { configureCache } from './cache'
 import { LM } from './lm'
 
 let server: Server | null = null
 afterEach(() => server?.close())
 
-type Answer = { status?: number; body: unknown } | 'hang' | 'drop'
+type Answer = { status?: number; headers?: Record<string, string>; body: unknown } | { stream: unknown[] } | 'hang' | 'drop'
 
 /** A server that answers in turn, and remembers what it was asked. */
 async function serve(...answers: Answer[]): Promise<{ apiBase: string; bodies: Record<string, unknown>[]; paths: string[] }> {
@@ -22,7 +26,13 @@ async function serve(...answers: Answer[]): Promise<{ apiBase: string; bodies: R
       const answer = answers.length > 1 ? answers.shift()! : answers[0]!
       if (answer === 'drop') request.socket.destroy()
       if (answer === 'drop' || answer === 'hang') return
-      response.writeHead(answer.status ?? 200, { 'content-type': 'application/json' })
+      if ('stream' in answer) {
+        response.writeHead(200, { 'content-type': 'text/event-stream' })
+        for (const chunk of answer.stream) response.write(`data: ${JSON.stringify(chunk)}\n\n`)
+        response.end('data: [DONE]\n\n')
+        return
+      }
+      response.writeHead(answer.status ?? 200, { 'content-type': 'application/json', ...answer.headers })
       response.end(JSON.stringify(answer.body))
     })
   }
@@ -156,5 +166,120 @@ describe('LM', () => {
   it('refuses a call without a message, and a model without a name', async () => {
     await expect(new LM('m').call({})).rejects.toThrow('needs `messages` or a `prompt`')
     expect(() => new LM('')).toThrow(OptionError)
+  })
+})
+
+describe('the request in an error', () => {
+  const busy = { status: 503, headers: { 'retry-after-ms': '1' }, body: { error: { message: 'busy' } } }
+
+  it('says how often and how long it was tried, and what the last message was', async () => {
+    const { apiBase, bodies } = await serve(busy)
+    const prompt = `What is ${'very '.repeat(30)}long?`
+    const call = new LM('openai/arbor:m', { apiBase, numRetries: 2 }).call({ prompt })
+    await expect(call).rejects.toThrow(
+      /^The call of openai\/arbor:m at http:.* failed with status 503: .*busy\. 3 attempts in \d\.\d s; the last message begins "What is very very .{20,50}…"\.$/,
+    )
+    expect(bodies).toHaveLength(3)
+  })
+
+  it('tells of a wait that was too long, after it was repeated', async () => {
+    const { apiBase, bodies } = await serve('hang')
+    const call = new LM('openai/arbor:m', { apiBase, numRetries: 1, timeoutMs: 60 }).call({ prompt: 'hi' })
+    await expect(call).rejects.toThrow(/timed out\. 2 attempts in .* the last message begins "hi"/)
+    expect(bodies).toHaveLength(2)
+  })
+})
+
+describe('a streamed call', () => {
+  const chunk = (delta: object, finish_reason: string | null = null, usage: object | null = null) => ({
+    id: 'c1',
+    object: 'chat.completion.chunk',
+    model: 'arbor:m',
+    choices: usage ? [] : [{ index: 0, delta, finish_reason }],
+    usage,
+  })
+  const usage = { prompt_tokens: 3, completion_tokens: 2, total_tokens: 5 }
+
+  it('tells the text as it comes, and answers as any other', async () => {
+    const stream = [
+      chunk({ role: 'assistant', content: '' }),
+      chunk({ content: 'He' }),
+      chunk({ content: 'llo' }),
+      chunk({}, 'stop'),
+    ]
+    const { apiBase, bodies } = await serve({ stream: [...stream, chunk({}, null, usage)] })
+    const heard: string[] = []
+    const response = await new LM('openai/arbor:m', { apiBase }).call({ prompt: 'hi', onText: (text) => void heard.push(text) })
+    expect(heard).toEqual(['He', 'llo'])
+    expect(response).toEqual({
+      id: 'c1',
+      model: 'arbor:m',
+      outputs: [{ text: 'Hello', completionId: 'c1#0', finishReason: 'stop' }],
+      usage: { promptTokens: 3, completionTokens: 2, totalTokens: 5 },
+    })
+    expect(bodies[0]).toMatchObject({ stream: true, stream_options: { include_usage: true } })
+  })
+})
+
+describe('the cache', () => {
+  let folder = ''
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'arbor-lm-cache-'))
+    configureCache({ folder })
+  })
+  afterEach(() => {
+    configureCache({})
+    rmSync(folder, { recursive: true, force: true })
+  })
+
+  it('answers a request that was made before, at no cost, and asks anew for another rollout id', async () => {
+    const { apiBase, bodies } = await serve(completion('x'), completion('y'))
+    const lm = new LM('openai/m', { apiBase, cache: true, temperature: 1 })
+    const ask = async (options = {}) => (await lm.call({ prompt: 'hi', ...options })).outputs[0]!.text
+    expect([await ask(), await ask(), await ask({ rolloutId: 1 }), await ask({ rolloutId: 1 }), await ask()]).toEqual([
+      'x',
+      'x',
+      'y',
+      'y',
+      'x',
+    ])
+    expect(bodies).toHaveLength(2)
+    expect(lm.history.map((entry) => [entry.cacheHit, entry.usage.totalTokens])).toEqual([
+      [false, 7],
+      [true, 0],
+      [false, 7],
+      [true, 0],
+      [true, 0],
+    ])
+  })
+
+  it('tells messages, options and models apart, but not addresses and keys', async () => {
+    const { apiBase, bodies } = await serve(completion('x'))
+    const lm = new LM('openai/m', { apiBase, cache: true })
+    await lm.call({ prompt: 'hi' })
+    await lm.call({ prompt: 'ho' })
+    await lm.call({ prompt: 'hi', seed: 1 })
+    await lm.copy({ model: 'openai/n' }).call({ prompt: 'hi' })
+    await lm.copy({ apiBase: `${apiBase}/`, apiKey: 'k' }).call({ prompt: 'hi' })
+    expect(bodies).toHaveLength(4)
+  })
+
+  it('is off for models that are trained or stand on this machine, and per call', async () => {
+    const { apiBase, bodies } = await serve(completion('x'))
+    expect(new LM('openai/gpt-4o-mini').cache).toBe(true)
+    expect(new LM('openai/gpt-4o-mini', { provider: {} }).cache).toBe(false)
+    const lm = new LM('openai/m', { apiBase })
+    expect(lm.cache).toBe(false)
+    for (const cache of [true, true, false]) await lm.call({ prompt: 'hi', cache })
+    expect(bodies).toHaveLength(2)
+    expect(bodies[0]).not.toHaveProperty('cache')
+  })
+
+  it('keeps no failure', async () => {
+    const { apiBase, bodies } = await serve({ status: 404, body: { error: { message: 'no' } } }, completion('x'))
+    const lm = new LM('openai/m', { apiBase, cache: true })
+    await expect(lm.call({ prompt: 'hi' })).rejects.toThrow(LMError)
+    expect((await lm.call({ prompt: 'hi' })).outputs[0]!.text).toBe('x')
+    expect(bodies).toHaveLength(2)
   })
 })

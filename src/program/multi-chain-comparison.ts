@@ -37,13 +37,13 @@ export class MultiChainComparison<const S extends SignatureSource = SignatureSou
       (extended, i) =>
         extended.append(
           `reasoning_attempt_${i}`,
-          InputField({ prefix: `Student Attempt #${i}:`, desc: '${reasoning attempt}' }),
+          InputField({ prefix: `Student Attempt #${i}:`, desc: `\${reasoning attempt}` }),
         ) as unknown as Signature,
       base,
     )
     const rationale = OutputField({
       prefix: "Accurate Reasoning: Thank you everyone. Let's now holistically",
-      desc: '${corrected reasoning}',
+      desc: `\${corrected reasoning}`,
     })
     this.predict = new Predict(withAttempts.prepend('rationale', rationale) as unknown as Signature<Compared<S>>, {
       temperature,

@@ -37,9 +37,11 @@ export class JsonFieldReader implements FieldReader {
     return pieces
   }
 
+  /** Blanks after a value that is no text may be the layout's: they wait for what follows. */
   #tell(isLast: boolean): void {
-    if (this.#chunk !== '' || isLast) this.#pieces.push({ field: this.#field, chunk: this.#chunk, isLast })
-    this.#chunk = ''
+    const told = this.#place === 'raw' ? this.#chunk.trimEnd() : this.#chunk
+    if (told !== '' || isLast) this.#pieces.push({ field: this.#field, chunk: told, isLast })
+    this.#chunk = isLast ? '' : this.#chunk.slice(told.length)
   }
 
   #read(char: string): void {
@@ -103,7 +105,6 @@ export class JsonFieldReader implements FieldReader {
   }
 
   #finish(char = ''): void {
-    if (this.#place === 'raw') this.#chunk = this.#chunk.trimEnd()
     this.#tell(true)
     this.#enter(char === '}' ? 'done' : 'between')
   }
