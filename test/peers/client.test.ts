@@ -93,7 +93,7 @@ async function call({ program, demos, question, temperature, seed }: Wish): Prom
   student.demos = [...demos]
   let outcome: Pick<Outcome, 'fields' | 'failure'>
   try {
-    const prediction = await context({ lm }, () => student.call({ question }, { config: { seed } }))
+    const prediction = await context({ lm, adapterFallback: false }, () => student.call({ question }, { config: { seed } }))
     outcome = { fields: { ...fieldsOf(prediction) }, failure: null }
   } catch (error) {
     if (!(error instanceof AdapterParseError)) throw error
@@ -113,7 +113,9 @@ const accuracy: Metric = (example, prediction) => {
 async function evaluation({ temperature, seed }: (typeof EVALUATIONS)[number], rows: readonly Row[]): Promise<Scored> {
   const devset = rows.map((row) => new Example(row).withInputs('question'))
   const evaluate = new Evaluate({ devset, metric: accuracy, numThreads: THREADS, maxErrors: rows.length + 1 })
-  const result = await context({ lm: languageModel({ temperature, seed }) }, () => evaluate.call(new ChainOfThought(SIGNATURE)))
+  const result = await context({ lm: languageModel({ temperature, seed }), adapterFallback: false }, () =>
+    evaluate.call(new ChainOfThought(SIGNATURE)),
+  )
   return { score: result.score, scores: result.results.map(({ score }) => Number(score)) }
 }
 
