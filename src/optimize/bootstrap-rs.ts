@@ -52,7 +52,7 @@ export class BootstrapRS {
     checkTrainset(options.trainset, 'BootstrapRS')
     const seeds = this.seeds(options.restrict)
     const search = new CandidateSearch<P>({ title: 'BootstrapRS', total: seeds.length, signal: options.signal })
-    this.search = search as unknown as CandidateSearch<Module>
+    this.search = search
     const { metric, numThreads, maxErrors, stopAtScore } = this.options
     const limits = { ...(numThreads ? { numThreads } : {}), ...(typeof maxErrors === 'number' ? { maxErrors } : {}) }
     const devset = options.valset ?? options.trainset
@@ -87,7 +87,8 @@ export class BootstrapRS {
     if (seed === -2) return new LabeledFewShot({ k: maxLabeledDemos }).compile(student, { trainset, sample })
     const shuffled = [...trainset]
     if (seed >= 0) new PythonRandom(seed).shuffle(shuffled)
-    const size = seed >= 0 ? new PythonRandom(seed).randint(1, maxBootstrappedDemos) : maxBootstrappedDemos
+    const size =
+      seed >= 0 && maxBootstrappedDemos > 0 ? new PythonRandom(seed).randint(1, maxBootstrappedDemos) : maxBootstrappedDemos
     const bootstrap = new BootstrapFewShot({ ...this.options, maxBootstrappedDemos: size })
     const program = await bootstrap.compile(student, { trainset: shuffled, teacher, signal })
     signal?.throwIfAborted()

@@ -105,6 +105,8 @@ function checkWishes<T>(wishes: RunWishes<T>): void {
     throw new OptionError(
       `auto: '${auto}' chooses numCandidates and numTrials itself. Leave them out, or set auto: null to choose them.`,
     )
+  if (given && !(Number.isInteger(numCandidates) && numCandidates > 0))
+    throw new OptionError(`numCandidates must be a whole number from 1 on, but it is ${numCandidates}.`)
   if (auto === null && !given)
     throw new OptionError('With auto: null, say numCandidates: new MIPROv2({ auto: null, numCandidates: 6 }).')
   if (auto === null && numTrials === undefined)

@@ -25,9 +25,8 @@ export interface TrialsOptions<P extends Module> {
   readonly minibatchSize: number
   /** Trials between two full evaluations. */
   readonly fullEvery: number
-  readonly totalEvaluations: number
   /** Told of every program that was scored, by its trial; −1 for the program as it came. */
-  readonly onScored?: (program: Module, trial: number, full: boolean) => void
+  readonly onScored?: (program: Module, trial: number, full: boolean) => Promise<unknown>
 }
 
 /** The scores of one choice of parameters. */
@@ -54,13 +53,13 @@ export class MiproTrials<P extends Module> {
     const space = this.space()
     const own = program.deepcopy()
     const score = await this.score(own, { trial: 1, label: 'as it is', full: true })
-    this.options.onScored?.(own, -1, true)
+    await this.options.onScored?.(own, -1, true)
     sampler.tell(Object.fromEntries(Object.keys(space).map((name) => [name, 0])), score)
     let trial = 2 // full evaluations take numbers too, as in DSPy's logs
     for (let i = 0; i < numTrials; i++) {
       this.search.signal?.throwIfAborted()
       await this.tryNext(trial, space)
-      const due = trial % (this.options.fullEvery + 1) === 0 || trial === this.options.totalEvaluations - 1
+      const due = (i + 1) % this.options.fullEvery === 0 || i === numTrials - 1
       if (this.options.minibatch && due && (await this.scoreBestInFull(trial + 1))) trial++
       trial++
     }
@@ -83,7 +82,7 @@ export class MiproTrials<P extends Module> {
     this.search.trialLogs[trial] = { ...choices }
     const program = this.assemble(choices)
     const score = await this.score(program, { trial, label: labelOf(choices), full: !minibatch })
-    this.options.onScored?.(program, trial, !minibatch)
+    await this.options.onScored?.(program, trial, !minibatch)
     sampler.tell(choices, score)
     const key = JSON.stringify(choices)
     const known = this.#combinations.get(key)
@@ -112,7 +111,7 @@ export class MiproTrials<P extends Module> {
     if (!best) return false
     const { program, choices } = best.combination
     const score = await this.score(program, { trial, label: `${labelOf(choices)}, all examples`, full: true })
-    this.options.onScored?.(program, trial, true)
+    await this.options.onScored?.(program, trial, true)
     this.options.sampler.tell(choices, score)
     best.combination.full = true
     return true

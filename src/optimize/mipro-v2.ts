@@ -90,25 +90,15 @@ export class MIPROv2 {
   async compile<P extends Module>(student: P, options: MIPROv2CompileOptions<P>): Promise<Optimized<P>> {
     checkTrainset(options.trainset, 'MIPROv2')
     const plan = this.plan(student, options)
-    const fullEvery = options.minibatchFullEvalSteps ?? 5
-    const total = totalEvaluations(plan.size, fullEvery)
+    const total = totalEvaluations(plan.size, plan.fullEvery)
     const search = new CandidateSearch<P>({ title: 'MIPROv2', total, signal: options.signal })
-    this.search = search as unknown as CandidateSearch<Module>
+    this.search = search
     return search.run(async () => {
       const program = student.deepcopy()
-      const demoSets = await this.underTaskModel(() => this.bootstrap(program, { search, plan, options }))
-      const instructions = await this.proposeInstructions(program, { search, plan, options, demoSets })
-      const { valset, numTrials, minibatch } = plan.size
-      const { metric, numThreads, logDir } = this.options
-      const trials = new MiproTrials(search, {
-        ...{ program, instructions, demoSets: plan.zeroShot ? null : demoSets, valset, metric, numThreads, numTrials, minibatch },
-        ...{ minibatchSize: plan.minibatchSize, fullEvery, totalEvaluations: total, random: plan.random },
-        maxErrors: this.options.maxErrors ?? undefined,
-        provideTraceback: options.provideTraceback,
-        sampler: options.sampler ?? new TPESampler(plan.seed),
-        onScored: (scored, trial, full) =>
-          logDir && saveCandidate(scored, { logDir, trial, full: full && minibatch && trial > 0 }),
-      })
+      const step = { search, plan, options }
+      const demoSets = await this.underTaskModel(() => this.bootstrap(program, step))
+      const instructions = await this.proposeInstructions(program, { ...step, demoSets })
+      const trials = this.trials(program, { ...step, demoSets, instructions })
       await this.underTaskModel(() => trials.run())
       return null
     })
@@ -122,16 +112,18 @@ export class MIPROv2 {
     const maxBootstrappedDemos = options.maxBootstrappedDemos ?? this.options.maxBootstrappedDemos ?? 4
     const maxLabeledDemos = options.maxLabeledDemos ?? this.options.maxLabeledDemos ?? 4
     const zeroShot = maxBootstrappedDemos === 0 && maxLabeledDemos === 0
-    const { trainset, valset, numTrials, minibatch = true, minibatchSize = 35 } = options
+    const { trainset, valset, numTrials, minibatch = true, minibatchSize = 35, minibatchFullEvalSteps: fullEvery = 5 } = options
     const predictors = student.predictors().length
     const size = chooseRunSize({ trainset, valset, predictors, zeroShot, auto, numCandidates, numTrials, minibatch, random })
     if (size.minibatch && minibatchSize > size.valset.length)
       throw new OptionError(
         `A minibatch of ${minibatchSize} is larger than the valset of ${size.valset.length}: set minibatchSize, or minibatch: false.`,
       )
+    if (!(Number.isInteger(fullEvery) && fullEvery > 0))
+      throw new OptionError(`minibatchFullEvalSteps must be a whole number from 1 on, but it is ${fullEvery}.`)
     const promptModel = this.options.promptModel ?? currentSettings().lm ?? student.getLm()
     if (!promptModel) throw new OptionError('MIPROv2 needs a model: pass promptModel, or dspy.configure({ lm }).')
-    return { seed, random, size, zeroShot, maxBootstrappedDemos, maxLabeledDemos, minibatchSize, promptModel }
+    return { seed, random, size, zeroShot, maxBootstrappedDemos, maxLabeledDemos, minibatchSize, fullEvery, promptModel }
   }
 
   private async underTaskModel<T>(run: () => Promise<T>): Promise<T> {
@@ -185,6 +177,24 @@ export class MIPROv2 {
     })
     return program.predictors().map(({ signature }, i) => [signature.instructions, ...proposed[i]!.slice(1)])
   }
+
+  /** Step 3. */
+  private trials<P extends Module>(
+    program: P,
+    { search, plan, options, demoSets, instructions }: Step<P> & { demoSets: Demo[][][]; instructions: string[][] },
+  ): MiproTrials<P> {
+    const { metric, numThreads, maxErrors, logDir } = this.options
+    const { valset, numTrials, minibatch } = plan.size
+    const { random, minibatchSize, fullEvery } = plan
+    return new MiproTrials(search, {
+      ...{ program, instructions, demoSets: plan.zeroShot ? null : demoSets },
+      ...{ valset, metric, numThreads, maxErrors: maxErrors ?? undefined, provideTraceback: options.provideTraceback },
+      ...{ random, numTrials, minibatch, minibatchSize, fullEvery },
+      sampler: options.sampler ?? new TPESampler(plan.seed),
+      onScored: async (scored, trial, full) =>
+        logDir && saveCandidate(scored, { logDir, trial, full: full && minibatch && trial > 0 }),
+    })
+  }
 }
 
 interface Plan<P extends Module> {
@@ -195,6 +205,7 @@ interface Plan<P extends Module> {
   readonly maxBootstrappedDemos: number
   readonly maxLabeledDemos: number
   readonly minibatchSize: number
+  readonly fullEvery: number
   readonly promptModel: BaseLM
 }
 
