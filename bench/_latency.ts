@@ -11,7 +11,7 @@ export interface Latency {
   readonly max: number
 }
 
-const EVERY_MS = 20
+const EVERY_MS = 100 // seldom enough to cost the step nothing
 
 /** Begins to ask the server at `baseUrl`; `end` answers what was measured, by route. */
 export function watchLatency(baseUrl: string): { end(): Promise<Record<string, Latency>> } {
