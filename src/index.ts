@@ -7,5 +7,6 @@ export * as plot from './display'
 export * as dspy from './dspy'
 export * as arbor from './optimize'
 export { LoraConfig } from './optimize/lora-config'
+export * as tasks from './tasks'
 
 setProgressObserver(drawProgress)
