@@ -4,10 +4,14 @@ import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Message } from '../../src/protocol'
 
+/** What of a request's body a language model goes by; absent options are absent. */
 export interface Asked {
   readonly messages: readonly Message[]
   readonly temperature?: number
   readonly n?: number
+  readonly seed?: number
+  readonly max_tokens?: number
+  readonly response_format?: object
 }
 
 export interface ScriptedServer {
@@ -17,16 +21,21 @@ export interface ScriptedServer {
   close(): Promise<void>
 }
 
-/** @param reply the completion for a request */
-export async function scriptedServer(reply: (messages: readonly Message[]) => string): Promise<ScriptedServer> {
+/** @param reply the completion for a request, one for each choice */
+export async function scriptedServer(reply: (messages: readonly Message[], choice: number) => string): Promise<ScriptedServer> {
   let asked: Asked[] = []
   const server: Server = createServer((request, response) => {
     const chunks: Buffer[] = []
     request.on('data', (chunk: Buffer) => chunks.push(chunk))
     request.on('end', () => {
-      const { messages, temperature, n } = JSON.parse(Buffer.concat(chunks).toString('utf8')) as Asked
-      asked.push({ messages, temperature, n })
-      const message = { role: 'assistant', content: reply(messages) }
+      const body = JSON.parse(Buffer.concat(chunks).toString('utf8')) as Asked
+      const { messages, temperature, n, seed, max_tokens, response_format } = body
+      asked.push({ messages, temperature, n, seed, max_tokens, response_format })
+      const choice = (index: number) => ({
+        index,
+        finish_reason: 'stop',
+        message: { role: 'assistant', content: reply(messages, index) },
+      })
       response.setHeader('content-type', 'application/json')
       response.end(
         JSON.stringify({
@@ -34,7 +43,7 @@ export async function scriptedServer(reply: (messages: readonly Message[]) => st
           object: 'chat.completion',
           created: 1,
           model: 'stub',
-          choices: [{ index: 0, finish_reason: 'stop', message }],
+          choices: Array.from({ length: n ?? 1 }, (_, index) => choice(index)),
           usage: { prompt_tokens: 10, completion_tokens: 5, total_tokens: 15 },
         }),
       )
