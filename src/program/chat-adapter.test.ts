@@ -64,4 +64,13 @@ describe('parse', () => {
     const signature = new Signature({ inputs: { q: 'str' }, outputs: { a: 'str', note: z.string().optional() } })
     expect(adapter.parse(plain(signature), '[[ ## a ## ]]\nx')).toEqual({ a: 'x', note: undefined })
   })
+
+  it('writes whole numbers of float fields as Python holds them, alone and inside other types', () => {
+    const signature = new Signature('score: float, row: list[Optional[float]], n: int -> table: dict[str, float], any: Any')
+    const content = (adapter: ChatAdapter) =>
+      adapter.format(signature, [], { score: 3, row: [1, null, 0.5], n: 3 }).at(-1)!.content
+    expect(content(new ChatAdapter())).toMatch(
+      /^\[\[ ## score ## \]\]\n3\.0\n\n\[\[ ## row ## \]\]\n\[1\.0, null, 0\.5\]\n\n\[\[ ## n ## \]\]\n3\n/,
+    )
+  })
 })

@@ -36,6 +36,8 @@ interface ZodCheck {
 export interface ZodField {
   readonly type: FieldType
   readonly description?: string
+  /** Of `.meta({ prefix })`. */
+  readonly prefix?: string
   readonly default?: unknown
   readonly constraints: Constraints
 }
@@ -45,21 +47,24 @@ export function isZod(value: unknown): value is ZodLike {
   return typeof value === 'object' && value !== null && '_zod' in value
 }
 
-/** Reads type, description, default and limits. `name` names an object that has no `title` of its own. */
+/** Reads type, description, prefix, default and limits. `name` names an object that has no `title` of its own. */
 export function fieldFromZod(schema: ZodLike, name: string): ZodField {
   const def = definitionOf(schema)
   const meta = metaOf(schema)
-  const description = meta.description === undefined ? {} : { description: meta.description }
+  const said = {
+    ...(meta.description === undefined ? {} : { description: meta.description }),
+    ...(meta.prefix === undefined ? {} : { prefix: meta.prefix }),
+  }
   if (def.type === 'default' || def.type === 'prefault') {
-    return { ...fieldFromZod(def.innerType!, name), ...description, default: def.defaultValue }
+    return { ...fieldFromZod(def.innerType!, name), ...said, default: def.defaultValue }
   }
   if (def.type === 'optional') {
     const inner = fieldFromZod(def.innerType!, name)
-    return { ...inner, ...description, type: unionOf([inner.type, { kind: 'none' }]), default: undefined }
+    return { ...inner, ...said, type: unionOf([inner.type, { kind: 'none' }]), default: undefined }
   }
   return {
     type: typeFromZod(schema, inferPrefix(name).replaceAll(' ', '')),
-    ...description,
+    ...said,
     constraints: limitsOf(def),
   }
 }
@@ -68,8 +73,14 @@ function definitionOf(schema: ZodLike): ZodDefinition {
   return schema._zod.def as ZodDefinition
 }
 
-function metaOf(schema: ZodLike): { title?: string; description?: string } {
-  const withMeta = schema as { meta?: () => { title?: string; description?: string } | undefined }
+interface ZodMeta {
+  readonly title?: string
+  readonly description?: string
+  readonly prefix?: string
+}
+
+function metaOf(schema: ZodLike): ZodMeta {
+  const withMeta = schema as { meta?: () => ZodMeta | undefined }
   return withMeta.meta?.() ?? {}
 }
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { cleanDoc, dedent, jsonDumps, pyFloat, pyRepr, pyRound, pyStr, splitLines, strip } from './python-text'
+import { cleanDoc, dedent, jsonDumps, PyFloat, pyFloat, pyRepr, pyRound, pyStr, splitLines, strip } from './python-text'
 
 describe('Python text', () => {
   it('prints numbers', () => {
@@ -19,6 +19,13 @@ describe('Python text', () => {
       '-inf',
     ])
     expect(pyFloat(3)).toBe('3.0')
+    expect([pyRepr([new PyFloat(3)]), jsonDumps({ a: new PyFloat(-2) })]).toEqual(['[3.0]', '{"a": -2.0}'])
+  })
+
+  it('indents JSON as Python does', () => {
+    expect(jsonDumps({ a: [], b: {}, c: [1, { d: null }] }, 2)).toBe(
+      '{\n  "a": [],\n  "b": {},\n  "c": [\n    1,\n    {\n      "d": null\n    }\n  ]\n}',
+    )
   })
 
   it('prints values', () => {

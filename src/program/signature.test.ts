@@ -64,6 +64,18 @@ describe('a signature from zod', () => {
     expect(signature.instructions).toBe('Measure it.')
   })
 
+  it('takes description and prefix from the schema, and lets options win', () => {
+    const text = z.string().meta({ description: 'what to say', prefix: 'Say:' })
+    const described = new Signature({ inputs: { q: text }, outputs: { a: { type: text, prefix: 'A:' } } })
+    expect(described.field('q')).toMatchObject({ desc: 'what to say', prefix: 'Say:' })
+    expect(described.field('a')).toMatchObject({ desc: 'what to say', prefix: 'A:' })
+  })
+
+  it('says what a signature can be', () => {
+    expect(() => new Signature(undefined as never)).toThrow(/A signature is a string like .* but this is undefined/)
+    expect(() => new Signature({ input: {}, outputs: {} } as never)).toThrow(/but this is an object with input, outputs/)
+  })
+
   it('refuses a schema that has no Python type', () => {
     expect(() => new Signature({ inputs: { when: z.date() }, outputs: { a: z.string() } })).toThrow(
       /z\.date\(\) in the field 'When'/,

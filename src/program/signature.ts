@@ -262,6 +262,12 @@ function specOfClass(signature: SignatureClass): SignatureSpec {
 }
 
 function fieldsFromSpec(spec: SignatureSpec, customTypes?: CustomTypes): Field[] {
+  if (typeof spec?.inputs !== 'object' || typeof spec.outputs !== 'object') {
+    throw new SignatureError(
+      `A signature is a string like 'question -> answer', { inputs: {…}, outputs: {…} } or a class of fields, but this is ${describeValue(spec)}.`,
+      'signature_value',
+    )
+  }
   const make = (role: FieldRole, fields: Readonly<Record<string, FieldLike>>) =>
     Object.entries(fields).map(([name, like]) => {
       const options = isZod(like) || typeof like === 'string' ? { type: like } : like
@@ -285,6 +291,7 @@ function updateField(field: Field, options: FieldOptions, customTypes?: CustomTy
   const fromZod = isZod(options.type) ? fieldFromZod(options.type, field.name) : undefined
   const type = fromZod?.type ?? (typeof options.type === 'string' ? parseType(options.type, customTypes) : field.type)
   const desc = options.desc ?? fromZod?.description
+  const prefix = options.prefix ?? fromZod?.prefix
   const constraints = constraintText({ ...fromZod?.constraints, ...options })
   const defaults =
     'default' in options ? { default: options.default } : fromZod && 'default' in fromZod ? { default: fromZod.default } : {}
@@ -292,11 +299,17 @@ function updateField(field: Field, options: FieldOptions, customTypes?: CustomTy
     ...field,
     type,
     ...(desc === undefined ? {} : { desc }),
-    ...(options.prefix === undefined ? {} : { prefix: options.prefix }),
+    ...(prefix === undefined ? {} : { prefix }),
     ...(constraints === undefined ? {} : { constraints }),
     ...defaults,
     ...(isZod(options.type) ? { schema: options.type } : {}),
   }
+}
+
+function describeValue(value: unknown): string {
+  return typeof value === 'object' && value !== null
+    ? `an object with ${Object.keys(value).join(', ') || 'nothing'}`
+    : String(value)
 }
 
 function checkNames(fields: readonly Field[]): readonly Field[] {
