@@ -29,6 +29,9 @@ const options = {
   precision: { type: 'string' },
 } as const
 
+/** After a cell that ends later than this the file is written; at the end in any case. */
+const SAVE_EVERY_MS = 2000
+
 /** Where a run's files are; absolute, since cells run in the notebook's folder. */
 interface RunFiles {
   readonly notebook: string
@@ -64,14 +67,18 @@ async function execute(notebook: Notebook, files: RunFiles, terminal: RunTermina
   const before = process.cwd()
   process.chdir(folder)
   const children = new ChildProcesses()
-  const save = () => writeAtomically(files.output, formatNotebook(notebook))
+  let saved = 0
+  const save = async () => {
+    await writeAtomically(files.output, formatNotebook(notebook))
+    saved = Date.now()
+  }
   const runner = new NotebookRunner(notebook, folder, {
     onCell: (cell, number, total) => terminal.onCell(cell, number, total),
     onStream: (name, text) => terminal.onStream(name, text),
     onOutput: (bundle, update) => terminal.onOutput(bundle, update),
     onCellEnd: async (cell, seconds) => {
       terminal.onCellEnd(cell, seconds)
-      await save()
+      if (Date.now() - saved > SAVE_EVERY_MS) await save() // writing every chart again takes as long as many a cell
     },
   })
   const signals = listen(runner)
