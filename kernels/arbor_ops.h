@@ -8,7 +8,7 @@
 //   embed           arbor_embed             arbor_embed_backward          embed.cpp
 //   rmsNorm         arbor_rms_norm          arbor_rms_norm_backward       rms_norm.cpp
 //   linear          arbor_linear            arbor_linear_backward         linear.cpp
-//     + one adapter arbor_lora              arbor_lora_backward           lora.cpp
+//     + adapters    arbor_linear            arbor_linear_backward         lora.cpp
 //   ropeStoreKv     arbor_rope_store_kv     arbor_rope_store_kv_backward  rope_store_kv.cpp
 //   attention       arbor_attention         arbor_attention_backward      attention.cpp, attention_backward.cpp
 //   swiglu          arbor_swiglu            arbor_swiglu_backward         swiglu.cpp
@@ -117,22 +117,16 @@ ARBOR_API int32_t arbor_rms_norm_backward(arbor_stream *stream, int32_t type, vo
                                           const float *weight, const float *rstd, const void *d_residual, float *d_weight,
                                           int64_t tokens, int64_t hidden);
 
-// y = x Wᵀ + bias
+// y = x Wᵀ + bias + Σ adapters scale (x aᵀ) bᵀ, part by part; xa = x aᵀ. `loras` (host, read at the call) holds 13 numbers for each of the
+// `lora_count` adapters: rowStart, rowCount, rank, scale, four parts (rows of b; unused ones 0, their sum is `out`), and the addresses of a, b, xa,
+// da, db; the last two are 0 here.
 ARBOR_API int32_t arbor_linear(arbor_stream *stream, int32_t type, void *y, const void *x, const void *weight, int32_t weight_type,
-                               const float *bias, int64_t tokens, int64_t in, int64_t out);
-// dx = dy W; dWeight += dyᵀ x; dBias += Σ dy. Each of dx, d_weight, d_bias may be null.
+                               const float *bias, int64_t tokens, int64_t in, int64_t out, const double *loras, int64_t lora_count);
+// dx = dy W + Σ scale (dy b) a; dWeight += dyᵀ x; dBias += Σ dy; da += scale (dy b)ᵀ x; db += scale dyᵀ xa. Each of dx, d_weight, d_bias may be
+// null.
 ARBOR_API int32_t arbor_linear_backward(arbor_stream *stream, int32_t type, void *dx, const void *dy, const void *x,
                                         const void *weight, int32_t weight_type, float *d_weight, float *d_bias, int64_t tokens,
-                                        int64_t in, int64_t out);
-// xa = x aᵀ; y += scale · xa bᵀ, part by part. Pointers at the slice's first row. Unused parts are 0; their sum is `out`.
-ARBOR_API int32_t arbor_lora(arbor_stream *stream, int32_t type, void *y, void *xa, const void *x, const float *a, const float *b,
-                             int64_t rows, int64_t in, int64_t out, int64_t rank, double scale, int64_t part0, int64_t part1,
-                             int64_t part2, int64_t part3);
-// dx += scale (dy b) a (dx may be null); da += scale (dy b)ᵀ x; db += scale dyᵀ xa.
-ARBOR_API int32_t arbor_lora_backward(arbor_stream *stream, int32_t type, void *dx, float *da, float *db, const void *dy,
-                                      const void *x, const void *xa, const float *a, const float *b, int64_t rows, int64_t in,
-                                      int64_t out, int64_t rank, double scale, int64_t part0, int64_t part1, int64_t part2,
-                                      int64_t part3);
+                                        int64_t in, int64_t out, const double *loras, int64_t lora_count);
 
 ARBOR_API int32_t arbor_rope_store_kv(arbor_stream *stream, int32_t type, const void *qkv, void *q, void *k, void *v,
                                       const int32_t *positions, const int32_t *slots, const float *rope, int64_t tokens,

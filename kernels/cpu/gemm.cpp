@@ -4,6 +4,10 @@
 
 #include "gemm.h"
 
+#include <array>
+#include <atomic>
+#include <thread>
+
 #include "../arbor_ops.h"
 #include "external.h"
 #include "gemm_bf16.h"
@@ -230,11 +234,11 @@ MatrixB packed_once(const Gemm &g) {
 
 } // namespace
 
-void gemm(const Gemm &given) {
+void gemm(const Gemm &given, const Beside &beside) {
   if (given.m <= 0 || given.n <= 0) return;
-  if (external_gemm(given)) return;
+  const bool done = external_gemm(given);
   Gemm g = given;
-  g.b = packed_once(given);
+  if (!done) g.b = packed_once(given);
   const auto [unit, block_rows] = g.b.is_bf16() ? bf16_blocks() : Bf16Blocks{1, kBlockRows};
   const int64_t units = (g.m + unit - 1) / unit;
   const int64_t threads = thread_count();
@@ -247,11 +251,36 @@ void gemm(const Gemm &given) {
   if (n_blocks > worth) n_blocks = worth;
   if (n_blocks > groups / 2) n_blocks = groups / 2;
   if (n_blocks < 1 || threads == 1) n_blocks = 1;
-  parallel_for(m_blocks * n_blocks, [&](int64_t task) {
+  const int64_t blocks = m_blocks * n_blocks;
+  const auto block = [&](int64_t task) {
     const int64_t mb = task / n_blocks, nb = task % n_blocks;
     const int64_t m0 = mb * units / m_blocks * unit, end = (mb + 1) * units / m_blocks * unit, m1 = end < g.m ? end : g.m;
     const int64_t n0 = nb * groups / n_blocks * kGroup, last = (nb + 1) * groups / n_blocks * kGroup, n1 = last < g.n ? last : g.n;
-    gemm_block(g, m0, m1 - m0, n0, n1 - n0);
+    if (!done) gemm_block(g, m0, m1 - m0, n0, n1 - n0);
+    return std::array<int64_t, 4>{m0, m1 - m0, n0, n1 - n0};
+  };
+  if (!beside.first && !beside.after && done) return;
+  // The pool may take indexes in any order: tasks number themselves, so that the first ones are under way before anything waits for them.
+  std::atomic<int64_t> next{0}, ended{0};
+  const auto wait_for_first = [&] {
+    while (ended.load(std::memory_order_acquire) < beside.first_count) std::this_thread::yield();
+  };
+  parallel_for(beside.first_count + blocks + beside.last_count, [&](int64_t) {
+    const int64_t mine = next.fetch_add(1), task = mine - beside.first_count;
+    if (task < 0) {
+      struct End {
+        std::atomic<int64_t> &count;
+        ~End() { count.fetch_add(1, std::memory_order_release); }
+      } end{ended};
+      beside.first(mine);
+    } else if (task < blocks) {
+      const auto [m0, rows, n0, columns] = block(task);
+      wait_for_first();
+      if (beside.after) beside.after(m0, rows, n0, columns);
+    } else {
+      wait_for_first();
+      beside.last(task - blocks);
+    }
   });
 }
 

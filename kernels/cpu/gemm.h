@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 namespace arbor {
 
@@ -58,8 +59,16 @@ struct Gemm {
 // Rows [m0, m0 + rows) and columns [n0, n0 + columns) on this thread; n0 is a multiple of 16. Uses scratch slots 0 and 1.
 void gemm_block(const Gemm &gemm, int64_t m0, int64_t rows, int64_t n0, int64_t columns);
 
+// Small work that shares the tasks of a product: `first` tasks begin before all others, `after` follows each finished block of C on its thread
+// once they have ended, and so do the `last` tasks.
+struct Beside {
+  int64_t first_count = 0, last_count = 0;
+  std::function<void(int64_t task)> first, last;
+  std::function<void(int64_t m0, int64_t rows, int64_t n0, int64_t columns)> after;
+};
+
 // All of it, over the pool's threads.
-void gemm(const Gemm &gemm);
+void gemm(const Gemm &gemm, const Beside &beside = {});
 
 // The same for a long k and a small C that is added to (a weight's gradient, k = tokens): k is cut into pieces whose number depends on the
 // sizes alone, each is a chain of its own, and they are added to C in order. So there is work for many threads, and still one result.

@@ -8,7 +8,7 @@ import { packageRoot } from '../package-root'
 import type { TypedArray } from './ops'
 
 /** Device memory, streams and captures travel as plain addresses. */
-export type NativeValue = number | bigint | null | TypedArray | Uint8Array
+export type NativeValue = number | bigint | null | TypedArray | Float64Array | Uint8Array
 
 export interface NativeCall {
   (...values: NativeValue[]): number | bigint | string | null

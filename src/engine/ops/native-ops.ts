@@ -4,11 +4,12 @@
 import { BackendError } from '../../errors'
 import type { NativeCalls } from './native-library'
 import { NativeTensor } from './native-tensor'
-import type { LoraSlice, Ops, Tensor } from './ops'
+import type { LoraGradSlice, LoraSlice, Ops, Tensor } from './ops'
 
 const PARTS = 4 // most members a fused weight may have
+const LORA_NUMBERS = 13
 
-type Value = Tensor | number | null | undefined
+type Value = Tensor | Float64Array | number | null | undefined
 type Bind = (op: string, name: string) => (...values: Value[]) => void
 
 /** `stream` gives the stream's address, null once it is closed. */
@@ -16,7 +17,9 @@ export function nativeOps(calls: NativeCalls, stream: () => number | null): Ops 
   const bind: Bind = (op, name) => {
     const call = calls.call(name)
     return (...values) => {
-      const scalars = values.map((value) => (value instanceof NativeTensor ? value.address : ((value ?? null) as number | null)))
+      const scalars = values.map((value) =>
+        value instanceof NativeTensor ? value.address : ((value ?? null) as number | Float64Array | null),
+      )
       if ((call(stream(), ...scalars) as number) < 0) throw new BackendError(calls.lastError(), { op })
     }
   }
@@ -107,24 +110,35 @@ function normOps(bind: Bind) {
   } satisfies Partial<Ops>
 }
 
-/** rows, in, out, rank, scale and the parts, as both adapter functions take them. */
-function loraSizes(op: string, slice: LoraSlice, weight: Tensor): number[] {
-  const { parts, rank, rowCount, scale, a, b, xa } = slice
+/** The adapters of a linear as one packed argument, 13 numbers each (arbor_ops.h); null when there are none. */
+function packLoras(
+  op: string,
+  slices: readonly (LoraSlice & Partial<LoraGradSlice>)[],
+  weight: Tensor,
+  tokens: number,
+): Float64Array | null {
+  if (slices.length === 0) return null
   const [out, inner] = weight.shape as [number, number]
-  if (parts.length > PARTS)
-    throw new BackendError(`${op}: an adapter has ${parts.length} parts, at most ${PARTS} are possible.`, { op })
-  need(op, parts.length * rank * inner, { a })
-  need(op, out * rank, { b })
-  needEqual(op, 'columns of xa and ranks of the adapter', [width(xa), parts.length * rank])
-  need(op, rowCount * width(xa), { xa })
-  return [rowCount, inner, out, rank, scale, ...Array.from({ length: PARTS }, (_, p) => parts[p] ?? 0)]
+  const packed = new Float64Array(LORA_NUMBERS * slices.length)
+  for (const [i, { rowStart, rowCount, parts, rank, scale, a, b, xa, da, db }] of slices.entries()) {
+    if (parts.length > PARTS)
+      throw new BackendError(`${op}: an adapter has ${parts.length} parts, at most ${PARTS} are possible.`, { op })
+    if (rowStart < 0 || rowStart + rowCount > tokens)
+      throw new BackendError(`${op}: an adapter is on rows ${rowStart} to ${rowStart + rowCount} of ${tokens}.`, { op })
+    need(op, parts.length * rank * inner, { a, da })
+    need(op, out * rank, { b, db })
+    needEqual(op, 'columns of xa and ranks of the adapter', [width(xa), parts.length * rank])
+    need(op, rowCount * width(xa), { xa })
+    const sizes = Array.from({ length: PARTS }, (_, p) => parts[p] ?? 0)
+    const addresses = [a, b, xa, da, db].map((tensor) => (tensor === undefined ? 0 : native(tensor).address))
+    packed.set([rowStart, rowCount, rank, scale, ...sizes, ...addresses], LORA_NUMBERS * i)
+  }
+  return packed
 }
 
 function linearOps(bind: Bind) {
   const linear = bind('linear', 'arbor_linear')
   const linearBackward = bind('linearBackward', 'arbor_linear_backward')
-  const lora = bind('linear', 'arbor_lora')
-  const loraBackward = bind('linearBackward', 'arbor_lora_backward')
   return {
     linear({ y, x, weight, bias, loras = [] }) {
       const [out, inner] = weight.shape as [number, number]
@@ -132,11 +146,8 @@ function linearOps(bind: Bind) {
       needEqual('linear', 'columns of x and of the weight', [width(x), inner])
       need('linear', tokens * out, { y })
       need('linear', out, { bias })
-      linear(typeOf(x), y, x, weight, typeOf(weight), bias, tokens, inner, out)
-      for (const slice of loras) {
-        const mine = (tensor: Tensor) => tensor.rows(slice.rowStart, slice.rowCount)
-        lora(typeOf(x), mine(y), slice.xa, mine(x), slice.a, slice.b, ...loraSizes('linear', slice, weight))
-      }
+      const adapters = packLoras('linear', loras, weight, tokens)
+      linear(typeOf(x), y, x, weight, typeOf(weight), bias, tokens, inner, out, adapters, loras.length)
     },
     linearBackward({ dx, dy, x, weight, loras = [], dWeight, dBias }) {
       const [out, inner] = weight.shape as [number, number]
@@ -145,15 +156,8 @@ function linearOps(bind: Bind) {
       need('linearBackward', tokens * inner, { dx, x })
       need('linearBackward', out * inner, { dWeight })
       need('linearBackward', out, { dBias })
-      linearBackward(typeOf(dy), dx, dy, x, weight, typeOf(weight), dWeight, dBias, tokens, inner, out)
-      for (const slice of loras) {
-        const { a, b, da, db, xa } = slice
-        const mine = (tensor: Tensor) => tensor.rows(slice.rowStart, slice.rowCount)
-        need('linearBackward', lengthOf(a), { da })
-        need('linearBackward', lengthOf(b), { db })
-        const sizes = loraSizes('linearBackward', slice, weight)
-        loraBackward(typeOf(dy), dx && mine(dx), da, db, mine(dy), mine(x), xa, a, b, ...sizes)
-      }
+      const sizes = [tokens, inner, out, packLoras('linearBackward', loras, weight, tokens), loras.length]
+      linearBackward(typeOf(dy), dx, dy, x, weight, typeOf(weight), dWeight, dBias, ...sizes)
     },
   } satisfies Partial<Ops>
 }
