@@ -51,6 +51,20 @@ describe('KvCache', () => {
     expect(cache.available).toBe(0)
   })
 
+  it('beyond the roomy slots, what is only cached makes way before untouched slots are used', () => {
+    const cache = new KvCache(20, 8)
+    const old = fill(cache, [1, 2, 3, 4, 5])
+    cache.release(old.node)
+    const one = fill(cache, [6, 7, 8, 9])
+    expect(Math.max(...one.slots)).toBeLessThan(8)
+    expect(cache.evictedTokens).toBe(5)
+    const two = fill(cache, [10, 11, 12, 13, 14, 15])
+    expect(new Set([...one.slots, ...two.slots]).size).toBe(10)
+    expect(cache.available).toBe(10)
+    expect(cache.allocate(10)).toHaveLength(10)
+    expect(cache.allocate(1)).toBeNull()
+  })
+
   it('evicts a parent after its children', () => {
     const cache = new KvCache(8)
     cache.release(fill(cache, [1, 2, 3, 4]).node)

@@ -27,21 +27,26 @@ interface Root {
  */
 export class KvCache {
   readonly #free: Int32Array // a stack of slot numbers
-  #freeCount: number
+  #freeCount = 0
+  #opened = 0 // slots used or free to be used; the rest were never touched
   #treeSlots = 0 // in the tree, held or not
   #heldSlots = 0 // in the tree and held
   #evicted = 0
   #clock = 0
   readonly #roots = new Map<string | null, Root>()
 
-  constructor(readonly capacity: number) {
-    this.#free = Int32Array.from({ length: capacity }, (_, i) => capacity - 1 - i)
-    this.#freeCount = capacity
+  /** Beyond `roomy` slots, cached prefixes that nobody holds make way before slots are used that never were: memory untouched is memory free. */
+  constructor(
+    readonly capacity: number,
+    roomy: number = capacity,
+  ) {
+    this.#free = new Int32Array(capacity)
+    this.#open(Math.min(roomy, capacity))
   }
 
   /** Slots a caller could get now, evicting what nobody holds. */
   get available(): number {
-    return this.#freeCount + this.#treeSlots - this.#heldSlots
+    return this.capacity - this.#opened + this.#freeCount + this.#treeSlots - this.#heldSlots
   }
 
   /** Tokens in the tree, held or not. */
@@ -110,6 +115,7 @@ export class KvCache {
   allocate(count: number): number[] | null {
     if (count > this.available) return null
     if (count > this.#freeCount) this.#evict(count)
+    if (count > this.#freeCount) this.#open(count - this.#freeCount)
     const slots = new Array<number>(count)
     for (let i = 0; i < count; i++) slots[i] = this.#free[--this.#freeCount]!
     return slots
@@ -158,9 +164,18 @@ export class KvCache {
     return upper
   }
 
-  /** Drops leaves that nobody holds, least recently used first, until `needed` slots are free. A parent left bare is a leaf then. */
+  /** Makes `count` more slots free for use, the lowest on top. */
+  #open(count: number): void {
+    const first = this.#opened
+    this.#opened += count
+    for (let slot = this.#opened - 1; slot >= first; slot--) this.#free[this.#freeCount++] = slot
+  }
+
+  /**
+   * Drops leaves that nobody holds, least recently used first, until `needed` slots are free or none is left. A parent left bare is a leaf then.
+   */
   #evict(needed: number): void {
-    while (this.#freeCount < needed) {
+    while (this.#freeCount < needed && this.#treeSlots > this.#heldSlots) {
       const leaves = [...this.#leaves()].sort((a, b) => a.lastUsed - b.lastUsed)
       for (const leaf of leaves) {
         if (this.#freeCount >= needed) return

@@ -6,6 +6,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { ArborError, nearestName } from '../errors'
 import { CallQueue } from './call-queue'
 import { checkRequest } from './check-request'
+import { collectGarbage } from './collect-garbage'
 import type {
   Completion,
   Engine,
@@ -21,6 +22,7 @@ import type {
   TrainSequence,
   TrainStats,
 } from './engine'
+import { planActivations } from './memory-plan'
 import { Model } from './model'
 import { ModelRunner, planInference } from './model-runner'
 import { openModel } from './open-model'
@@ -41,6 +43,8 @@ export interface LocalEngineOptions {
   readonly precision?: PrecisionWish
   /** Tokens whose keys and values the cache holds; default half a GiB's worth. */
   readonly kvCacheTokens?: number
+  /** Bytes the whole process should stay within while it trains, as far as that is possible; default 1.5 GiB. Less means smaller packs. */
+  readonly memory?: number
   /** Rows of one forward pass. */
   readonly batchTokens?: number
   /** Completions decoded together. */
@@ -73,6 +77,7 @@ export class LocalEngine implements Engine {
         return await this.#load(open, source)
       } finally {
         open.weights.close()
+        collectGarbage()
       }
     })
   }
@@ -184,7 +189,8 @@ export class LocalEngine implements Engine {
     const runner = new ModelRunner(backend, model, { limits, policies: (policy) => this.#policy(policy) })
     const scheduler = new Scheduler(runner, limits)
     const info = describe(source.name, backend, model)
-    return { backend, model, source, info, runner, scheduler, trainer: new Trainer(backend, model) }
+    const activations = planActivations(open.config, { precision: backend.precision, memory: this.options.memory })
+    return { backend, model, source, info, runner, scheduler, trainer: new Trainer(backend, model, activations) }
   }
 
   /** Steps while anybody waits for a token. Between steps the event loop turns, so new requests join and aborts arrive. */

@@ -12,15 +12,18 @@ import type { Sequence, SequenceToken, TokenAlternative } from './sequence'
 export interface InferenceLimits extends BatchLimits {
   /** Tokens whose keys and values fit into the cache. */
   readonly slots: number
+  /** As many are used without a second thought; beyond, what is only cached makes way first. */
+  readonly roomySlots: number
 }
 
 const KV_CACHE_BYTES = 512 * 1024 ** 2
+const ROOMY_KV_BYTES = 128 * 1024 ** 2
 /** TensorFlow.js passes whole stores into its ops, so a large one costs at every step. */
 const TFJS_SLOTS = 4096
 const BATCH_TOKENS = 1024
 const BATCH_SEQUENCES = 64
 
-/** What inference takes: half a GiB of keys and values (on tfjs less), 1024 rows and 64 sequences at once, unless told otherwise. */
+/** What inference takes: up to half a GiB of keys and values (on tfjs less), 1024 rows and 64 sequences at once, unless told otherwise. */
 export function planInference(
   config: ModelConfig,
   options: { device: Backend['device']; kvCacheTokens?: number; batchTokens?: number; batchSequences?: number },
@@ -30,15 +33,19 @@ export function planInference(
   const sequences = options.batchSequences ?? BATCH_SEQUENCES
   const slots = options.kvCacheTokens ?? Math.min(affordable, sequences * config.contextLength)
   const tokens = Math.max(options.batchTokens ?? BATCH_TOKENS, sequences)
-  return { slots, tokens, sequences, context: sequences * Math.min(config.contextLength, slots) }
+  const roomySlots = Math.min(slots, Math.ceil(ROOMY_KV_BYTES / bytesPerSlot))
+  return { slots, roomySlots, tokens, sequences, context: sequences * Math.min(config.contextLength, slots) }
 }
 
 export class ModelRunner implements Runner {
   readonly #inputs: Inputs
-  readonly #kv: readonly KvStore[]
+  #kv: readonly KvStore[] = []
+  #kvSlots = 0
+  #kvMemory: Arena | null = null
   /** What lives within one pass. */
   readonly #scratch: Arena
   readonly #memory: Arena
+  readonly #slots: number
 
   constructor(
     private readonly backend: Backend,
@@ -47,11 +54,11 @@ export class ModelRunner implements Runner {
   ) {
     const { slots, sequences, context, tokens } = options.limits
     const { config } = model
-    const kvBytes = config.layers * 2 * slots * config.kvHeads * config.headDim * 4
     const inputBytes = 4 * (2 * context + 3 * tokens + sequences * (config.vocab + config.hidden + 32))
     this.policies = options.policies
-    this.#memory = backend.arena(kvBytes + inputBytes + 64 * (2 * config.layers + 16))
-    this.#kv = model.kvStores(slots, this.#memory)
+    this.#memory = backend.arena(inputBytes + 64 * 16)
+    this.#slots = slots
+    this.#growKv(options.limits.roomySlots)
     this.#inputs = takeInputs(this.#memory, options.limits, config)
     this.#scratch = backend.arena(4 * tokens * (4 * config.hidden + 4 * config.inner + 4 * config.heads * config.headDim))
   }
@@ -62,6 +69,8 @@ export class ModelRunner implements Runner {
     const { backend, model } = this
     const { samples } = plan
     this.#scratch.reset()
+    const highest = plan.slots.subarray(0, plan.rows).reduce((most, slot) => Math.max(most, slot), 0)
+    if (highest >= this.#kvSlots) this.#growKv(Math.max(highest + 1, 2 * this.#kvSlots))
     // The scheduler puts rows of one set of weights into a pass, so the first policy's are everybody's.
     const own = plan.policies.length > 0 ? this.policies(plan.policies[0]!.policy).own : null
     const options = { arena: this.#scratch, loras: this.policies, ...(own && { weights: own.weights }) }
@@ -87,7 +96,23 @@ export class ModelRunner implements Runner {
 
   close(): void {
     this.#scratch.close()
+    this.#kvMemory?.close()
     this.#memory.close()
+  }
+
+  /** Stores of as many slots as are in use: what lies in them moves along. */
+  #growKv(wanted: number): void {
+    const { kvHeads, headDim, layers } = this.model.config
+    const slots = Math.min(wanted, this.#slots)
+    const memory = this.backend.arena(layers * 2 * slots * kvHeads * headDim * 4 + 64 * 2 * layers)
+    const grown = this.model.kvStores(slots, memory)
+    for (const [l, { k, v }] of this.#kv.entries())
+      for (const [to, from] of [[grown[l]!.k, k] as const, [grown[l]!.v, v] as const])
+        this.backend.ops.copy(to.rows(0, this.#kvSlots), from)
+    this.#kvMemory?.close()
+    this.#kv = grown
+    this.#kvSlots = slots
+    this.#kvMemory = memory
   }
 
   #upload(plan: BatchPlan): Batch {

@@ -86,16 +86,20 @@ export function modelParts<T>(config: ModelConfig, file: Pick<WeightFile, 'has'>
 /** The pieces one after the other. `suffix` follows each name in the file (an optimizer's state lies under '….m' and '….v'). */
 export function readStack(file: WeightFile, { pieces, columns }: Stack, suffix = ''): Float32Array {
   const width = columns ?? 1
-  const data = new Float32Array(pieces.reduce((sum, [, rows]) => sum + rows * width, 0))
-  let offset = 0
-  for (const [piece, rows] of pieces) {
+  const read = ([piece, rows]: readonly [string, number]): Float32Array => {
     const name = piece + suffix
     if (!file.has(name)) throw new ModelError(`The model has no weight "${name}". Is this a Llama or Qwen2 model, and whole?`)
     const expected = columns === null ? [rows] : [rows, columns]
     if (String(file.shape(name)) !== String(expected))
       throw new ModelError(`Weight "${name}" has shape [${file.shape(name)}]; the model's config asks for [${expected}].`)
-    data.set(file.read(name), offset)
-    offset += rows * width
+    return file.read(name)
+  }
+  if (pieces.length === 1) return read(pieces[0]!) // an embedding is too large to be copied for nothing
+  const data = new Float32Array(pieces.reduce((sum, [, rows]) => sum + rows * width, 0))
+  let offset = 0
+  for (const piece of pieces) {
+    data.set(read(piece), offset)
+    offset += piece[1] * width
   }
   return data
 }

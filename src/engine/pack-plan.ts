@@ -6,13 +6,15 @@ import type { ModelConfig } from './model-config'
 /** Measured on a 1.5M model: a batch costs least in large packs, though a smaller one's activations stay in the cache: fewer repeat the shared prompt. */
 const MAX_PACK_TOKENS = 8192
 const MIN_PACK_TOKENS = 256
+/** x Aᵀ of rank 16 on all linears of a layer. */
+const ADAPTER_VALUES = 7 * 16
 
-/** Tokens whose activations fit into a quarter of `bytes`, between 256 and 8192. A longer sequence gets a pack of its own. */
+/** Rows (of a trunk and a pack together) whose activations fit into `bytes`, between 256 and 8192. A longer sequence gets a pack of its own. */
 export function planPackTokens(config: ModelConfig, bytes: number): number {
-  const { layers, hidden, heads, headDim, inner } = config
+  const { layers, hidden, heads, kvHeads, headDim, inner } = config
   const { qkv } = linearShapes(config)
-  const perLayer = 2 * hidden + 2 * heads * headDim + qkv.out + 2 * inner + 2 + heads
-  const scratch = 12 * hidden + 4 * (qkv.out + inner)
-  const tokens = Math.floor((0.25 * bytes) / (4 * (layers * perLayer + scratch)))
+  const perLayer = 2 * hidden + 2 * heads * headDim + 2 * kvHeads * headDim + 2 * inner + 2 + heads + ADAPTER_VALUES
+  const scratch = 7 * hidden + 2 * heads * headDim + 2 * qkv.out + 5 * inner
+  const tokens = Math.floor(bytes / (4 * (layers * perLayer + scratch)))
   return Math.max(MIN_PACK_TOKENS, Math.min(MAX_PACK_TOKENS, tokens))
 }

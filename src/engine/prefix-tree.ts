@@ -41,24 +41,26 @@ export interface PackedSequences {
 
 /**
  * Builds trees whose trunk and any one pack have at most `packTokens` rows together; a sequence that is longer gets a tree of its own.
- * Sequences of one prompt stay together where they fit. A completion's last token predicts nothing, so it is no row. Sequences
+ * Sequences of one prompt stay in one pack where they fit. A completion's last token predicts nothing, so it is no row. Sequences
  * without a completion are left out.
  */
 export function buildPacks(sequences: readonly TrainSequence[], packTokens: number): PackedSequences {
   const starts = completionStarts(sequences)
   const trees: PackedTree[] = []
   let tree = new Tree(packTokens)
-  let tokensUnshared = 0
-  for (const i of byPrompt(sequences)) {
-    const sequence = sequences[i]!
-    tokensUnshared += sequence.prompt.length + sequence.completion.length - 1
-    if (tree.add(sequence, starts[i]!)) continue
+  const add = (group: readonly Placed[]) => {
+    if (tree.add(group)) return
     trees.push(tree.layOut())
     tree = new Tree(packTokens)
-    tree.add(sequence, starts[i]!)
+    tree.add(group)
   }
+  const groups = byPrompt(sequences, starts)
+  for (const group of groups)
+    if (rowsTogether(group) <= packTokens) add(group)
+    else for (const one of group) add([one])
   if (!tree.empty) trees.push(tree.layOut())
   const tokens = trees.flatMap(allPacks).reduce((sum, pack) => sum + pack.tokens, 0)
+  const tokensUnshared = groups.flat().reduce((sum, { prompt, completion }) => sum + prompt.length + completion.length - 1, 0)
   return { trees, tokens, tokensUnshared, pairs: starts[sequences.length]! }
 }
 
@@ -74,17 +76,30 @@ export function completionStarts(sequences: readonly TrainSequence[]): number[] 
   return starts
 }
 
-/** Indices of the sequences that have a completion, those of one prompt next to each other, else in the order given. */
-function byPrompt(sequences: readonly TrainSequence[]): number[] {
-  const groups = new Map<string, number[]>()
+/** A sequence and where its completion tokens begin in the list of all. */
+interface Placed extends TrainSequence {
+  readonly place: number
+}
+
+/** The sequences that have a completion, those of one prompt together, else in the order given. */
+function byPrompt(sequences: readonly TrainSequence[], starts: readonly number[]): Placed[][] {
+  const groups = new Map<string, Placed[]>()
   for (const [i, { prompt, completion }] of sequences.entries()) {
     if (completion.length === 0) continue
     const key = prompt.join()
     const group = groups.get(key)
-    if (group) group.push(i)
-    else groups.set(key, [i])
+    const placed = { prompt, completion, place: starts[i]! }
+    if (group) group.push(placed)
+    else groups.set(key, [placed])
   }
-  return [...groups.values()].flat()
+  return [...groups.values()]
+}
+
+/** Rows of a group in a tree of its own. */
+function rowsTogether(group: readonly Placed[]): number {
+  const alone = new Tree(Number.POSITIVE_INFINITY)
+  alone.add(group)
+  return alone.rows
 }
 
 /** Stands for a pack's number where a node belongs to the trunk. */
@@ -121,13 +136,21 @@ class Tree {
     return this.pairs.length === 0
   }
 
-  /** Adds a sequence to the last pack or, where that would become too large, to a new one; false (and nothing added) when neither can be. */
-  add(sequence: TrainSequence, place: number): boolean {
-    if (!this.empty && !this.fits(sequence)) {
-      this.sizes.push(0)
-      if (!this.fits(sequence)) return false
+  get rows(): number {
+    return this.trunkSize + this.sizes.reduce((sum, size) => sum + size, 0)
+  }
+
+  /**
+   * Adds sequences of one prompt to the last pack or, where that would become too large, to a new one; false (and nothing added) when
+   * neither can be.
+   */
+  add(group: readonly Placed[]): boolean {
+    if (!this.empty) {
+      const rows = rowsTogether(group)
+      if (!this.fits(group[0]!, rows)) this.sizes.push(0)
+      if (!this.fits(group[0]!, rows)) return false
     }
-    this.insert(sequence, place)
+    for (const one of group) this.insert(one)
     return true
   }
 
@@ -138,8 +161,8 @@ class Tree {
     return { trunk, packs }
   }
 
-  /** Whether trunk and largest pack keep to their budget with this sequence in the last pack. */
-  private fits(sequence: TrainSequence): boolean {
+  /** Whether trunk and largest pack keep to their budget with this sequence, and others of its prompt, in the last pack. */
+  private fits(sequence: TrainSequence, rows: number): boolean {
     const sizes = [...this.sizes]
     let trunk = this.trunkSize
     const known = this.known(sequence)
@@ -148,7 +171,7 @@ class Tree {
         sizes[pack]!--
         trunk++
       }
-    sizes[sizes.length - 1]! += rowsOf(sequence) - known.length
+    sizes[sizes.length - 1]! += rows - known.length
     return trunk + Math.max(...sizes) <= this.packTokens
   }
 
@@ -170,7 +193,7 @@ class Tree {
     return nodes
   }
 
-  private insert({ prompt, completion }: TrainSequence, place: number): void {
+  private insert({ prompt, completion, place }: Placed): void {
     let node: Node | null = null
     for (const token of prompt) node = this.child(node, token)
     for (const [i, token] of completion.entries()) {
@@ -255,9 +278,4 @@ function attentionOf(runs: readonly Node[][], firstSlot: number): Pick<Pack, 'se
     for (const slot of slots.reverse()) context.push(slot)
   }
   return { segments: Int32Array.from(segments), context: Int32Array.from(context) }
-}
-
-/** Rows a sequence has alone. */
-function rowsOf({ prompt, completion }: TrainSequence): number {
-  return prompt.length + completion.length - 1
 }

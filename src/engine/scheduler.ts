@@ -40,9 +40,9 @@ export class Scheduler {
 
   constructor(
     private readonly runner: Runner,
-    readonly limits: BatchLimits & { readonly slots: number },
+    readonly limits: BatchLimits & { readonly slots: number; readonly roomySlots?: number },
   ) {
-    this.cache = new KvCache(limits.slots)
+    this.cache = new KvCache(limits.slots, limits.roomySlots)
     this.#plan = new BatchPlan(limits)
   }
 

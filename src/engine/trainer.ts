@@ -1,9 +1,9 @@
 // Logprobs and updates over packs of sequences. The loss lives outside: it sees a logprob and an entropy for every completion
 // token and answers with a gradient for each; what lies between them and the policy's weights happens here.
 
-import { totalmem } from 'node:os'
 import { ArborError, ContextWindowExceededError, OptionError } from '../errors'
 import type { LinearLoss, LossGradient, StepConfig, TokenStats, TrainLoss, TrainSequence, TrainStats } from './engine'
+import { planActivations } from './memory-plan'
 import type { Model } from './model'
 import type { Arena, Backend } from './ops/ops'
 import { gradientNorm, updateWeights } from './optimizer'
@@ -30,9 +30,10 @@ export class Trainer {
   constructor(
     private readonly backend: Backend,
     private readonly model: Model,
-    memoryBytes: number = totalmem(),
+    /** For the activations of a trunk and a pack. */
+    activationBytes: number = planActivations(model.config, { precision: backend.precision }),
   ) {
-    this.defaultPackTokens = planPackTokens(model.config, memoryBytes)
+    this.defaultPackTokens = planPackTokens(model.config, activationBytes)
     this.arena = backend.arena(1 << 20) // grows to the largest pack seen
     this.runner = new PackRunner(backend, model, this.arena)
   }

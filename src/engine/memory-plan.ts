@@ -1,0 +1,26 @@
+// What of the engine's memory is left for a training pass.
+
+import { totalmem } from 'node:os'
+import { linearShapes } from './linears'
+import type { ModelConfig } from './model-config'
+import type { Precision } from './ops/ops'
+
+/** The whole process is to stay below this while it trains a small model. */
+const MEMORY_BYTES = 1536 * 1024 ** 2
+/** Node and the server, the adapter with its gradients and moments, keys and values of rollouts, buffers of inference. */
+const REST_BYTES = 576 * 1024 ** 2
+/** Less makes packs so small that products lose. */
+const LEAST_BYTES = 256 * 1024 ** 2
+
+/** Bytes that activations may take: what frozen weights and the rest leave of `memory` (default: 1.5 GiB, at most half the machine's). */
+export function planActivations(config: ModelConfig, options: { precision: Precision; memory?: number | undefined }): number {
+  const { precision, memory = Math.min(MEMORY_BYTES, totalmem() / 2) } = options
+  return Math.max(memory - weightBytes(config, precision) - REST_BYTES, LEAST_BYTES)
+}
+
+function weightBytes(config: ModelConfig, precision: Precision): number {
+  const shapes = Object.values(linearShapes(config))
+  const perLayer = shapes.reduce((sum, { in: inputs, out }) => sum + inputs * out, 0)
+  const vocabulary = config.vocab * config.hidden * (config.tiedHead ? 1 : 2)
+  return (precision === 'bf16' ? 2 : 4) * (config.layers * perLayer + vocabulary)
+}
