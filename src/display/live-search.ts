@@ -2,7 +2,7 @@
 
 import { bestCandidate, candidateScores, type ScoredCandidate } from './candidate-scores'
 import { progressBar, timeLeft } from './live'
-import { type DisplayHost, escapeHtml, type MimeBundle } from './mime'
+import { type DisplayHost, escapeHtml, type MimeBundle, shorten } from './mime'
 import { Pace } from './pace'
 import { Slots } from './slots'
 
@@ -15,11 +15,14 @@ export interface LiveSearchOptions {
 
 /** Candidates after which the time left is guessed. */
 const GUESS_AFTER = 3
+/** Characters of a warning. */
+const NOTE_TEXT = 240
 
 export class LiveSearch {
   private readonly candidates: ScoredCandidate[] = []
   private readonly slots: Slots
   private readonly pace = new Pace(() => this.draw())
+  private readonly notes: string[] = []
   private total = 0
   private activity = ''
   private ended: string | null | undefined
@@ -45,6 +48,12 @@ export class LiveSearch {
     this.pace.ask()
   }
 
+  /** A warning, shown until the end and after it. */
+  note(text: string): void {
+    this.notes.push(text)
+    this.pace.ask()
+  }
+
   /** Draws the last state; `reason` when the search failed or was interrupted. */
   end(reason: string | null = null): void {
     this.ended = reason
@@ -66,8 +75,9 @@ export class LiveSearch {
     const { activity, ended, total } = this
     const line = searchLine(this.candidates, { title: this.options.title, total, activity, ended })
     const done = total > 0 ? Math.min(1, this.candidates.length / total) : 0
-    const html = `<div style="font-variant-numeric:tabular-nums"><b>${escapeHtml(line)}</b>${progressBar(done)}</div>`
-    return { 'text/html': html, 'text/plain': line }
+    const notes = this.notes.map((text) => `<div>${escapeHtml(shorten(text, NOTE_TEXT))}</div>`).join('')
+    const html = `<div style="font-variant-numeric:tabular-nums"><b>${escapeHtml(line)}</b>${progressBar(done)}<div style="opacity:.75;font-size:.9em">${notes}</div></div>`
+    return { 'text/html': html, 'text/plain': [line, ...this.notes].join('\n') }
   }
 }
 

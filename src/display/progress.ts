@@ -31,6 +31,7 @@ interface RunPayload {
 interface SearchPayload {
   readonly candidate?: ScoredCandidate
   readonly activity?: string
+  readonly note?: string
   readonly reason?: string | null
 }
 
@@ -65,11 +66,12 @@ function drawRun({ id, title, total, payload }: ProgressLike, phase: string): vo
 }
 
 function drawSearch({ id, title, total, payload }: ProgressLike, phase: string): void {
-  const { candidate, activity, reason } = (payload ?? {}) as SearchPayload
+  const { candidate, activity, note, reason } = (payload ?? {}) as SearchPayload
   let search = live.get(id) as LiveSearch | undefined
   if (!search) live.set(id, (search = new LiveSearch({ title })))
   if (candidate) search.update(candidate, total)
   if (activity) search.progress(activity)
+  if (note) search.note(note)
   if (phase !== 'end') return
   search.end(reason ?? null)
   live.delete(id)

@@ -88,7 +88,7 @@ export class BootstrapFewShot {
     giveDemos(program, session.demos, { rest: this.run.rest, ...this.options })
     program.compiled = true
     const interrupted = signal?.aborted ?? false
-    const none = { candidatePrograms: [], mbCandidatePrograms: [], trialLogs: {}, score: null }
+    const none = { candidatePrograms: [], mbCandidatePrograms: [], trialLogs: {}, score: null, notes: session.run.errors }
     return withResult(program, { ...none, spent: meter.spent, interrupted })
   }
 

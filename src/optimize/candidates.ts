@@ -57,6 +57,8 @@ export interface SearchResult<P extends Module = Module> {
   readonly spent: Spending
   /** Whether the search was cut off, so that this is the best so far. */
   readonly interrupted: boolean
+  /** Warnings on the way, each once: what could not be read, what counted 0. */
+  readonly notes: readonly string[]
 }
 
 export type Optimized<P extends Module> = P & SearchResult<P>
@@ -65,6 +67,7 @@ export type Optimized<P extends Module> = P & SearchResult<P>
 export type SearchProgress =
   | { readonly candidate: CandidateRecord }
   | { readonly activity: string }
+  | { readonly note: string }
   | { readonly status: 'succeeded' | 'interrupted' | 'failed'; readonly reason: string | null; readonly spent: Spending }
 
 export interface SearchOptions {
@@ -86,6 +89,9 @@ export interface Scored<P extends Module> {
   readonly seed?: number
 }
 
+/** A program that warns at every call should not fill the notebook. */
+const MOST_NOTES = 20
+
 /**
  * One search: counts, files, reports, and ends well.
  * @example
@@ -98,6 +104,7 @@ export interface Scored<P extends Module> {
 export class CandidateSearch<P extends Module> {
   readonly candidates: Candidate<P>[] = []
   readonly trialLogs: Record<number, TrialLog> = {}
+  readonly notes: string[] = []
   /** Candidates to come in all; an optimizer that learns it later sets it. */
   total: number
   readonly signal: AbortSignal | undefined
@@ -119,9 +126,14 @@ export class CandidateSearch<P extends Module> {
    */
   async run(search: (self: this) => Promise<P | null>): Promise<Optimized<P>> {
     const signal = this.signal ?? null
+    const { onWarning: outer } = currentSettings()
+    const onWarning = (text: string) => {
+      this.#warn(text)
+      outer?.(text)
+    }
     this.#report('start', { activity: 'starting' })
     try {
-      const chosen = await this.#meter.count(() => context({ signal }, () => search(this)))
+      const chosen = await this.#meter.count(() => context({ signal, onWarning }, () => search(this)))
       return this.#end(chosen ?? this.best?.program, 'succeeded')
     } catch (error) {
       if (this.signal?.aborted && this.best) return this.#end(this.best.program, 'interrupted')
@@ -176,6 +188,12 @@ export class CandidateSearch<P extends Module> {
     return best
   }
 
+  #warn(text: string): void {
+    if (this.notes.length >= MOST_NOTES || this.notes.includes(text)) return
+    this.notes.push(text)
+    this.#report('item', { note: text })
+  }
+
   #end(program: P | undefined, status: 'succeeded' | 'interrupted'): Optimized<P> {
     if (!program) throw new OptionError(`${this.#title} has tried no program: give it at least one candidate to score.`)
     const sorted = (full: boolean) =>
@@ -189,6 +207,7 @@ export class CandidateSearch<P extends Module> {
       score: own?.score ?? this.best?.score ?? null,
       spent: this.spent,
       interrupted: status === 'interrupted',
+      notes: this.notes,
     }
     this.#report('end', { status, reason: status === 'interrupted' ? 'interrupted' : null, spent: result.spent })
     return withResult(program, result)

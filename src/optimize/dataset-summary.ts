@@ -67,7 +67,7 @@ export async function summarizeDataset(trainset: readonly Example[], batchSize: 
   } catch (error) {
     const { signal, onWarning } = currentSettings()
     signal?.throwIfAborted()
-    onWarning?.(`The dataset summary goes by what was seen so far: ${String(error)}`)
+    onWarning?.(`The dataset summary goes by what was seen so far: ${String(error).split('\n')[0]}`)
   }
   return stripPrefix(await ask(SUMMARIZE, { observations }, 'summary'))
 }

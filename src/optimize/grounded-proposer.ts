@@ -2,6 +2,7 @@
 // a summary of the data, the program and what it does, worked examples, the instruction there is, and a tip.
 // After DSPy's propose/grounded_proposer.py; the prompts are DSPy's.
 
+import { AdapterParseError, ContextWindowExceededError } from '../errors'
 import {
   type BaseLM,
   context,
@@ -63,6 +64,13 @@ export interface ProposeOptions {
   readonly onProposal?: (predictor: number, index: number) => void
 }
 
+/** What a proposal is shown besides data and program; empty: nothing. */
+interface Shown {
+  readonly demos: string
+  readonly tip: string
+  readonly history: string
+}
+
 export class GroundedProposer {
   /** null: not asked for, or it couldn't be made. */
   dataSummary: string | null = null
@@ -85,26 +93,38 @@ export class GroundedProposer {
     return proposer
   }
 
-  /** [predictors][count] instructions. */
-  async propose({ demoSets, count, onProposal }: ProposeOptions): Promise<string[][]> {
+  /** [predictors][count] instructions; null where the model wrote none that can be read, with a warning. */
+  async propose({ demoSets, count, onProposal }: ProposeOptions): Promise<(string | null)[][]> {
     const { program, random, useTip = true } = this.#options
     const sets = demoSets ? Math.max(demoSets[0]?.length ?? 0, 1) : count
-    const proposed: string[][] = []
+    const proposed: (string | null)[][] = []
     for (const [i, predictor] of program.predictors().entries()) {
-      const own: string[] = []
+      const own: (string | null)[] = []
       for (let set = 0; set < Math.min(count, sets); set++) {
         onProposal?.(i, set)
         const tip = useTip ? random.choice(TIPS) : ''
         const history = historyText(this.#options.history?.[i] ?? [], MOST_IN_HISTORY)
-        own.push(await this.#instruction(predictor, { demos: this.#demosText(predictor, demoSets?.[i], set), tip, history }))
+        const shown = { demos: this.#demosText(predictor, demoSets?.[i], set), tip, history }
+        own.push(await this.#instructionOrNull(predictor, shown))
       }
       proposed.push(own)
     }
     return proposed
   }
 
+  /** Small models forget the format, or have no room for the prompt: then the search does with one proposal less. */
+  async #instructionOrNull(predictor: Predictor, shown: Shown): Promise<string | null> {
+    try {
+      return await this.#instruction(predictor, shown)
+    } catch (error) {
+      if (!(error instanceof AdapterParseError || error instanceof ContextWindowExceededError)) throw error
+      currentSettings().onWarning?.(`No instruction from the prompt model: ${firstLine(error)}`)
+      return null
+    }
+  }
+
   /** A rollout id of its own keeps each proposal from being answered by a cache. */
-  async #instruction(predictor: Predictor, shown: { demos: string; tip: string; history: string }): Promise<string> {
+  async #instruction(predictor: Predictor, shown: Shown): Promise<string> {
     const { promptModel: lm, random, initTemperature: temperature = 1 } = this.#options
     const lmOptions = { rolloutId: random.randint(0, 1e9), temperature }
     return context({ lm, lmOptions }, async () => {
@@ -158,9 +178,13 @@ async function orWarn<T>(what: string, run: () => Promise<T>): Promise<T | null>
   } catch (error) {
     const { signal, onWarning } = currentSettings()
     signal?.throwIfAborted()
-    onWarning?.(`${what} for the proposer: ${String(error)}`)
+    onWarning?.(`${what} from the prompt model: ${firstLine(error)}`)
     return null
   }
+}
+
+function firstLine(error: unknown): string {
+  return String(error).split('\n')[0]!
 }
 
 const PROGRAM_CODE = { desc: 'Pseudocode for a language model program designed to solve a particular task.' }

@@ -130,7 +130,7 @@ export class MiproTrials<P extends Module> {
     } catch (error) {
       this.search.signal?.throwIfAborted()
       this.#failures.push(error)
-      currentSettings().onWarning?.(`Trial ${trial} (${label}) counts 0: ${String(error)}`)
+      currentSettings().onWarning?.(`Trial ${trial} (${label}) counts 0: ${String(error).split('\n')[0]}`)
     }
     this.#evalCalls += devset.length
     const logged = full ? { fullEvalScore: score, fullEvalProgram: program } : { mbScore: score, mbProgram: program }

@@ -122,6 +122,23 @@ describe('MIPROv2', () => {
     expect(optimizer.search!.candidates.map(({ score }) => score)).toEqual([0, 0, 0])
   })
 
+  it('does with fewer instructions where the prompt model forgets the format, and says so', async () => {
+    let proposals = 0
+    const forgetful = new DummyLM(({ 0: first }) => {
+      if (!first!.content.includes('`proposed_instruction`')) return { observations: 'Short.', summary: 'Riddles.' }
+      return ++proposals === 3 ? { proposed_instruction: 'Word 2.' } : 'Sure! Here is one:'
+    })
+    // The JSON fallback asks again: proposals 1 and 2 are the first one's, 3 is the second's.
+    const best = await compile({ promptModel: forgetful }, { programAwareProposer: false }).best
+    expect(best.score).toBe(100)
+    expect(best.notes.join('\n')).toMatch(/^No instruction from the prompt model: AdapterParseError/)
+    const dumb = new DummyLM(() => 'Sure!')
+    const alone = { promptModel: dumb, maxBootstrappedDemos: 0, maxLabeledDemos: 0 }
+    await expect(compile(alone).best).rejects.toThrow(/wrote no instruction that can be read.*stronger promptModel/)
+    const demos = await compile({ promptModel: dumb }).best
+    expect(demos.score, 'demos alone').toBe(50)
+  })
+
   it.for([
     ['no examples', {}, { trainset: [] }, /trainset is empty: MIPROv2/],
     ['an empty valset', {}, { valset: [] }, /valset is empty/],

@@ -175,7 +175,12 @@ export class MIPROv2 {
       count: plan.size.numInstructions,
       onProposal: (i, index) => search.note(`instruction ${index + 1} of ${plan.size.numInstructions} for ${names[i]}`),
     })
-    return program.predictors().map(({ signature }, i) => [signature.instructions, ...proposed[i]!.slice(1)])
+    const written = proposed.map((own) => own.slice(1).flatMap((text) => (text === null ? [] : [text])))
+    if (plan.zeroShot && plan.size.numInstructions > 1 && written.every((own) => own.length === 0))
+      throw new OptionError(
+        `The prompt model wrote no instruction that can be read, so there is nothing to search. ${search.notes.at(-1) ?? ''} Pass a stronger promptModel, or allow demos.`,
+      )
+    return program.predictors().map(({ signature }, i) => [signature.instructions, ...written[i]!])
   }
 
   /** Step 3. */
