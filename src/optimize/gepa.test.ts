@@ -107,6 +107,14 @@ describe('GEPA', () => {
     expect([best.interrupted, best.score, best.detailedResults.candidates.length]).toEqual([true, 50, 2])
   })
 
+  it('without a valset chooses by the trainset, and says so', async () => {
+    const best = await context({ lm: taskLm(), adapter: new ChatAdapter({ fallback: null }) }, () =>
+      gepaOf({ maxMetricCalls: 10 }).compile(new TwoSteps(), { trainset: examples(4) }),
+    )
+    expect(best.notes[0]).toContain('GEPA has no valset')
+    expect(best.detailedResults.valSubscores[0]!.length).toBe(4)
+  })
+
   it('keeps what the leading candidates answered when asked to', async () => {
     const best = await compile(gepaOf({ trackBestOutputs: true }))
     const [candidate, output] = best.detailedResults.bestOutputsValset![0]![0]!

@@ -16,6 +16,8 @@ import {
 
 /** Candidates that a budget is meant for. */
 const AUTO_CANDIDATES = { light: 6, medium: 12, heavy: 18 } as const
+const NO_VALSET =
+  'GEPA has no valset and chooses by the trainset, on which it also learns: the instructions will fit these very examples. Pass a valset for a program that should generalise.'
 const SELECTIONS: readonly CandidateSelection[] = ['pareto', 'current_best', 'epsilon_greedy', 'top_k_pareto']
 
 export interface GEPAOptions {
@@ -168,7 +170,10 @@ export class GEPA {
       stop: s.stopCallbacks ?? [],
       random: new PythonRandom(seed),
     })
-    const best = await search.run(() => loop.run())
+    const best = await search.run(() => {
+      if (!valset) currentSettings().onWarning?.(NO_VALSET)
+      return loop.run()
+    })
     return withDetails(best, detailsOf(pool, seed))
   }
 
@@ -191,10 +196,6 @@ export class GEPA {
         'The program has no predictor: there is no instruction to rewrite. Make its predictors attributes of the module.',
       )
     const valset = options.valset && options.valset.length > 0 ? options.valset : undefined
-    if (!valset)
-      currentSettings().onWarning?.(
-        'GEPA has no valset and chooses by the trainset, on which it also learns: the instructions will fit these very examples. Pass a valset for a program that should generalise.',
-      )
     return { trainset: options.trainset, ...(valset ? { valset } : {}) }
   }
 }
