@@ -39,6 +39,11 @@ describe('candidateScores', () => {
     expect(data[1]!.text).toEqual(['<b>seed 1: 70.0 % (minibatch)</b><br>1 demo · Answer &#60;at once&#62;.'])
   })
 
+  it('has room for the last candidate where some are left out', () => {
+    const [, right] = candidateScores([candidate(0, 40), candidate(12, 50)]).layout.xaxis!.range!
+    expect(right).toBeGreaterThan(13)
+  })
+
   it('says so while there is nothing to draw', () => {
     expect(candidateScores([]).summary).toBe('Candidate scores: no candidate yet')
   })

@@ -37,7 +37,7 @@ const CLEAR = 'rgba(0,0,0,0)'
 
 /**
  * Score by candidate: filled points on the whole validation set, hollow ones on minibatches, the best so far as a line.
- * @example plot.candidateScores(optimized.candidatePrograms)
+ * @example plot.candidateScores(optimizer.search.candidates)
  */
 export function candidateScores(candidates: readonly ScoredCandidate[], options: CandidateScoresOptions = {}): Figure {
   const { title = 'Candidate scores', total = 0 } = options
@@ -54,7 +54,10 @@ export function candidateScores(candidates: readonly ScoredCandidate[], options:
   layout.showlegend = true
   layout.hovermode = 'closest'
   layout.hoverlabel = { align: 'left' }
-  layout.xaxis = { ...stepAxis([1, Math.max(total, inOrder.length)]), title: { text: 'candidate', standoff: 8 } }
+  layout.xaxis = {
+    ...stepAxis([1, Math.max(total, 1 + (inOrder.at(-1)?.index ?? 0))]),
+    title: { text: 'candidate', standoff: 8 },
+  }
   layout.yaxis = axis('score', { range: scoreRange(inOrder.map(({ score }) => score)), ticksuffix: ' %' })
   return new Figure(data, layout, summary(title, inOrder, best))
 }
