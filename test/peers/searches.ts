@@ -59,8 +59,8 @@ export function twoSteps(source = ''): Module & { a: Predict; b: Predict } {
     a = new Predict('question -> hint') as unknown as Predict
     b = new Predict('question, hint -> answer') as unknown as Predict
     async forward({ question }: { question: string }) {
-      const { hint } = await this.a.call({ question })
-      return this.b.call({ question, hint })
+      const first = await this.a.call({ question })
+      return this.b.call({ question, hint: first.get('hint') })
     }
     static override toString() {
       return source
