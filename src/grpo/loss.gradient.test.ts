@@ -1,7 +1,7 @@
 // The closed-form gradients against finite differences of the loss, over random settings. The weights of cispo and vespo are constant in
 // the gradient, so these two are held against their formulas instead.
 import { describe, expect, it } from 'vitest'
-import { policyLoss } from './loss'
+import { gradientIsKnown, policyLoss } from './loss'
 import { generator, randomInput } from './loss.case'
 import { DEFAULT_LOSS_CONFIG, type LossConfig } from './types'
 
@@ -47,6 +47,24 @@ describe('gradient', () => {
       expect(Math.abs(slope('entropies', n) - (dEntropies?.[n] ?? 0))).toBeLessThan(1e-8)
     })
   })
+
+  it.each(['grpo', 'bnpo', 'dr_grpo', 'dapo', 'cispo', 'sapo', 'luspo', 'vespo'] as const)(
+    'of %s is known before the pass where the pass is on-policy, and only there',
+    (lossType) => {
+      const config = { ...DEFAULT_LOSS_CONFIG, lossType, gradientAccumulationSteps: 2 }
+      const rows = [2, 3, 1].map((length, i) => ({ length, advantage: 1 - i * 0.7 }))
+      expect(gradientIsKnown(rows, config)).toBe(true)
+      const random = generator(5)
+      const any = () => Array.from({ length: 6 }, () => -3 * random())
+      const zeros = new Float32Array(6)
+      const before = policyLoss({ rows, logprobs: zeros, entropies: zeros }, config).dLogprobs
+      expect(policyLoss({ rows, logprobs: any(), entropies: any() }, config).dLogprobs).toEqual(before)
+      expect(before.every((value) => value !== 0)).toBe(true)
+      expect(gradientIsKnown([...rows, { length: 1, advantage: 1, oldLogprobs: [-1] }], config)).toBe(false)
+      for (const wish of [{ beta: 0.1 }, { entropyCoef: 0.1 }, { topEntropyQuantile: 0.5 }, { offPolicyMaskThreshold: 1 }])
+        expect(gradientIsKnown(rows, { ...config, ...wish })).toBe(false)
+    },
+  )
 
   it('of cispo is −min(ρ, cap)·A a token, also where the cap holds', () => {
     const config: LossConfig = { ...DEFAULT_LOSS_CONFIG, lossType: 'cispo', epsilonHigh: 1.5 }

@@ -110,6 +110,16 @@ export function needsRow(row: LossRow, config: LossConfig): boolean {
   return row.advantage !== 0 || config.beta !== 0 || config.entropyCoef !== 0 || config.topEntropyQuantile < 1
 }
 
+/**
+ * Whether the gradient can be said before the pass: where the pass's logprobs are the old ones too, ρ is 1 whatever they are, and nothing
+ * else asks for them. `policyLoss` then gives the same gradient for any logprobs and entropies.
+ */
+export function gradientIsKnown(rows: readonly LossRow[], config: LossConfig): boolean {
+  const asksForLogprobs = config.beta !== 0 || config.offPolicyMaskThreshold !== null || config.samplerCorrection !== 'none'
+  const asksForEntropies = config.entropyCoef !== 0 || config.topEntropyQuantile < 1
+  return !asksForLogprobs && !asksForEntropies && rows.every((row) => row.leftOut || !row.oldLogprobs)
+}
+
 /** 1 for a completion token that counts, 0 for a tool's token and for all of a truncated row that the config masks. */
 export function keptMask(row: LossRow, config: LossConfig): Uint8Array {
   const dropped = config.maskTruncatedCompletions && row.truncated === true

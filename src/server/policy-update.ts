@@ -1,10 +1,11 @@
 // One update of a policy: rewards → advantages → (reference logprobs) → one training pass with GRPO's loss → new weights.
 
-import type { Engine, LossGradient, TrainStats } from '../engine/engine'
+import type { Engine, LinearLoss, LossGradient, TrainStats } from '../engine/engine'
 import { ArborError } from '../errors'
 import {
   type EntropyState,
   entropyCoefficient,
+  gradientIsKnown,
   type LossConfig,
   type LossRow,
   needsRow,
@@ -93,12 +94,13 @@ async function trainIterations(
     loss = policyLoss({ rows, logprobs, entropies }, config)
     if (!Number.isFinite(loss.loss) || !loss.dLogprobs.every(Number.isFinite))
       throw new ArborError(`The loss is ${loss.loss}: not a finite number. Lower the learning rate, or set max_grad_norm.`)
-    const dLogprobs = Float32Array.from(loss.dLogprobs)
-    return loss.dEntropies ? { dLogprobs, dEntropies: Float32Array.from(loss.dEntropies) } : { dLogprobs }
+    return gradientOf(loss)
   }
   for (let iteration = 0; iteration < run.config.num_iterations; iteration++) {
     if (first) rows = withOldLogprobs(lossRows, first)
-    stats = await run.engine.trainStep(run.policy, pass, gradient, stepConfig(run.config, learningRate))
+    const known = gradientIsKnown(rows, config) ? knownGradient(rows, pass, config) : null
+    stats = await run.engine.trainStep(run.policy, pass, known ?? gradient, stepConfig(run.config, learningRate))
+    if (known) gradient(stats.logprobs!, stats.entropies!) // the loss and its metrics, afterwards
     if (!Number.isFinite(stats.gradNorm))
       throw new ArborError(`The gradient's norm is ${stats.gradNorm}: the policy has left the numbers. Lower the learning rate.`)
     tokens += stats.tokens
@@ -106,6 +108,16 @@ async function trainIterations(
   }
   const { gap, notes } = logprobGap(pass, first!, run)
   return { policyVersion: stats!.policyVersion, gradNorm: stats!.gradNorm, loss: loss!, tokens, tokensUnshared, gap, notes }
+}
+
+/** The gradient before the pass: the same whatever logprobs it will find, so zeros stand for them. No pack need wait for another then. */
+function knownGradient(rows: readonly LossRow[], pass: readonly TrainingRow[], config: LossConfig): LinearLoss {
+  const zeros = new Float32Array(pass.reduce((sum, { completion }) => sum + completion.length, 0))
+  return gradientOf(policyLoss({ rows, logprobs: zeros, entropies: zeros }, config))
+}
+
+function gradientOf({ dLogprobs, dEntropies }: PolicyLoss): { dLogprobs: Float32Array; dEntropies?: Float32Array } {
+  return { dLogprobs: Float32Array.from(dLogprobs), ...(dEntropies && { dEntropies: Float32Array.from(dEntropies) }) }
 }
 
 /** The first pass's logprobs become the old ones of rows that have none of their own. */
