@@ -147,5 +147,6 @@ function scoreRange(scores: readonly number[]): [number, number] {
 function summary(title: string, candidates: readonly ScoredCandidate[], best: ScoredCandidate | null): string {
   if (!best) return `${title}: no candidate yet`
   const first = candidates[0]!
+  if (candidates.length === 1) return `${title}: ${best.score.toFixed(1)} % (${best.label})`
   return `${title}: ${candidates.length} candidates, best ${best.score.toFixed(1)} % (${best.label}), the first ${first.score.toFixed(1)} %`
 }
