@@ -76,12 +76,20 @@ export abstract class Adapter {
     const listener = request.listen?.(this, signature)
     const { outputs } = await lm.call({ ...options, messages, signal: signal ?? null, onText: listener?.onText })
     listener?.onEnd()
-    const results = outputs.map(({ text }) => (text === '' ? this.#emptyCompletion(signature) : this.tryParse(signature, text)))
+    const results = outputs.map(({ text }) => this.#read(signature, text))
     return { adapter: this, messages, completions: outputs, results }
   }
 
-  #emptyCompletion(signature: Signature): ParseResult {
-    return this.failure(signature, '', { issues: [{ field: null, message: 'The LM returned an empty or null response.' }] })
+  /** Whatever a model wrote gives a result: also nothing at all, and brackets that open for ever. */
+  #read(signature: Signature, text: string): ParseResult {
+    const refuse = (message: string) => this.failure(signature, text, { issues: [{ field: null, message }] })
+    if (text === '') return refuse('The LM returned an empty or null response.')
+    try {
+      return this.tryParse(signature, text)
+    } catch (error) {
+      if (error instanceof RangeError) return refuse(`The LM's response is nested too deeply: ${error.message}.`)
+      throw error
+    }
   }
 
   /** The messages of a call: system, demos, the conversation so far, the request. */

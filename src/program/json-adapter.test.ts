@@ -54,6 +54,14 @@ describe('JSONAdapter', () => {
     expect(error.cause).toBeInstanceOf(TypeMismatch)
   })
 
+  it('tells of an answer that is nested without end as of any other that cannot be read', async () => {
+    const lm = new DummyLM(['['.repeat(100_000)])
+    await expect(ask(lm)).rejects.toThrow(/LM response|nested too deeply/)
+    await expect(ask(new DummyLM([`{"tags": ${'['.repeat(50_000)}${']'.repeat(50_000)}, "answer": 1}`]))).rejects.toThrow(
+      AdapterParseError,
+    )
+  })
+
   it('asks for the schema of the outputs, and once more in plain JSON when that brings nothing', async () => {
     const lm = new CapableLM(['junk', '{"answer": 1, "tags": []}'])
     expect(await ask(lm)).toMatchObject({ answer: 1 })

@@ -1,18 +1,10 @@
 // Reads JSON as language models write it: in prose or code fences, with single quotes, bare keys, trailing commas, no closing bracket.
 
-import { pyNumber, strip, stripEnd } from './python-text'
+import { endsString, exactJson, readBare, readEscape, startsValue } from './loose-json-text'
+import { pyNumber, stripEnd } from './python-text'
 
 const QUOTES: Record<string, string> = { '"': '"', "'": "'", '“': '”', '”': '”' }
 const CLOSERS: Record<string, string> = { '{': '}', '[': ']', '(': ')' }
-
-const COMMENT = String.raw`(?:(?:\/\/|#)[^\n]*|\/\*[\s\S]*?\*\/)`
-const COMMENT_THEN_END = new RegExp(String.raw`^\s*${COMMENT}\s*(?:[,}\]]|$)`)
-const VALUE_AFTER_COLON = /^:\s*(?:["“[{]|(?:-?\d[\d.]*|true|false|null)\s*[,}\n])/
-/** A comma, and after it a key, whole or cut off by the end of the text, or the end. */
-const NEXT_MEMBER = new RegExp(
-  String.raw`^\s*,\s*(?:${COMMENT}\s*)*(?:["'“][^"'”]*(?:["'”]\s*(?::|\}?\s*$)|\}?$)|[\p{L}_][\w-]*\s*:|\}|$)`,
-  'u',
-)
 
 /**
  * The JSON value in a text: the text itself where it is JSON (Python's NaN and Infinity included), else the objects and lists found in
@@ -21,21 +13,6 @@ const NEXT_MEMBER = new RegExp(
 export function looseJson(text: string): unknown {
   const exact = exactJson(text)
   return exact === undefined ? new Reader(text).document() : exact
-}
-
-function exactJson(text: string): unknown {
-  const special: Record<string, number> = {
-    NaN: Number.NaN,
-    Infinity: Number.POSITIVE_INFINITY,
-    '-Infinity': Number.NEGATIVE_INFINITY,
-  }
-  const bare = text.replace(/^[ \t\n\r]+|[ \t\n\r]+$/g, '')
-  if (Object.hasOwn(special, bare)) return special[bare]
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined // not JSON as it stands: the loose reader goes over it
-  }
 }
 
 class Reader {
@@ -243,10 +220,13 @@ class Reader {
     let text = ''
     for (this.#at++; this.#at < this.#text.length; this.#at++) {
       const char = this.#text[this.#at]!
-      if (char === '\\') text += this.#escape()
-      else if (close === ':' && char === ':' && VALUE_AFTER_COLON.test(this.#text.slice(this.#at)))
+      if (char === '\\') {
+        const escaped = readEscape(this.#text.slice(this.#at))
+        text += escaped.value
+        this.#at += escaped.length - 1
+      } else if (close === ':' && startsValue(this.#text.slice(this.#at)))
         return text // the key's quote was forgotten
-      else if (char === quote && this.#endsString(close)) {
+      else if (char === quote && endsString(this.#text.slice(this.#at + 1), close)) {
         this.#at++
         return text
       } else text += char
@@ -256,65 +236,11 @@ class Reader {
     return this.#bareKey()
   }
 
-  #endsString(close: string): boolean {
-    const rest = this.#text.slice(this.#at + 1)
-    const next = /^\s*([^\s]?)/.exec(rest)![1]!
-    if (close === ':') return next === ':' || next === '' || next === '}'
-    if (next === '' || next === close || next === '}' || next === ']') return true
-    if (next !== ',') return /^\s+["'“]/.test(rest) || COMMENT_THEN_END.test(rest) // the comma was forgotten
-    return close !== '}' || NEXT_MEMBER.test(rest)
-  }
-
-  #escape(): string {
-    const rest = this.#text.slice(this.#at)
-    const hex = /^\\(?:u([\da-fA-F]{4})|x([\da-fA-F]{2}))/.exec(rest)
-    if (hex) {
-      this.#at += hex[0].length - 1
-      return String.fromCharCode(Number.parseInt(hex[1] ?? hex[2]!, 16))
-    }
-    const next = rest[1]
-    const plain: Record<string, string> = {
-      n: '\n',
-      t: '\t',
-      r: '\r',
-      b: '\b',
-      f: '\f',
-      '/': '/',
-      '\\': '\\',
-      '"': '"',
-      "'": "'",
-    }
-    if (next === undefined || !(next in plain)) return '\\'
-    this.#at++
-    return plain[next]!
-  }
-
-  /** A number, a literal, or text without quotes. */
   #bare(close: string): unknown {
-    const grouped = close === '}' ? /^-?\d{1,3}(?:,\d{3})+(?=\s*[,}])/.exec(this.#text.slice(this.#at)) : null
-    if (grouped) {
-      this.#at += grouped[0].length
-      return grouped[0]
-    }
-    const number = /^-?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?=[\s;,}\])]|\/\*|$)/.exec(this.#text.slice(this.#at))
-    if (number) {
-      this.#at += number[0].length
-      if (this.#text[this.#at] === ';') this.#at++
-      return Number(number[0].replaceAll('_', ''))
-    }
-    const ends = close === '}' ? /^[^,}\n\]]*/ : close === ')' ? /^[^,)\n]*/ : /^[^,\]}\n]*/
-    const raw = ends.exec(this.#text.slice(this.#at))![0]
-    this.#at += raw.length
-    const text = strip(raw.replace(/\s(?:#|\/\/).*$/, ''))
-    const literal = { true: true, false: false, null: null, none: null }[text.toLowerCase()]
-    if (literal !== undefined) return literal
-    return /^[^"]+"$/.test(text) ? unescaped(text.slice(0, -1)) : text // only the opening quote was forgotten
+    const { value, length } = readBare(this.#text.slice(this.#at), close)
+    this.#at += length
+    return value
   }
-}
-
-function unescaped(text: string): string {
-  const value = exactJson(`"${text}"`)
-  return typeof value === 'string' ? value : text
 }
 
 function isEmpty(value: unknown): boolean {
