@@ -1,7 +1,8 @@
 import { describe, expect, it, vi } from 'vitest'
 import { LMError } from '../errors'
 import { ChatAdapter, context, DummyLM, Example, Module, Predict, type ProgressEvent, setProgressObserver } from '../program'
-import { autoBudget, GEPA, type GEPAOptions } from './gepa'
+import { GEPA } from './gepa'
+import { autoBudget, type GEPAOptions } from './gepa-options'
 import type { GepaMetric } from './gepa-program'
 import type { InstructionProposer } from './gepa-search'
 

@@ -27,12 +27,15 @@ export {
   type SearchResult,
   type TrialLog,
 } from './candidates'
-export { GEPA, type GEPAOptions, type GepaOptimized, type GepaResult } from './gepa'
+export { GEPA } from './gepa'
+export type { GEPAOptions } from './gepa-options'
 export type { GepaMetric, ScoreWithFeedback } from './gepa-program'
+export type { GepaOptimized, GepaResult } from './gepa-result'
 export type { ArborGRPOOptions } from './grpo-options'
 export { type LabeledCompileOptions, LabeledFewShot, type LabeledFewShotOptions } from './labeled-few-shot'
 export { init, type ServerInfo, type ServerOptions, shutdown, startServer, status } from './launch'
 export { MIPROv2, type MIPROv2CompileOptions, type MIPROv2Options } from './mipro-v2'
-export { SIMBA, type SIMBACompileOptions, type SIMBAOptions } from './simba'
+export { SIMBA } from './simba'
+export type { SIMBACompileOptions, SIMBAOptions } from './simba-options'
 export type { Spending } from './spending'
 export { type ParameterSampler, TPESampler } from './tpe-sampler'

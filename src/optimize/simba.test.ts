@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import { LMError } from '../errors'
 import { ChatAdapter, context, DummyLM, Example, Module, Predict } from '../program'
-import type { SimbaBucketLog } from './simba'
-import { SIMBA, type SIMBAOptions } from './simba'
+import { SIMBA } from './simba'
+import type { SIMBAOptions } from './simba-options'
+import type { SimbaBucketLog } from './simba-run'
 
 class OneWord extends Module {
   qa = new Predict('question -> answer')

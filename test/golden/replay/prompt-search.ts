@@ -1,8 +1,8 @@
 // Replays of golden/dspy: SIMBA, GEPA and BetterTogether.
 import { OptionError } from '../../../src/errors'
 import { BetterTogether, GEPA, type GEPAOptions, type Optimizer, SIMBA } from '../../../src/optimize'
-import { autoBudget } from '../../../src/optimize/gepa'
-import type { SimbaBucketLog } from '../../../src/optimize/simba'
+import { autoBudget } from '../../../src/optimize/gepa-options'
+import type { SimbaBucketLog } from '../../../src/optimize/simba-run'
 import { context, type Example, Module, Predict } from '../../../src/program'
 import { pyFloat } from '../../../src/program/python-text'
 import { type Difference, firstDifference, firstOf, type GoldenCase, type Replay } from './case'
