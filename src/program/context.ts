@@ -79,7 +79,14 @@ const DEFAULTS: Settings = {
 }
 
 let globalSettings: Settings = DEFAULTS
-const scoped = new AsyncLocalStorage<Partial<Settings>>()
+const scoped = new AsyncLocalStorage<Scope>()
+
+/** What a context changes, and the settings that come of it: put together once, and again when the global ones change. */
+interface Scope {
+  readonly changes: Partial<Settings>
+  global: Settings | null
+  merged: Settings
+}
 
 /** The settings as they are here and now. */
 export const settings: Settings = Object.create(
@@ -91,7 +98,13 @@ export const settings: Settings = Object.create(
 
 /** A snapshot of the settings in force. */
 export function currentSettings(): Settings {
-  return { ...globalSettings, ...scoped.getStore() }
+  const scope = scoped.getStore()
+  if (!scope) return globalSettings
+  if (scope.global !== globalSettings) {
+    scope.global = globalSettings
+    scope.merged = { ...globalSettings, ...scope.changes }
+  }
+  return scope.merged
 }
 
 /** Sets settings for everything that follows, outside of `context`. */
@@ -101,7 +114,7 @@ export function configure(changes: Partial<Settings>): void {
 
 /** Runs `run` under changed settings; what runs at the same time elsewhere sees nothing of it. */
 export function context<T>(changes: Partial<Settings>, run: () => T): T {
-  return scoped.run({ ...scoped.getStore(), ...changes }, run)
+  return scoped.run({ changes: { ...scoped.getStore()?.changes, ...changes }, global: null, merged: DEFAULTS }, run)
 }
 
 /** Runs `run` and answers its result with the trace of every predictor call in it. */

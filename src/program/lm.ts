@@ -187,7 +187,7 @@ const MAX_CALLS = 1000
 
 function keepLatest<T>(list: T[], item: T, max: number): void {
   list.push(item)
-  if (list.length > max) list.splice(0, list.length - max)
+  while (list.length > max) list.shift() // moves no items, unlike splice
 }
 
 function latest<T>(list: readonly T[], n: number): T[] {
