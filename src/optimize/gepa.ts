@@ -8,7 +8,7 @@ import { AUTO_CANDIDATES, autoBudget, checkGepaOptions, type GEPAOptions } from 
 import { GepaPool } from './gepa-pool'
 import { GepaProgram } from './gepa-program'
 import { detailsOf, type GepaOptimized, withDetails } from './gepa-result'
-import { GepaSearch } from './gepa-search'
+import { GepaSearch, type GepaSearchOptions } from './gepa-search'
 
 const NO_VALSET =
   'GEPA has no valset and chooses by the trainset, on which it also learns: the instructions will fit these very examples. Pass a valset for a program that should generalise.'
@@ -39,33 +39,16 @@ export class GEPA {
    */
   async compile<P extends Module>(student: P, options: Omit<PromptCompileOptions<P>, 'teacher'>): Promise<GepaOptimized<P>> {
     const { trainset, valset } = this.#checkCompile(student, options)
-    const s = this.options
-    const seed = s.seed ?? 0
+    const seed = this.options.seed ?? 0
     const search = new CandidateSearch<P>({ title: 'GEPA', ...(options.signal ? { signal: options.signal } : {}) })
     this.search = search as unknown as CandidateSearch<Module>
-    const pool = new GepaPool<P>(s.trackBestOutputs)
-    const program = new GepaProgram(student, {
-      metric: s.metric,
-      failureScore: s.failureScore ?? 0,
-      numThreads: s.numThreads,
-      addFormatFailureAsFeedback: s.addFormatFailureAsFeedback ?? false,
-      warnOnScoreMismatch: s.warnOnScoreMismatch ?? true,
-      random: new PythonRandom(seed),
-    })
-    const loop = new GepaSearch(program, pool, search, {
+    const pool = new GepaPool<P>(this.options.trackBestOutputs)
+    const maxMetricCalls = this.budget(student.predictors().length, trainset.length, valset?.length)
+    const loop = new GepaSearch(this.#program(student, seed), pool, search, {
+      ...this.#strategy(),
       trainset,
       valset: valset ?? trainset,
-      maxMetricCalls: this.budget(student.predictors().length, trainset.length, valset?.length),
-      minibatch: s.reflectionMinibatchSize ?? 3,
-      perfectScore: (s.skipPerfectScore ?? true) ? (s.perfectScore ?? 1) : null,
-      selection: s.candidateSelectionStrategy ?? 'pareto',
-      components: s.componentSelector ?? 'round_robin',
-      merge:
-        (s.useMerge ?? true) ? { maxInvocations: s.maxMergeInvocations ?? 5, overlapFloor: s.mergeValOverlapFloor ?? 5 } : null,
-      acceptEqual: s.acceptanceCriterion === 'improvement_or_equal',
-      reflectionLm: s.reflectionLm ?? null,
-      proposer: s.instructionProposer ?? null,
-      stop: s.stopCallbacks ?? [],
+      maxMetricCalls,
       random: new PythonRandom(seed),
     })
     const best = await search.run(() => {
@@ -73,6 +56,28 @@ export class GEPA {
       return loop.run()
     })
     return withDetails(best, detailsOf(pool, seed))
+  }
+
+  #program<P extends Module>(student: P, seed: number): GepaProgram<P> {
+    const { metric, numThreads, failureScore = 0, addFormatFailureAsFeedback = false, warnOnScoreMismatch = true } = this.options
+    const random = new PythonRandom(seed)
+    const options = { metric, numThreads, failureScore, addFormatFailureAsFeedback, warnOnScoreMismatch, random }
+    return new GepaProgram(student, options)
+  }
+
+  #strategy(): Omit<GepaSearchOptions, 'trainset' | 'valset' | 'maxMetricCalls' | 'random'> {
+    const { skipPerfectScore = true, perfectScore = 1, useMerge = true, ...s } = this.options
+    return {
+      minibatch: s.reflectionMinibatchSize ?? 3,
+      perfectScore: skipPerfectScore ? perfectScore : null,
+      selection: s.candidateSelectionStrategy ?? 'pareto',
+      components: s.componentSelector ?? 'round_robin',
+      merge: useMerge ? { maxInvocations: s.maxMergeInvocations ?? 5, overlapFloor: s.mergeValOverlapFloor ?? 5 } : null,
+      acceptEqual: s.acceptanceCriterion === 'improvement_or_equal',
+      reflectionLm: s.reflectionLm ?? null,
+      proposer: s.instructionProposer ?? null,
+      stop: s.stopCallbacks ?? [],
+    }
   }
 
   /** The number of metric calls that `auto` or `maxFullEvals` stand for. `valset` undefined: the trainset is used for both. */
