@@ -3,7 +3,7 @@ import { OptionError } from '../../../src/errors'
 import { BetterTogether, GEPA, type GEPAOptions, type Optimizer, SIMBA } from '../../../src/optimize'
 import { autoBudget } from '../../../src/optimize/gepa-options'
 import type { SimbaBucketLog } from '../../../src/optimize/simba-run'
-import { context, type Example, Module, Predict } from '../../../src/program'
+import { context, type Example, fieldsOf, Module, Predict } from '../../../src/program'
 import { pyFloat } from '../../../src/program/python-text'
 import { type Difference, firstDifference, firstOf, type GoldenCase, type Replay } from './case'
 import { readSignature, type SignatureDescription } from './dspy'
@@ -29,19 +29,26 @@ export const promptSearchReplays: Record<string, Replay> = {
   better_together: replayBetterTogether,
 }
 
-/** The vectors' class: one predictor under an attribute, which `forward` hands its inputs. Its source is the Python that SIMBA shows. */
-function buildOneWord({ program_class_source, predictors: [predictor] }: Input): Module {
+/** The vectors' class: predictors under attributes, called in order with what is known by then. Its source is the Python that SIMBA shows. */
+function buildOneWord({ program_class_source, predictors }: Pick<Input, 'program_class_source' | 'predictors'>): Module {
   class OneWord extends Module {
     [name: string]: unknown
-    override forward(inputs: Row): unknown {
-      return (this[predictor!.name] as Predict).call(inputs as never)
+    override async forward(inputs: Row): Promise<unknown> {
+      const known = { ...inputs }
+      let last: unknown
+      for (const { name, signature } of predictors) {
+        const given = Object.fromEntries(signature.inputs.map((field) => [field.name, known[field.name]]))
+        last = await (this[name] as Predict).call(given as never)
+        Object.assign(known, fieldsOf(last as object))
+      }
+      return last
     }
     static override toString(): string {
       return program_class_source
     }
   }
   const program = new OneWord()
-  program[predictor!.name] = new Predict(readSignature(predictor!.signature))
+  for (const { name, signature } of predictors) program[name] = new Predict(readSignature(signature))
   return program
 }
 
@@ -193,7 +200,7 @@ async function replayBetterTogether({ input, expected }: GoldenCase): Promise<Di
   const calls: Row[] = []
   const trainset = examplesOf(given.trainset, given.input_keys)
   const together = new BetterTogether({ metric: buildMetric(given.metric), optimizers: toyOptimizers(given, trainset, calls) })
-  const student = buildOneWord({ ...given, task_lm_script: given.lm_script })
+  const student = buildOneWord(given)
   const observed = () => ({ optimizer_calls: calls, lm_call_count: lm.calls.length })
   try {
     const options = togetherOptions(given.options)
