@@ -3,6 +3,9 @@
 import type { ModelSource, TrainSequence } from '../src/engine/engine'
 import { LocalEngine } from '../src/engine/local-engine'
 import { resolveModel } from '../src/engine/model-source'
+import type { Precision } from '../src/engine/ops/ops'
+import type { PrecisionWish } from '../src/engine/precision'
+import { configOf, productWork, RANK } from './_work'
 
 export interface Shape {
   readonly groups: number
@@ -29,20 +32,23 @@ export interface EngineUnderTest {
   rollouts(): Promise<number>
   trainStep(): Promise<number>
   readonly tokens: { computed: number; unshared: number }
+  /** Multiplications and additions of matrix products in one round of each. */
+  readonly work: Readonly<Record<'rollouts' | 'trainStep', number>>
+  readonly precision: Precision
   close(): Promise<void>
 }
 
 export async function openEngine(
   modelName: string,
   shape: Shape,
-  device: 'cpu' | 'tfjs' | 'cuda' | 'auto',
+  options: { device: 'cpu' | 'tfjs' | 'cuda' | 'auto'; precision: PrecisionWish },
 ): Promise<EngineUnderTest> {
   const model: ModelSource = await resolveModel(modelName, { log: (line) => process.stderr.write(`${line}\n`) })
-  const engine = new LocalEngine({ device })
+  const engine = new LocalEngine(options)
   const info = await engine.load(model)
   await engine.openPolicy('bench', {
     lora: {
-      rank: 16,
+      rank: RANK,
       alpha: 32,
       targets: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'],
       dropout: 0,
@@ -58,7 +64,9 @@ export async function openEngine(
   let seed = 0
   let completions: (readonly number[])[][] = []
   return {
-    description: `${info.name}, ${info.deviceDescription}`,
+    description: `${info.name}, ${info.deviceDescription}, ${info.dtype}`,
+    precision: info.dtype === 'bf16' ? 'bf16' : 'f32',
+    work: productWork(shape, await configOf(model)),
     tokens,
     async rollouts() {
       const started = performance.now()
@@ -80,7 +88,7 @@ export async function openEngine(
       const stats = await engine.trainStep(
         'bench',
         sequences,
-        (logprobs) => ({ dLogprobs: Float32Array.from(logprobs, () => (random() - 0.5) / logprobs.length) }),
+        { dLogprobs: randomGradient(sequences, random) }, // as the server, whose on-policy gradient is known before the pass
         { temperature: 1, learningRate: 1e-5, beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0, maxGradNorm: 1 },
       )
       tokens.computed = stats.tokens
@@ -89,6 +97,11 @@ export async function openEngine(
     },
     close: () => engine.close(),
   }
+}
+
+function randomGradient(sequences: readonly TrainSequence[], random: () => number): Float32Array {
+  const length = sequences.reduce((sum, { completion }) => sum + completion.length, 0)
+  return Float32Array.from({ length }, () => (random() - 0.5) / length)
 }
 
 function generator(seed: number): () => number {

@@ -1,10 +1,13 @@
 // The benchmarks' few flags.
 
 import { parseArgs } from 'node:util'
+import type { PrecisionWish } from '../src/engine/precision'
 
 export interface BenchOptions {
   readonly model: string
   readonly device: 'cpu' | 'tfjs' | 'cuda' | 'auto'
+  /** Of frozen weights. */
+  readonly precision: PrecisionWish
   readonly rounds: number
   /** A tiny model's program asks as the tutorial prints it (ChatAdapter, zero-shot); a larger one gets XMLAdapter and demonstrations. */
   readonly tiny: boolean
@@ -17,6 +20,7 @@ export function benchOptions(): BenchOptions {
     options: {
       model: { type: 'string', default: 'HuggingFaceTB/SmolLM2-135M-Instruct' },
       device: { type: 'string', default: 'auto' },
+      precision: { type: 'string', default: 'auto' },
       rounds: { type: 'string', default: '3' },
       alone: { type: 'boolean', default: false },
     },
@@ -25,6 +29,7 @@ export function benchOptions(): BenchOptions {
     model: values.model!,
     tiny: values.model!.includes('arbor-tiny'),
     device: values.device as BenchOptions['device'],
+    precision: values.precision as PrecisionWish, // the engine refuses others
     rounds: Number(values.rounds),
     alone: values.alone!,
   }

@@ -4,6 +4,7 @@
 import { arbor, dspy, LoraConfig } from '../src'
 import { stepShape } from './_engine'
 import { watchLatency } from './_latency'
+import { peakMemory } from './_measures'
 import { benchOptions } from './_options'
 import { peerShape, startPeer } from './_peer'
 import { print, type Row } from './_report'
@@ -16,9 +17,9 @@ class SimpleQA extends dspy.Module {
 }
 
 async function main(): Promise<void> {
-  const { model, device, rounds, alone, tiny } = benchOptions()
+  const { model, device, precision, rounds, alone, tiny } = benchOptions()
   const maxTokens = tiny ? 96 : 64
-  const server = await arbor.startServer(model, { device, onLog: (line) => process.stderr.write(`${line}\n`) })
+  const server = await arbor.startServer(model, { device, precision, onLog: (line) => process.stderr.write(`${line}\n`) })
   const provider = new arbor.ArborProvider()
   const lm = new dspy.LM(`openai/arbor:${model}`, { provider, apiBase: server.baseUrl, temperature: 1, maxTokens })
   dspy.configure({ lm, adapter: tiny ? new dspy.ChatAdapter() : new dspy.XMLAdapter() })
@@ -36,10 +37,17 @@ async function main(): Promise<void> {
   const watch = watchLatency(server.baseUrl)
   await compiler.compile(program, { trainset })
   const latency = await watch.end()
+  const measured = await measureServer(server, compiler.run!.records)
   const records = compiler.run!.records.slice(1)
   await server.close()
   const rows: Row[] = [
-    { name: 'arbor-nb, whole step', rounds: records.map((r) => r.seconds_train + r.seconds_between) },
+    {
+      name: 'arbor-nb, whole step',
+      rounds: records.map((r) => r.seconds_train + r.seconds_between),
+      note:
+        `${measured.precision}: ${Math.round(100 * measured.share_outside_engine)} % of the time outside the engine, ` +
+        `server's memory ${measured.peak_memory_mib ?? '?'} MiB`,
+    },
     { name: '  of it the update', rounds: records.map((r) => r.seconds_train) },
     { name: '  of it rollouts, reward, HTTP, program', rounds: records.map((r) => r.seconds_between) },
   ]
@@ -60,8 +68,19 @@ async function main(): Promise<void> {
   print(
     `grpo-step: 8 x 4 on data/simple-qa, at most ${maxTokens} new tokens; ${model}; tokens computed/unshared ${tokens}`,
     rows,
-    { latency },
+    { latency, ...measured },
   )
+}
+
+/** Asked of the server after its last step: how much of the steps' time its engine was at work, and the most memory it held. */
+async function measureServer(
+  { baseUrl, pid }: { baseUrl: string; pid: number },
+  records: readonly { seconds_train: number; seconds_between: number }[],
+) {
+  const answer = await fetch(new URL('health', baseUrl))
+  const { busy_seconds: busy, precision } = (await answer.json()) as { busy_seconds: number; precision: string }
+  const whole = records.reduce((sum, record) => sum + record.seconds_train + record.seconds_between, 0)
+  return { precision, share_outside_engine: Number((1 - busy / whole).toFixed(3)), peak_memory_mib: peakMemory(pid) }
 }
 
 void main()

@@ -147,6 +147,8 @@ export interface EngineStatus {
   readonly running: number
   readonly waiting: number
   readonly cachedTokens: number
+  /** Time spent on passes so far: what is left of a step's time went elsewhere. */
+  readonly busySeconds: number
   readonly policies: readonly { readonly name: string; readonly policyVersion: number }[]
 }
 

@@ -124,7 +124,7 @@ export class FakeEngine implements Engine {
 
   async status(): Promise<EngineStatus> {
     const policies = [...this.#versions].map(([name, policyVersion]) => ({ name, policyVersion }))
-    return { running: this.#running, waiting: 0, cachedTokens: 0, policies }
+    return { running: this.#running, waiting: 0, cachedTokens: 0, busySeconds: 0, policies }
   }
 
   async close(): Promise<void> {

@@ -65,6 +65,7 @@ export class LocalEngine implements Engine {
   #loaded: Loaded | null = null
   #closed = false
   #pump: Promise<void> | null = null
+  #busyMilliseconds = 0
   readonly #policies = new Map<string, PolicyWeights>()
   readonly #calls = new CallQueue()
 
@@ -112,7 +113,7 @@ export class LocalEngine implements Engine {
   ): Promise<TokenStats[]> {
     return this.#exclusive(async () => {
       const { trainer } = this.#ready()
-      return trainer.logprobs(policy === null ? null : this.#policy(policy), sequences, options)
+      return this.#timed(() => trainer.logprobs(policy === null ? null : this.#policy(policy), sequences, options))
     })
   }
 
@@ -121,7 +122,7 @@ export class LocalEngine implements Engine {
       const { trainer, scheduler } = this.#ready()
       const weights = this.#policy(policy)
       try {
-        return await trainer.trainStep(weights, sequences, loss, config)
+        return await this.#timed(() => trainer.trainStep(weights, sequences, loss, config))
       } finally {
         scheduler.cache.forget(policy)
       }
@@ -144,7 +145,8 @@ export class LocalEngine implements Engine {
   async status(): Promise<EngineStatus> {
     const { running = 0, waiting = 0, cache } = this.#loaded?.scheduler ?? {}
     const policies = [...this.#policies].map(([name, { policyVersion }]) => ({ name, policyVersion }))
-    return { running, waiting, cachedTokens: cache?.cachedTokens ?? 0, policies }
+    const busySeconds = this.#busyMilliseconds / 1000
+    return { running, waiting, cachedTokens: cache?.cachedTokens ?? 0, busySeconds, policies }
   }
 
   /** Ends generations in flight with an error, waits for the call that runs, frees the device. A second call does nothing. */
@@ -198,13 +200,22 @@ export class LocalEngine implements Engine {
     try {
       await turn() // requests made at the same moment share the first batch
       while (scheduler.busy) {
-        await scheduler.step()
+        await this.#timed(() => scheduler.step())
         await turn()
       }
     } catch (error) {
       scheduler.fail(error)
     } finally {
       this.#pump = null
+    }
+  }
+
+  async #timed<Result>(work: () => Promise<Result>): Promise<Result> {
+    const started = performance.now()
+    try {
+      return await work()
+    } finally {
+      this.#busyMilliseconds += performance.now() - started
     }
   }
 

@@ -61,7 +61,7 @@ function modelRoutes(app: Hono<Env>, services: Services): void {
   })
   const queue = latestStatus(services.engine)
   app.get('/health', async (c) => {
-    const { running, waiting } = await queue()
+    const { running, waiting, busySeconds } = await queue()
     const { device, deviceDescription, dtype } = services.model
     return c.json({
       status: 'ok',
@@ -70,6 +70,7 @@ function modelRoutes(app: Hono<Env>, services: Services): void {
       device_description: deviceDescription,
       precision: dtype,
       queue: { running, waiting },
+      busy_seconds: busySeconds,
     })
   })
 }
@@ -78,8 +79,8 @@ function modelRoutes(app: Hono<Env>, services: Services): void {
 const STATUS_WAIT_MS = 5
 
 /** The engine's status, or the one before: its thread hears a question only between two passes, and health must not wait for a pass. */
-function latestStatus(engine: Engine): () => Promise<Pick<EngineStatus, 'running' | 'waiting'>> {
-  let latest = { running: 0, waiting: 0 }
+function latestStatus(engine: Engine): () => Promise<Pick<EngineStatus, 'running' | 'waiting' | 'busySeconds'>> {
+  let latest = { running: 0, waiting: 0, busySeconds: 0 }
   let asked: Promise<void> | null = null
   return async () => {
     asked ??= engine

@@ -13,7 +13,7 @@ class BusyEngine extends FakeEngine {
   }
 }
 
-const status = (running: number): EngineStatus => ({ running, waiting: 1, cachedTokens: 0, policies: [] })
+const status = (running: number): EngineStatus => ({ running, waiting: 1, cachedTokens: 0, busySeconds: 0, policies: [] })
 
 describe('/health', () => {
   it('does not wait for a busy engine: it tells what was known last, and asks once', async () => {
