@@ -3,7 +3,6 @@
 import { OptionError } from '../errors'
 import { context, currentSettings, type TraceEntry } from './context'
 import { scoreOf } from './evaluate'
-import type { Prediction } from './example'
 import type { BaseLM } from './lm'
 import type { Module } from './module'
 
@@ -68,7 +67,7 @@ export async function bestAttempt<M extends Module>(
   if (!lm)
     throw new OptionError("No LM is loaded. Configure one first: dspy.configure({ lm: new dspy.LM('openai/gpt-4o-mini') }).")
   let best: Attempt<M> | null = null
-  let bearable = options.failCount || N
+  let bearable = options.failCount ?? N
   let lastError: unknown = null
   for (let i = 0; i < N; i++) {
     const rolloutId = (lm.options.rolloutId ?? 0) + i
@@ -111,6 +110,3 @@ async function attemptWith<M extends Module>(
 export function callModule<M extends Module>(module: M, inputs: ModuleInputs<M>): Promise<ModuleOutput<M>> {
   return module.call(...([inputs] as unknown as Parameters<M['forward']>)) as Promise<ModuleOutput<M>>
 }
-
-/** A prediction of any program as one. */
-export type AnyPrediction = Prediction

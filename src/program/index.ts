@@ -67,6 +67,6 @@ export {
 } from './signature'
 export { SignatureError } from './signature-text'
 export { type FieldStream, type StreamChunk, type StreamOptions, streamify } from './stream'
-export { Tool, type ToolArguments, type ToolOptions, tool } from './tool'
+export { type AnyTool, Tool, type ToolArguments, type ToolOptions, tool } from './tool'
 export { trackUsage, type UsageByModel, UsageTracker } from './usage'
 export { XMLAdapter } from './xml-adapter'

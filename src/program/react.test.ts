@@ -26,8 +26,7 @@ const broken = new Tool({
     throw new TypeError('no luck')
   },
 })
-const agent = (tools: Tool[] = [echo as Tool, broken as Tool], options = {}) =>
-  new ReAct('question -> answer', { tools, ...options })
+const agent = (tools: Tool[] = [echo, broken], options = {}) => new ReAct('question -> answer', { tools, ...options })
 
 describe('ReAct', () => {
   it('calls tools until it is done, and keeps what happened', async () => {
@@ -51,8 +50,8 @@ describe('ReAct', () => {
   })
 
   it('shows the model how a tool failed: what it threw, wrong arguments, a wait too long', async () => {
-    const slow = new Tool({ name: 'slow', run: () => new Promise(() => {}) }) as Tool
-    const patient = agent([echo as Tool, broken as Tool, slow], { toolTimeoutMs: 20 })
+    const slow = new Tool({ name: 'slow', run: () => new Promise(() => {}) })
+    const patient = agent([echo, broken, slow], { toolTimeoutMs: 20 })
     const { answer, lm } = run(patient, [step('broken'), step('echo', { words: 1 }), step('slow'), step('finish'), done])
     expect((await answer).trajectory).toMatchObject({
       observation_0: 'Execution error in broken: TypeError: no luck',
@@ -100,13 +99,23 @@ describe('ReAct', () => {
     expect((await answer).trajectory['observation_0']).toBe('HI')
   })
 
+  it('takes tools as plain options, with what they need checked', async () => {
+    const options = { name: 'twice', args: z.object({ n: z.number() }), run: ({ n }: { n: number }) => 2 * n }
+    const { answer } = run(new ReAct('question -> answer', { tools: [options, echo] }), [
+      step('twice', { n: 4 }),
+      step('finish'),
+      done,
+    ])
+    expect((await answer).trajectory['observation_0']).toBe(8)
+  })
+
   it('names its predictors as dspy does, and refuses tools that can not be told apart', () => {
     expect(
       agent()
         .namedPredictors()
         .map(([name]) => name),
     ).toEqual(['react', 'extract.predict'])
-    expect(() => agent([echo as Tool, echo as Tool])).toThrow("Two tools are called 'echo'")
+    expect(() => agent([echo, echo])).toThrow("Two tools are called 'echo'")
     expect(() => new ReAct('question -> answer', { tools: [{ name: 'finish', run: () => 1 }] })).toThrow(/finish/)
     expect(() => agent([], { maxIters: 0 })).toThrow(/maxIters/)
   })

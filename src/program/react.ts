@@ -11,7 +11,7 @@ import { Module } from './module'
 import { TypeMismatch } from './parse-value'
 import { Predict } from './predict'
 import { ensureSignature, type InputsOf, type OutputsOf, Signature, type SignatureSource, type Typed } from './signature'
-import { Tool, type ToolOptions } from './tool'
+import { type AnyTool, Tool } from './tool'
 
 /** What the agent did, in order: `thought_0`, `tool_name_0`, `tool_args_0`, `observation_0`, `thought_1`, … */
 export type Trajectory = Record<string, unknown>
@@ -22,7 +22,7 @@ export type ReActOutputs<S> = Flat<{ trajectory: Trajectory; reasoning: string }
 type Step = Typed<Loose, { next_thought: string; next_tool_name: string; next_tool_args: Record<string, unknown> }>
 
 export interface ReActOptions {
-  readonly tools: readonly (Tool | ToolOptions)[]
+  readonly tools: readonly AnyTool[]
   /** Tool calls at most; then the answer is taken from what is known. */
   readonly maxIters?: number
   /** Longest wait for one tool, in milliseconds; what takes longer is an observation too. 0: for ever. */
@@ -157,10 +157,10 @@ function isBadChoice(error: unknown): boolean {
   return error instanceof AdapterParseError && error.cause instanceof TypeMismatch
 }
 
-function namedTools(tools: readonly (Tool | ToolOptions)[], signature: Signature): Map<string, Tool> {
+function namedTools(tools: readonly AnyTool[], signature: Signature): Map<string, Tool> {
   const named = new Map<string, Tool>()
   for (const given of tools) {
-    const tool = given instanceof Tool ? given : (new Tool(given) as Tool)
+    const tool = given instanceof Tool ? given : new Tool(given)
     if (named.has(tool.name)) throw new OptionError(`Two tools are called '${tool.name}'; a tool's name must be its own.`)
     named.set(tool.name, tool)
   }
@@ -169,7 +169,7 @@ function namedTools(tools: readonly (Tool | ToolOptions)[], signature: Signature
   const description =
     'Marks the task as complete. That is, signals that all information for producing the outputs, i.e. ' +
     `${outputs}, are now available to be extracted.`
-  return named.set('finish', new Tool({ name: 'finish', description, run: () => 'Completed.' }) as Tool)
+  return named.set('finish', new Tool({ name: 'finish', description, run: () => 'Completed.' }))
 }
 
 function stepSignature(signature: Signature, tools: ReadonlyMap<string, Tool>): Signature {

@@ -22,8 +22,11 @@ interface Issue {
   readonly message: string
 }
 
-/** What `run` is given: the arguments as the schema's output type; nothing known without a schema. */
-export type ToolArguments<A> = A extends ZodLike ? A['_zod']['output'] : Loose
+/** What `run` is given: the arguments as the schema's output type; anything where no schema is known. */
+export type ToolArguments<A> = A extends ZodLike ? (unknown extends A['_zod']['output'] ? Loose : A['_zod']['output']) : Loose
+
+/** Tools of any arguments, ready or as their options, in a list. */
+export type AnyTool = Tool | ToolOptions<ZodObjectLike | undefined>
 
 export interface ToolOptions<A extends ZodObjectLike | undefined = undefined> {
   /** As the model writes it; without it the function's own name. */
@@ -50,8 +53,9 @@ export class Tool<A extends ZodObjectLike | undefined = ZodObjectLike | undefine
   readonly description: string
   /** The JSON schema of each argument, as the model is shown it. */
   readonly args: Readonly<Record<string, JsonSchema>>
-  readonly #schema: A | undefined
-  readonly #run: (args: ToolArguments<A>) => unknown
+  readonly #schema: ZodObjectLike | undefined
+  /** After the schema's check: tools of any arguments stand in one list. */
+  readonly #run: (args: Loose) => unknown
 
   constructor(options: ToolOptions<A>) {
     const { name = options.run?.name ?? '', description = '', args, run } = options
@@ -64,7 +68,7 @@ export class Tool<A extends ZodObjectLike | undefined = ZodObjectLike | undefine
     this.description = description
     this.args = args ? argumentSchemas(args) : {}
     this.#schema = args
-    this.#run = run.bind(options)
+    this.#run = run.bind(options) as (args: Loose) => unknown
   }
 
   /** Checks the arguments, fills defaults, runs. @throws OptionError for arguments that don't fit; what the tool throws */
@@ -74,10 +78,10 @@ export class Tool<A extends ZodObjectLike | undefined = ZodObjectLike | undefine
     return watched('Tool', { instance: this, inputs: args }, async () => this.#run(this.#read(args)))
   }
 
-  #read(args: Loose): ToolArguments<A> {
-    if (!this.#schema) return args as ToolArguments<A>
+  #read(args: Loose): Loose {
+    if (!this.#schema) return args
     const { success, data, error } = this.#schema.safeParse(args)
-    if (success) return data as ToolArguments<A>
+    if (success) return data as Loose
     const issues = (error?.issues ?? []).map(({ path, message }) => `Arg ${path.join('.')} is invalid: ${message}.`)
     throw new OptionError(issues.join(' '))
   }

@@ -138,21 +138,21 @@ const TOOLS: Record<string, (description: string) => Tool> = {
       description,
       args: z.object({ query: z.string(), k: z.int().default(2) }),
       run: ({ query, k }) => `${k} hits for ${query}`,
-    }) as Tool,
+    }),
   calc: (description) =>
     new Tool({
       name: 'calc',
       description,
       args: z.object({ expr: z.string() }),
       run: ({ expr }) => new PyFloat(expr.split('+').reduce((sum, term) => sum + Number(term), 0)),
-    }) as Tool,
+    }),
   lookup: (description) =>
     new Tool({
       name: 'lookup',
       description,
       args: z.object({ key: z.string(), table: z.record(z.string(), z.string()) }),
       run: ({ key, table }) => table[key] ?? keyError(key),
-    }) as Tool,
+    }),
 }
 
 function keyError(key: string): never {
