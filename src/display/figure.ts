@@ -1,6 +1,7 @@
 // A chart as data: plotly's JSON in the few forms we use, and what a notebook shows of it.
 
 import { randomUUID } from 'node:crypto'
+import type { LabelPlace } from './label-places'
 import { DISPLAY, type Displayable, escapeHtml, type MimeBundle } from './mime'
 import { stillImage } from './still'
 
@@ -18,6 +19,16 @@ interface Marker {
   line?: { width: number; color?: Colour }
 }
 
+interface ErrorBars {
+  type: 'data'
+  symmetric: false
+  array: readonly number[]
+  arrayminus: readonly number[]
+  color: Colour
+  thickness: number
+  width: number
+}
+
 /** One series: a line or points (`scatter`), or bars. */
 export interface Trace {
   type: 'scatter' | 'bar'
@@ -27,15 +38,19 @@ export interface Trace {
   /** Bars: where each begins, and how wide it is in units of x. */
   base?: readonly number[]
   width?: number
-  mode?: 'lines' | 'markers' | 'lines+markers'
+  mode?: 'lines' | 'markers' | 'lines+markers' | 'markers+text'
+  /** Points: how far the value may lie above and below. */
+  error_y?: ErrorBars
   line?: { color?: Colour; width?: number; dash?: 'dot' | 'dash'; shape?: 'linear' }
   marker?: Marker
   fill?: 'tonexty'
   fillcolor?: Colour
   text?: readonly string[]
+  hovertext?: readonly string[]
   hovertemplate?: string
   hoverinfo?: 'skip' | 'text'
-  textposition?: 'outside' | 'inside' | 'none'
+  /** Bars: one place for all; points: a place each. */
+  textposition?: 'outside' | 'inside' | 'none' | readonly LabelPlace[]
   insidetextanchor?: 'middle'
   insidetextfont?: { color: Colour }
   texttemplate?: string

@@ -98,7 +98,9 @@ function scatter(trace: Trace, before: Trace | undefined, { x, y }: Panel): stri
       `<polyline points="${own.join(' ')}" fill="none" stroke="${color}" stroke-width="${width}" stroke-linejoin="round"${dashes}/>`,
     )
   }
+  if (trace.error_y) parts.push(errorBars(trace, { x, y }))
   if (trace.mode?.includes('markers')) parts.push(...own.map((point, i) => marker(trace, point, i)))
+  if (trace.mode?.includes('text')) parts.push(...own.map((point, i) => label(trace, point, i)))
   return parts.join('')
 }
 
@@ -110,6 +112,27 @@ function marker(trace: Trace, point: string, i: number): string {
   if (trace.marker?.symbol !== 'diamond') return `<circle cx="${px}" cy="${py}" r="${radius}" fill="${fill}"${outline}/>`
   const r = radius * 1.25
   return `<path d="M${round(px - r)} ${py}L${px} ${round(py - r)}L${round(px + r)} ${py}L${px} ${round(py + r)}Z" fill="${fill}"${outline}/>`
+}
+
+/** From the low to the high end of each value, with short lines across the ends. */
+function errorBars({ x: xs, y: ys, error_y }: Trace, { x, y }: Pick<Panel, 'x' | 'y'>): string {
+  const { array, arrayminus, color, thickness, width } = error_y!
+  const paths = xs.map((value, i) => {
+    const [px, score] = [round(x.at(value ?? 0)), Number(ys[i])]
+    const [low, high] = [round(y.at(score - arrayminus[i]!)), round(y.at(score + array[i]!))]
+    const across = (py: number) => `M${round(px - width)} ${py}H${round(px + width)}`
+    return `M${px} ${low}V${high}${across(low)}${across(high)}`
+  })
+  return `<path d="${paths.join('')}" fill="none" stroke="${color}" stroke-width="${thickness}"/>`
+}
+
+function label(trace: Trace, point: string, i: number): string {
+  const [px, py] = point.split(',').map(Number) as [number, number]
+  const [row, column] = (trace.textposition?.[i] ?? 'middle right').split(' ') as [string, string]
+  const gap = (trace.marker?.size ?? 6) / 2 + 3
+  const anchor = { left: 'right', right: 'left' }[column] ?? 'center'
+  const across = { left: -gap, right: gap }[column] ?? 0
+  return text(trace.text?.[i] ?? '', px + across, py + ({ top: -gap - 2, bottom: gap + 11 }[row] ?? 4), { anchor })
 }
 
 /** Which of how many bars side by side this trace is. */
