@@ -13,6 +13,16 @@ export interface BatchLimits {
   readonly context: number
 }
 
+/** Most segments a sequence can take part in making: its rows in two runs around one that another's sample reads. */
+export const SEGMENTS = 3
+
+/** Tokens [from, to) of a sequence. */
+interface Item {
+  readonly sequence: Sequence
+  readonly from: number
+  readonly to: number
+}
+
 export class BatchPlan {
   readonly ids: Int32Array // [rows]
   readonly positions: Int32Array // [rows]
@@ -22,10 +32,13 @@ export class BatchPlan {
   rows = 0
   segmentCount = 0
   contextCount = 0
+  /** Rows and segments from these on are sampled from; those before them only serve others as keys and values. */
+  liveStart = 0
+  liveSegment = 0
   policies: PolicyRows[] = []
   /** Sequences that get a token from this pass, and the row whose hidden state decides it. Two may read one row. */
   samples: { readonly sequence: Sequence; readonly row: number }[] = []
-  #items: { readonly sequence: Sequence; readonly from: number; readonly to: number }[] = []
+  #items: Item[] = []
   #ready: Sequence[] = []
   #scheduled = new Map<number, number>() // slot → row, -1 until laid out
   #rows = 0
@@ -34,7 +47,7 @@ export class BatchPlan {
     this.ids = new Int32Array(limits.tokens)
     this.positions = new Int32Array(limits.tokens)
     this.slots = new Int32Array(limits.tokens)
-    this.segments = new Int32Array(limits.sequences * 4)
+    this.segments = new Int32Array(limits.sequences * SEGMENTS * 4)
     this.context = new Int32Array(limits.context)
   }
 
@@ -71,28 +84,46 @@ export class BatchPlan {
     this.#ready.push(sequence)
   }
 
-  /** Lays the rows out, one policy's rows together, and returns itself. */
+  /** Lays the rows out, those that are sampled from last, either way one policy's rows together; returns itself. */
   build(): this {
     this.rows = this.segmentCount = this.contextCount = 0
     this.policies = []
-    for (const items of groupByPolicy(this.#items)) {
-      const rowStart = this.rows
-      for (const item of items) this.#lay(item)
-      const policy = items[0]!.sequence.policy
-      if (policy !== null) this.policies.push({ policy, rowStart, rowCount: this.rows - rowStart })
+    const sampled = new Set(this.#ready.map(({ slots }) => slots.at(-1)!))
+    const groups = groupByPolicy(this.#items).map((items) =>
+      items.map((item) => ({ ...item, contextStart: this.#layContext(item) })),
+    )
+    for (const live of [false, true]) {
+      if (live) [this.liveStart, this.liveSegment] = [this.rows, this.segmentCount]
+      for (const items of groups) {
+        const rowStart = this.rows
+        for (const item of items) this.#lay(item, (slot) => sampled.has(slot) === live)
+        const policy = items[0]!.sequence.policy
+        if (policy !== null && this.rows > rowStart) this.policies.push({ policy, rowStart, rowCount: this.rows - rowStart })
+      }
     }
     this.samples = this.#ready.map((sequence) => ({ sequence, row: this.#scheduled.get(sequence.slots.at(-1)!)! }))
     return this
   }
 
-  #lay({ sequence, from, to }: { sequence: Sequence; from: number; to: number }): void {
-    this.segments.set([this.rows, to - from, this.contextCount, to], this.segmentCount++ * 4)
+  #layContext({ sequence, to }: Item): number {
+    const start = this.contextCount
     for (let i = 0; i < to; i++) this.context[this.contextCount++] = sequence.slots[i]!
+    return start
+  }
+
+  /** The rows of an item whose slot is wanted, a segment for each run of them. */
+  #lay({ sequence, from, to, contextStart }: Item & { contextStart: number }, wanted: (slot: number) => boolean): void {
+    let rowStart = this.rows
     for (let i = from; i < to; i++) {
+      const slot = sequence.slots[i]!
+      if (!wanted(slot)) continue
       this.ids[this.rows] = sequence.tokens[i]!
       this.positions[this.rows] = i
-      this.slots[this.rows] = sequence.slots[i]!
-      this.#scheduled.set(sequence.slots[i]!, this.rows++)
+      this.slots[this.rows] = slot
+      this.#scheduled.set(slot, this.rows++)
+      if (i + 1 < to && wanted(sequence.slots[i + 1]!)) continue
+      this.segments.set([rowStart, this.rows - rowStart, contextStart, i + 1], this.segmentCount++ * 4)
+      rowStart = this.rows
     }
   }
 }

@@ -1,7 +1,7 @@
 // Runs a batch plan on the device: uploads it, one forward pass, logits of the sampled rows, one token each.
 
-import type { Batch, KvStore } from './batch'
-import type { BatchLimits, BatchPlan } from './batch-plan'
+import type { Batch, KvStore, LiveRows } from './batch'
+import { type BatchLimits, type BatchPlan, SEGMENTS } from './batch-plan'
 import type { Model } from './model'
 import type { ModelConfig } from './model-config'
 import type { Arena, Backend, Tensor } from './ops/ops'
@@ -80,7 +80,7 @@ export class ModelRunner implements Runner {
     this.#uploadSampling(samples.map(({ sequence }) => sequence))
     this.#put(
       inputs.sampleRows,
-      samples.map(({ row }) => row),
+      samples.map(({ row }) => row - plan.liveStart),
     )
     backend.ops.gatherRows({ out: inputs.sampled, from: hidden, rows: inputs.sampleRows })
     model.logits(inputs.sampled, inputs.logits, own?.weights.head)
@@ -129,7 +129,17 @@ export class ModelRunner implements Runner {
     backend.upload(inputs.segments.rows(0, plan.segmentCount), plan.segments.subarray(0, 4 * plan.segmentCount))
     backend.upload(inputs.context.rows(0, plan.contextCount), plan.context.subarray(0, plan.contextCount))
     const attention = { segments: inputs.segments, context: inputs.context, segmentCount: plan.segmentCount }
-    return { tokens: plan.rows, ids, positions, slots, plan: attention, policies: plan.policies }
+    const batch = { tokens: plan.rows, ids, positions, slots, plan: attention, policies: plan.policies }
+    return plan.liveStart === 0 ? batch : { ...batch, live: this.#uploadLive(plan) }
+  }
+
+  /** The rows that are sampled from, their segments counted from the first of them. */
+  #uploadLive({ liveStart: start, liveSegment, segmentCount, segments }: BatchPlan): LiveRows {
+    const own = segments.slice(4 * liveSegment, 4 * segmentCount)
+    for (let s = 0; s < own.length; s += 4) own[s]! -= start
+    const { liveSegments, context } = this.#inputs
+    this.backend.upload(liveSegments.rows(0, own.length / 4), own)
+    return { start, plan: { segments: liveSegments, context, segmentCount: own.length / 4 } }
   }
 
   /** Each row's sampling values, random number and, under a repetition penalty, the tokens it has seen. */
@@ -175,7 +185,8 @@ function takeInputs(arena: Arena, limits: InferenceLimits, config: ModelConfig) 
     ids: arena.tensor([tokens], 'i32'),
     positions: arena.tensor([tokens], 'i32'),
     slots: arena.tensor([tokens], 'i32'),
-    segments: arena.tensor([sequences, 4], 'i32'),
+    segments: arena.tensor([SEGMENTS * sequences, 4], 'i32'),
+    liveSegments: arena.tensor([SEGMENTS * sequences, 4], 'i32'),
     context: arena.tensor([context], 'i32'),
     history: arena.tensor([sequences * Math.min(config.contextLength, config.vocab)], 'i32'),
     sampleRows: arena.tensor([sequences], 'i32'),

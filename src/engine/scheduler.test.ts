@@ -92,7 +92,8 @@ describe('Scheduler', () => {
       [200, 300].map((question) => request({ prompt: [...instructions, question, 5], seeds: [rollout] })),
     )
     expect(await runAll(scheduler, requests)).toEqual(requests.map(expected))
-    expect(runner.batches[0]).toEqual({ rows: 20 + 2 + 2, segments: 2, samples: 8, policies: 1 })
+    // Each prompt's last row, which is sampled from, is a segment behind the others; so the policy has two ranges.
+    expect(runner.batches[0]).toEqual({ rows: 20 + 2 + 2, segments: 4, samples: 8, policies: 2 })
     expect(scheduler.counters).toMatchObject({ prefillTokens: 24, decodeTokens: 8 * 4, steps: 5, preemptions: 0 })
     expect(scheduler.cache.usedSlots).toBe(0)
   })
