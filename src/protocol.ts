@@ -282,6 +282,126 @@ export interface StepRecord extends Omit<z.infer<typeof StepRecordSchema>, 'grou
   groups: GroupRecord[]
 }
 
+// ---------------------------------------------------------------- files and fine-tuning jobs
+
+/** OpenAI's clients write "auto" where they have no wish, Python's None; both mean the default. */
+function wish<Schema extends z.ZodType>(schema: Schema) {
+  return z.preprocess((value) => (value === 'auto' || value === null ? undefined : value), schema)
+}
+
+/** Supervised fine-tuning, in the names of TRL's SFTConfig; OpenAI's `n_epochs` and `batch_size` mean the same as theirs. */
+export const HyperparametersSchema = z.strictObject({
+  num_train_epochs: wish(z.int().min(1).max(1000).optional()),
+  n_epochs: wish(z.int().min(1).max(1000).optional()),
+  /** Conversations an update, times `gradient_accumulation_steps`. */
+  per_device_train_batch_size: wish(z.int().min(1).optional()),
+  batch_size: wish(z.int().min(1).optional()),
+  gradient_accumulation_steps: wish(z.int().min(1).default(1)),
+  /** Default: 2e-4 for a LoRA, 1e-5 for all weights. */
+  learning_rate: wish(z.number().min(0).optional()),
+  lr_scheduler_type: wish(z.enum(LR_SCHEDULES).default('linear')),
+  warmup_steps: wish(z.int().min(0).default(0)),
+  weight_decay: wish(z.number().min(0).default(0)),
+  max_grad_norm: wish(z.number().min(0).default(1)),
+  /** Conversations with more tokens are left out. Default: the model's context. */
+  max_seq_len: wish(z.int().min(2).optional()),
+  max_seq_length: wish(z.int().min(2).optional()),
+  /** null: all weights are trained. */
+  lora_config: LoraConfigSchema.nullable().default(null),
+  /** DSPy's and older Arbor's way to ask for a LoRA without naming its shape. */
+  use_peft: wish(z.boolean().default(false)),
+  seed: wish(z.int().min(0).default(0)),
+  adam_beta1: wish(z.number().min(0).max(1).default(0.9)),
+  adam_beta2: wish(z.number().min(0).max(1).default(0.999)),
+  adam_epsilon: wish(z.number().positive().default(1e-8)),
+  // Taken and of no effect: they are about machines and reports that aren't ours.
+  bf16: z.unknown().optional(),
+  fp16: z.unknown().optional(),
+  device: z.unknown().optional(),
+  gradient_checkpointing: z.unknown().optional(),
+  gradient_checkpointing_kwargs: z.unknown().optional(),
+  logging_steps: z.unknown().optional(),
+  num_training_gpus: z.unknown().optional(),
+  output_dir: z.unknown().optional(),
+  packing: z.unknown().optional(),
+  report_to: z.unknown().optional(),
+})
+/** With the defaults that don't depend on one another filled in. */
+export type Hyperparameters = z.output<typeof HyperparametersSchema>
+
+type Keys = keyof Hyperparameters
+/** `trainKwargs` of BootstrapFinetune: everything optional. */
+export type FinetuneKwargs = { readonly [key in Exclude<Keys, 'lora_config'>]?: Hyperparameters[key] | null } & {
+  readonly lora_config?: LoraConfigFields | null
+}
+
+export const FineTuningRequestSchema = z.looseObject({
+  model: z.string().min(1),
+  training_file: z.string().min(1),
+  hyperparameters: HyperparametersSchema.nullish(),
+  /** A word for the job's name. */
+  suffix: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'letters, digits, ".", "_" and "-", at most 64')
+    .nullish(),
+})
+
+export interface FileObject {
+  readonly id: string
+  readonly object: 'file'
+  readonly bytes: number
+  readonly created_at: number // unix seconds
+  readonly filename: string
+  readonly purpose: string
+  readonly status: 'processed'
+}
+
+/** OpenAI's job object, as far as clients look at it. */
+export interface FineTuningJobObject {
+  readonly id: string
+  readonly object: 'fine_tuning.job'
+  readonly model: string
+  readonly created_at: number
+  readonly finished_at: number | null
+  readonly status: (typeof JOB_STATUSES)[number]
+  readonly training_file: string
+  readonly validation_file: null
+  /** The name under which the trained model answers; null before it is trained. */
+  readonly fine_tuned_model: string | null
+  /** Unix seconds; null while nobody can tell. */
+  readonly estimated_finish: number | null
+  readonly error: { readonly code: string; readonly message: string; readonly param: string | null } | null
+  readonly hyperparameters: Readonly<Record<string, unknown>>
+  readonly trained_tokens: number | null
+  readonly organization_id: string
+  readonly result_files: readonly string[]
+  readonly seed: number
+}
+
+/** One update of a fine-tuning job. */
+export interface FineTuningStep {
+  readonly step: number // from 1
+  readonly steps: number
+  readonly epoch: number // updates so far over updates an epoch
+  /** Mean over the batch's trained tokens before the update, nats. */
+  readonly loss: number
+  readonly learning_rate: number
+  readonly grad_norm: number
+  readonly tokens: number
+  readonly seconds: number
+}
+
+export interface FineTuningEvent {
+  readonly object: 'fine_tuning.job.event'
+  readonly id: string
+  readonly created_at: number
+  readonly level: 'info' | 'warn' | 'error'
+  readonly message: string
+  readonly type: 'message' | 'metrics'
+  /** Of a metrics event: the step, and `source: 'training_log'`, which Arbor's watch_job looks for. */
+  readonly data: (FineTuningStep & { readonly source: 'training_log' }) | null
+}
+
 // ---------------------------------------------------------------- chat
 
 /** OpenAI's request plus vLLM's sampling extensions; fields we do not know are let through, as OpenAI's servers do. */

@@ -16,17 +16,16 @@ import {
 } from '../protocol'
 import { chatBody, planChat, sampleChat } from './chat'
 import { streamChat } from './chat-stream'
+import { fileRoutes, jobRoutes } from './fine-tuning-routes'
 import { errorResponse, HttpError } from './http-errors'
 import { modelSlug } from './job-id'
 import { readBody } from './request-body'
-import type { Services } from './services'
+import { type RouteEnv, type Services, servedJob, servedNames } from './services'
 import { streamSteps } from './step-stream'
-
-type Env = { Variables: { requestId: string } }
 
 /** All routes, under /v1 and at the root; repeated slashes count as one. */
 export function createApp(services: Services): (request: Request) => Promise<Response> {
-  const app = new Hono<Env>({ getPath: routePath })
+  const app = new Hono<RouteEnv>({ getPath: routePath })
   app.use(async (c, next) => {
     c.set('requestId', randomUUID())
     checkOrigin(c.req.raw)
@@ -46,13 +45,15 @@ export function createApp(services: Services): (request: Request) => Promise<Res
   modelRoutes(app, services)
   chatRoutes(app, services)
   grpoRoutes(app, services)
+  fileRoutes(app, services)
+  jobRoutes(app, services)
   return async (request) => app.fetch(request)
 }
 
-function modelRoutes(app: Hono<Env>, services: Services): void {
+function modelRoutes(app: Hono<RouteEnv>, services: Services): void {
   const created = Math.floor(Date.now() / 1000)
   const entry = (id: string) => ({ id, object: 'model', created, owned_by: 'arbor-nb' })
-  const names = () => [services.modelNames[0]!, ...services.jobs.serving().map((job) => job.id)]
+  const names = () => servedNames(services)
   app.get('/models', (c) => c.json({ object: 'list', data: names().map(entry) }))
   app.get('/models/:id{.+}', (c) => {
     const id = bareModelName(c.req.param('id'))
@@ -92,7 +93,7 @@ function latestStatus(engine: Engine): () => Promise<Pick<EngineStatus, 'running
   }
 }
 
-function chatRoutes(app: Hono<Env>, services: Services): void {
+function chatRoutes(app: Hono<RouteEnv>, services: Services): void {
   app.post('/chat/completions', async (c) => {
     const plan = planChat(services, await readBody(c.req.raw, ChatRequestSchema))
     const { signal } = c.req.raw
@@ -103,7 +104,7 @@ function chatRoutes(app: Hono<Env>, services: Services): void {
   app.post('/chat/launch', async (c) => {
     const { model } = await readBody(c.req.raw, LaunchRequestSchema)
     const bare = bareModelName(model)
-    if (!services.modelNames.includes(bare) && !services.jobs.find(bare)?.serves)
+    if (!services.modelNames.includes(bare) && !servedJob(services, bare))
       throw new HttpError(404, `This server has the base model "${services.modelNames[0]}", not "${bare}".`, {
         code: 'model_not_found',
         param: 'model',
@@ -124,7 +125,7 @@ function inferenceId(model: string): string {
   return `infer:${modelSlug(model)}:${new Date().toISOString().slice(0, 10).replaceAll('-', '')}`
 }
 
-function grpoRoutes(app: Hono<Env>, { jobs }: Services): void {
+function grpoRoutes(app: Hono<RouteEnv>, { jobs }: Services): void {
   const grpo = '/fine_tuning/grpo'
   app.post(`${grpo}/initialize`, async (c) =>
     c.json((await jobs.initialize(await readBody(c.req.raw, InitializeRequestSchema))).answer()),
@@ -153,7 +154,7 @@ function grpoRoutes(app: Hono<Env>, { jobs }: Services): void {
   app.get(`${grpo}/steps`, (c) => streamSteps(jobs.get(c.req.query('job_id') ?? ''), stepQuery(c), c.req.raw.signal))
 }
 
-function stepQuery(c: Context<Env>): number {
+function stepQuery(c: Context<RouteEnv>): number {
   const text = c.req.query('after') ?? '0'
   const after = Number(text)
   if (Number.isInteger(after) && after >= 0) return after

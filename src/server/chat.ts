@@ -5,7 +5,7 @@ import type { Completion, GenerateRequest } from '../engine/engine'
 import { bareModelName, type ChatRequest } from '../protocol'
 import { choiceSeeds, isAltered, maxNewTokens, samplingParams, stopStrings, textMessages } from './chat-request'
 import { HttpError } from './http-errors'
-import type { Services } from './services'
+import { type Services, servedJob, servedNames } from './services'
 import { CompletionText } from './stop-text'
 
 /** A request made ready: everything that can be wrong with it has been looked at. */
@@ -58,10 +58,9 @@ function resolveModel(
   const bare = bareModelName(name)
   if (services.modelNames.includes(bare))
     return { policy: null, contextLength: services.model.contextLength, ready: async () => {} }
-  const job = services.jobs.find(bare)
-  if (job?.serves) return { policy: job.id, contextLength: job.contextLength, ready: () => job.trained() }
-  const known = [services.modelNames[0]!, ...services.jobs.serving().map((other) => other.id)]
-  throw new HttpError(404, `The model "${bare}" is not served here. Served: ${known.join(', ')}.`, {
+  const job = servedJob(services, bare)
+  if (job) return { policy: job.id, contextLength: job.contextLength, ready: () => job.trained() }
+  throw new HttpError(404, `The model "${bare}" is not served here. Served: ${servedNames(services).join(', ')}.`, {
     code: 'model_not_found',
     param: 'model',
   })

@@ -8,6 +8,7 @@ import { FakeEngine } from '../engine/fake-engine'
 import type { GRPOStatus } from '../protocol'
 import { createApp } from './app'
 import { CompletionStore } from './completion-store'
+import { FineTuning } from './fine-tuning'
 import { Jobs } from './jobs'
 import type { Services, TextCodec } from './services'
 
@@ -60,7 +61,8 @@ export async function testApp(options: { engine?: Engine; storage?: string } = {
   const model = await engine.load({ name: MODEL, kind: 'folder', path: '/nowhere' })
   const completions = new CompletionStore()
   const common = { engine, model, modelNames: [MODEL], codec: byteCodec, completions }
-  const services: Services = { ...common, jobs: new Jobs({ ...common, storage, version: '0.0.0' }) }
+  const setup = { ...common, storage, version: '0.0.0' }
+  const services: Services = { ...common, jobs: new Jobs(setup), fineTuning: new FineTuning(setup) }
   const fetch = createApp(services)
   const url = (path: string) => `http://localhost${path}`
   const post = (path: string, body: unknown) =>

@@ -1,4 +1,4 @@
-// Names of jobs: grpo:<model>:<run name or two words>:<YYYYMMDD>, each used once.
+// Names of jobs: <kind>:<model>:<run name or two words>:<YYYYMMDD>, each used once.
 
 import { randomInt } from 'node:crypto'
 
@@ -12,12 +12,15 @@ const NOUNS =
   )
 
 /** @param taken tells whether an id is in use, in this process or on disk */
-export function newJobId(model: string, runName: string | null, taken: (id: string) => boolean): string {
+export function newJobId(
+  { kind, model, runName }: { kind: 'grpo' | 'ftjob'; model: string; runName: string | null },
+  taken: (id: string) => boolean,
+): string {
   const slug = modelSlug(model)
   const day = new Date().toISOString().slice(0, 10).replaceAll('-', '')
   for (let attempt = 1; ; attempt++) {
     const name = runName === null ? `${pick(ADJECTIVES)}-${pick(NOUNS)}` : attempt === 1 ? runName : `${runName}-${attempt}`
-    const id = `grpo:${slug}:${name}:${day}`
+    const id = `${kind}:${slug}:${name}:${day}`
     if (!taken(id)) return id
   }
 }

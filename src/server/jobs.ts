@@ -65,7 +65,8 @@ export class Jobs {
     this.checkModel(request.model)
     checkTrainerConfig(request.trainer_config)
     if (request.resume_from) return this.resume(request.resume_from, request)
-    const id = newJobId(this.setup.modelNames[0]!, request.run_name ?? null, (name) => this.isTaken(name))
+    const names = { kind: 'grpo', model: this.setup.modelNames[0]!, runName: request.run_name ?? null } as const
+    const id = newJobId(names, (name) => this.isTaken(name))
     return this.open(id, request, null)
   }
 
@@ -174,6 +175,7 @@ interface StoredConfig {
 
 /** A checkpoint fits only the model and the LoRA shape it was made with. */
 function checkSameRun(id: string, stored: StoredConfig, request: Initialize): void {
+  if (!stored.trainer_config) throw new OptionError(`Run ${id} is no GRPO run; it cannot be resumed as one.`)
   const shape = (config: TrainerConfig) => JSON.stringify(loraSpec(config.lora_config))
   if (bareModelName(stored.model) !== bareModelName(request.model))
     throw new OptionError(`Run ${id} trained "${stored.model}"; it cannot be resumed with "${request.model}".`)

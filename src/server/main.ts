@@ -6,6 +6,7 @@ import { WorkerEngine } from '../engine/worker-engine'
 import { bareModelName } from '../protocol'
 import { createApp } from './app'
 import { CompletionStore } from './completion-store'
+import { FineTuning } from './fine-tuning'
 import { errorResponse, HttpError } from './http-errors'
 import { Jobs } from './jobs'
 import { type Services, textCodec } from './services'
@@ -60,7 +61,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     app = createApp(services)
     const close = async () => {
       await closeSocket()
-      await services.jobs.interrupt()
+      await Promise.all([services.jobs.interrupt(), services.fineTuning.interrupt()])
       await engine.close()
     }
     return { baseUrl, host, port, close }
@@ -82,6 +83,8 @@ async function loadServices(engine: Engine, options: ServerOptions): Promise<Ser
   const codec = textCodec(tokenizer, model)
   const completions = new CompletionStore()
   const modelNames = [...new Set([name, source.name, model.name])]
-  const jobs = new Jobs({ engine, model, modelNames, codec, completions, storage, version, ...(log ? { log } : {}) })
-  return { engine, model, modelNames, codec, completions, jobs, ...(log ? { log } : {}) }
+  const setup = { engine, model, modelNames, codec, storage, version, ...(log ? { log } : {}) }
+  const jobs = new Jobs({ ...setup, completions })
+  const fineTuning = new FineTuning(setup)
+  return { engine, model, modelNames, codec, completions, jobs, fineTuning, ...(log ? { log } : {}) }
 }

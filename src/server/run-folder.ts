@@ -1,11 +1,18 @@
-// The files of one run: config.json, environment.json, steps.jsonl, rollouts.jsonl, checkpoints/.
+// The files of one run: config.json, environment.json, checkpoints/, and of a GRPO run steps.jsonl and rollouts.jsonl, of a fine-tuning run loss.jsonl.
 // Everything but the two logs is written to a temporary name and renamed; the logs grow by whole lines.
 
 import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { join, resolve, sep } from 'node:path'
 import { writeJson, writeWhole } from '../engine/whole-file'
 import { OptionError } from '../errors'
-import { CHECKPOINT_NAME, type CheckpointRecord, CheckpointRecordSchema, type StepRecord, StepRecordSchema } from '../protocol'
+import {
+  CHECKPOINT_NAME,
+  type CheckpointRecord,
+  CheckpointRecordSchema,
+  type FineTuningStep,
+  type StepRecord,
+  StepRecordSchema,
+} from '../protocol'
 
 const JOB_ID = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,254}$/
 
@@ -39,6 +46,11 @@ export class RunFolder {
   appendStep(record: StepRecord, rollouts: readonly unknown[]): void {
     appendLines(join(this.path, 'rollouts.jsonl'), rollouts)
     appendLines(join(this.path, 'steps.jsonl'), [record])
+  }
+
+  /** One update of a fine-tuning job. */
+  appendLoss(step: FineTuningStep): void {
+    appendLines(join(this.path, 'loss.jsonl'), [step])
   }
 
   steps(): StepRecord[] {

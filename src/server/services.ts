@@ -4,6 +4,7 @@ import type { Engine, ModelInfo } from '../engine/engine'
 import type { Message } from '../protocol'
 import { renderChat } from './chat-template'
 import type { CompletionStore } from './completion-store'
+import type { FineTuning } from './fine-tuning'
 import type { Jobs } from './jobs'
 import type { Tokenizer } from './tokenizer'
 
@@ -43,6 +44,9 @@ function remembered(encode: Tokenizer['encode']): Tokenizer['encode'] {
   }
 }
 
+/** What a request carries through its routes. */
+export type RouteEnv = { Variables: { requestId: string } }
+
 export interface Services {
   readonly engine: Engine
   readonly model: ModelInfo
@@ -51,6 +55,27 @@ export interface Services {
   readonly codec: TextCodec
   readonly completions: CompletionStore
   readonly jobs: Jobs
+  readonly fineTuning: FineTuning
   /** Hears of faults (an answer of 500, a job that failed), with the stack. */
   readonly log?: (line: string) => void
+}
+
+/** A job whose weights answer chat requests, of either kind. */
+export interface ServedJob {
+  readonly id: string
+  readonly contextLength: number
+  /** Resolves when what was posted so far is trained. */
+  trained(): Promise<void>
+}
+
+/** The job of this name that answers; null for the base and for names that nobody has. */
+export function servedJob({ jobs, fineTuning }: Services, name: string): ServedJob | null {
+  const job = jobs.find(name) ?? fineTuning.find(name)
+  return job?.serves ? job : null
+}
+
+/** The names that chat requests may ask for: the base first. */
+export function servedNames({ modelNames, jobs, fineTuning }: Services): string[] {
+  const tuned = fineTuning.list().filter((job) => job.serves)
+  return [modelNames[0]!, ...jobs.serving().map((job) => job.id), ...tuned.map((job) => job.id)]
 }

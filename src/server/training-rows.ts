@@ -83,7 +83,7 @@ export function completionMessage(sample: StepSample): Message {
  * Arbor's way: the template's text with the completion, minus the prompt's text. What the template puts behind the end-of-turn token
  * (a line break) is left out, since no policy samples it.
  */
-function tokenizeCompletion(messages: readonly Message[], message: Message, prompt: string, codec: TextCodec): number[] {
+export function tokenizeCompletion(messages: readonly Message[], message: Message, prompt: string, codec: TextCodec): number[] {
   const whole = codec.render([...messages, message], { addGenerationPrompt: false })
   const tokens = codec.encode(whole.startsWith(prompt) ? whole.slice(prompt.length) : message.content)
   const end = tokens.findIndex((token) => codec.stopTokenIds.includes(token))

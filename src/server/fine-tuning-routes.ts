@@ -1,0 +1,173 @@
+// OpenAI's routes for files and fine-tuning jobs. GRPO jobs are seen here as well: Arbor's watch_job and shutdown_job ask for both kinds.
+
+import type { Context, Hono } from 'hono'
+import {
+  bareModelName,
+  type FileObject,
+  type FineTuningEvent,
+  type FineTuningJobObject,
+  FineTuningRequestSchema,
+} from '../protocol'
+import type { FineTuningJob } from './fine-tuning-job'
+import type { GrpoJob } from './grpo-job'
+import { HttpError } from './http-errors'
+import { readBody } from './request-body'
+import type { RouteEnv, Services } from './services'
+import { parseTrainingFile } from './training-file'
+
+const MAX_FILE_BYTES = 512 * 1024 * 1024
+
+export function fileRoutes(app: Hono<RouteEnv>, { fineTuning: { files } }: Services): void {
+  app.post('/files', async (c) => c.json(files.add(await readUpload(c.req.raw))))
+  app.get('/files', (c) => {
+    const purpose = c.req.query('purpose')
+    return c.json(listed(files.list().filter((file: FileObject) => purpose === undefined || file.purpose === purpose)))
+  })
+  app.get('/files/:id', (c) => c.json(files.get(c.req.param('id'))))
+  app.get('/files/:id/content', (c) => c.text(files.text(c.req.param('id'))))
+  app.delete('/files/:id', (c) => {
+    files.delete(c.req.param('id'))
+    return c.json({ id: c.req.param('id'), object: 'file', deleted: true })
+  })
+}
+
+export function jobRoutes(app: Hono<RouteEnv>, services: Services): void {
+  const jobs = '/fine_tuning/jobs'
+  const { fineTuning } = services
+  const find = (c: Context<RouteEnv>) => findJob(services, c.req.param('id')!)
+  app.post(jobs, async (c) => c.json(fineTuning.create(await readBody(c.req.raw, FineTuningRequestSchema)).object()))
+  app.get(jobs, (c) =>
+    c.json(
+      listed(
+        fineTuning
+          .list()
+          .map((job) => job.object())
+          .reverse(),
+      ),
+    ),
+  )
+  app.get(`${jobs}/:id`, (c) => c.json(find(c).object()))
+  app.get(`${jobs}/:id/events`, (c) => c.json(eventPage(find(c).events, c)))
+  app.post(`${jobs}/:id/cancel`, async (c) => {
+    const job = find(c)
+    await job.cancel()
+    return c.json(job.object())
+  })
+}
+
+/** What the routes need of a job of either kind. */
+interface AnyJob {
+  object(): FineTuningJobObject
+  readonly events: readonly FineTuningEvent[]
+  cancel(): Promise<void>
+}
+
+/** @throws HttpError 404 */
+function findJob({ fineTuning, jobs, modelNames }: Services, id: string): AnyJob {
+  const tuned = fineTuning.find(id)
+  if (tuned) return { object: () => tuned.object(), events: tuned.events, cancel: () => cancelTuning(tuned) }
+  const grpo = jobs.find(bareModelName(id))
+  if (grpo) return { object: () => grpoObject(grpo, modelNames[0]!), events: grpoEvents(grpo), cancel: () => cancelGrpo(grpo) }
+  const known = [...fineTuning.list().map((job) => job.id), ...jobs.serving().map((job) => job.id)]
+  throw new HttpError(
+    404,
+    `No job "${id}" in this server. ${known.length > 0 ? `Jobs: ${known.join(', ')}.` : 'It has no jobs.'}`,
+    {
+      code: 'job_not_found',
+    },
+  )
+}
+
+async function cancelTuning(job: FineTuningJob): Promise<void> {
+  if (job.ended) throw new HttpError(400, `Job ${job.id} has ended (${job.status}).`, { code: 'job_ended' })
+  job.stop('cancelled by a client')
+}
+
+async function cancelGrpo(job: GrpoJob): Promise<void> {
+  if (job.status !== 'running') throw new HttpError(400, `Job ${job.id} has ended (${job.status}).`, { code: 'job_ended' })
+  await job.cancel()
+}
+
+function grpoObject(job: GrpoJob, model: string): FineTuningJobObject {
+  const first = job.records[0]?.time ?? Date.now() / 1000
+  const ended = job.status !== 'running'
+  return {
+    id: job.id,
+    object: 'fine_tuning.job',
+    model,
+    created_at: Math.floor(first),
+    finished_at: ended ? Math.floor(job.records.at(-1)?.time ?? first) : null,
+    status: job.status,
+    training_file: '',
+    validation_file: null,
+    fine_tuned_model: job.status === 'succeeded' ? job.id : null,
+    estimated_finish: null,
+    error: job.reason === null ? null : { code: `job_${job.status}`, message: job.reason, param: null },
+    hyperparameters: {},
+    trained_tokens: null,
+    organization_id: 'arbor-nb',
+    result_files: [],
+    seed: 0,
+  }
+}
+
+function grpoEvents(job: GrpoJob): FineTuningEvent[] {
+  return job.records.map((record) => ({
+    object: 'fine_tuning.job.event',
+    id: `ftevent-${job.id}-${record.step}`,
+    created_at: Math.floor(record.time),
+    level: 'info',
+    message: `Update ${record.step}: reward ${record.reward.toFixed(3)}, loss ${record.loss.toFixed(4)}`,
+    type: 'message',
+    data: null,
+  }))
+}
+
+/**
+ * All events oldest first, as Arbor's watch_job counts them; with a `limit` the newest first, as OpenAI's clients page through them.
+ * `after` is the id of the last event seen.
+ */
+function eventPage(events: readonly FineTuningEvent[], c: Context<RouteEnv>) {
+  const limit = c.req.query('limit')
+  const count = limit === undefined ? events.length : Number(limit)
+  if (!(Number.isInteger(count) && count >= 0)) throw new HttpError(400, `limit is "${limit}"; a whole number is needed.`)
+  const ordered = limit === undefined ? events : [...events].reverse()
+  const after = c.req.query('after')
+  const start = after === undefined ? 0 : ordered.findIndex(({ id }) => id === after) + 1
+  const page = ordered.slice(start, start + count)
+  return { ...listed(page), has_more: start + page.length < ordered.length }
+}
+
+function listed<T>(data: readonly T[]) {
+  return { object: 'list', data, has_more: false }
+}
+
+/** @throws HttpError 400 for a form without a file, or one that can't be trained on; 413 */
+async function readUpload(request: Request): Promise<{ filename: string; purpose: string; text: string }> {
+  const length = Number(request.headers.get('content-length') ?? 0)
+  if (length > MAX_FILE_BYTES)
+    throw new HttpError(413, `The file is larger than ${MAX_FILE_BYTES / 1024 / 1024} MB.`, { code: 'body_too_large' })
+  const form = await readForm(request)
+  const file = form.get('file')
+  const purpose = form.get('purpose')
+  if (file === null || typeof file === 'string') throw badUpload('The form has no file. Send it as the part "file".')
+  if (typeof purpose !== 'string') throw badUpload('The form has no purpose. Send "fine-tune" as the part "purpose".')
+  const filename = file.name
+  if (purpose === 'fine-tune' && !filename.endsWith('.jsonl'))
+    throw badUpload(`A file to train on is JSON lines (.jsonl), but its name is "${filename}".`)
+  const text = await file.text()
+  if (purpose === 'fine-tune') parseTrainingFile(text, filename)
+  return { filename, purpose, text }
+}
+
+async function readForm(request: Request) {
+  try {
+    return await request.formData()
+  } catch (cause) {
+    throw badUpload(`The body is not a form with a file (multipart/form-data): ${(cause as Error).message}`)
+  }
+}
+
+function badUpload(message: string): HttpError {
+  return new HttpError(400, message, { code: 'invalid_file', param: 'file' })
+}
