@@ -4,6 +4,7 @@ export {
   BetterTogether,
   BootstrapFewShot,
   BootstrapFewShotWithRandomSearch,
+  BootstrapFinetune,
   BootstrapRS,
   GEPA,
   LabeledFewShot,

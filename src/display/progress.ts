@@ -4,6 +4,7 @@ import type { StepRecord } from '../protocol'
 import { Bar, barText } from './bars'
 import type { ScoredCandidate } from './candidate-scores'
 import { type LiveRun, liveRun } from './live'
+import { LiveLoss, type TrainedStep } from './live-loss'
 import { LiveSearch } from './live-search'
 import type { ValidationPoint } from './reward-curve'
 import { toldTogether } from './together'
@@ -35,7 +36,13 @@ interface SearchPayload {
   readonly reason?: string | null
 }
 
-const live = new Map<string, LiveRun | LiveSearch>()
+interface LossPayload {
+  readonly step?: TrainedStep
+  readonly activity?: string
+  readonly reason?: string | null
+}
+
+const live = new Map<string, LiveRun | LiveSearch | LiveLoss>()
 const bars = new Map<string, Bar>()
 
 /** Registered as the observer of progress (src/index.ts). Shows nothing where there is no notebook. */
@@ -46,6 +53,7 @@ export function drawProgress(event: ProgressLike): void {
   if (toldTogether({ done: event.done, total: event.total, ...report })) return
   if (activity === 'grpo') drawRun(event, phase ?? '')
   else if (activity === 'optimize') drawSearch(event, phase ?? '')
+  else if (activity === 'finetune') drawLoss(event, phase ?? '')
   else if (live.size > 0) [...live.values()].at(-1)!.progress(barText(event))
   else drawBar(event, phase ?? '')
 }
@@ -74,6 +82,17 @@ function drawSearch({ id, title, total, payload }: ProgressLike, phase: string):
   if (note) search.note(note)
   if (phase !== 'end') return
   search.end(reason ?? null)
+  live.delete(id)
+}
+
+function drawLoss({ id, title, payload }: ProgressLike, phase: string): void {
+  const { step, activity, reason } = (payload ?? {}) as LossPayload
+  let loss = live.get(id) as LiveLoss | undefined
+  if (!loss) live.set(id, (loss = new LiveLoss({ title })))
+  if (step) loss.update(step)
+  if (activity) loss.progress(activity)
+  if (phase !== 'end') return
+  loss.end(reason ?? null)
   live.delete(id)
 }
 

@@ -84,19 +84,23 @@ async function post(baseUrl: string, path: string, body: unknown): Promise<GRPOS
   return (await response.json()) as GRPOStatus
 }
 
-async function reach(url: URL, init: RequestInit): Promise<Response> {
+const RESUME = 'start it again (arbor.startServer), then continue the run with compile(…, { resume: true })'
+
+/** A request that is answered, whatever the status. @throws ProtocolError when nobody answers; `then` says what to do about it */
+export async function reach(url: URL, init: RequestInit, then: string = RESUME): Promise<Response> {
   try {
     return await fetch(url, init)
   } catch (cause) {
     if (init.signal?.aborted) throw cause
-    throw new ProtocolError(
-      `No answer from the server at ${url.origin} (${url.pathname}). It may have stopped: start it again (arbor.startServer), then continue the run with compile(…, { resume: true }).`,
-      { status: 0, cause },
-    )
+    throw new ProtocolError(`No answer from the server at ${url.origin} (${url.pathname}). It may have stopped: ${then}.`, {
+      status: 0,
+      cause,
+    })
   }
 }
 
-async function failure(response: Response, what: string): Promise<ProtocolError> {
+/** An answer that is no success, in the server's words. */
+export async function failure(response: Response, what: string): Promise<ProtocolError> {
   const text = await response.text().catch(() => '')
   let message = text
   try {
@@ -136,6 +140,6 @@ async function* serverSentEvents(
   }
 }
 
-function withSlash(url: string): string {
+export function withSlash(url: string): string {
   return url.endsWith('/') ? url : `${url}/`
 }

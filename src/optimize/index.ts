@@ -2,7 +2,7 @@
 
 export { ArborGRPO, type CompileOptions, type GrpoProgress, type TrainingRun } from './arbor-grpo'
 export { ArborJob } from './arbor-job'
-export { ArborProvider } from './arbor-provider'
+export { ArborProvider, type FinetuneProvider } from './arbor-provider'
 export {
   BetterTogether,
   type BetterTogetherCandidate,
@@ -11,6 +11,13 @@ export {
   type Optimizer,
 } from './better-together'
 export { BootstrapFewShot, type BootstrapFewShotOptions, type BootstrapRun } from './bootstrap-few-shot'
+export {
+  BootstrapFinetune,
+  type BootstrapFinetuneOptions,
+  type FinetuneCompileOptions,
+  type FinetuneProgress,
+  type FinetuneRun,
+} from './bootstrap-finetune'
 export {
   BootstrapFewShotWithRandomSearch,
   BootstrapRS,

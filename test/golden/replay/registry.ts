@@ -3,6 +3,7 @@ import { adapterReplays } from './adapters'
 import type { Replay } from './case'
 import { dspyReplays } from './dspy'
 import { fewShotReplays } from './few-shot'
+import { finetuneReplays } from './finetune'
 import { lossReplays } from './loss'
 import { miproReplays } from './mipro'
 import { moduleReplays } from './modules'
@@ -15,6 +16,7 @@ export const replays: Readonly<Record<string, Replay>> = {
   ...dspyReplays,
   ...adapterReplays,
   ...fewShotReplays,
+  ...finetuneReplays,
   ...miproReplays,
   ...moduleReplays,
   ...programStateReplays,
