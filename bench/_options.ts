@@ -11,7 +11,11 @@ export interface BenchOptions {
   readonly rounds: number
   /** A tiny model's program asks as the tutorial prints it (ChatAdapter, zero-shot); a larger one gets XMLAdapter and demonstrations. */
   readonly tiny: boolean
-  /** Without the Python peer. */
+  /** Who runs beside us, by name (_contenders.ts); empty with --alone. */
+  readonly peers: string
+  /** Rows of the peers' training micro-batch. */
+  readonly microBatch: string
+  /** Without a peer. */
   readonly alone: boolean
 }
 
@@ -22,6 +26,8 @@ export function benchOptions(): BenchOptions {
       device: { type: 'string', default: 'auto' },
       precision: { type: 'string', default: 'auto' },
       rounds: { type: 'string', default: '3' },
+      peers: { type: 'string', default: 'f32,f32-shared' },
+      'micro-batch': { type: 'string', default: '4' },
       alone: { type: 'boolean', default: false },
     },
   })
@@ -31,6 +37,8 @@ export function benchOptions(): BenchOptions {
     device: values.device as BenchOptions['device'],
     precision: values.precision as PrecisionWish, // the engine refuses others
     rounds: Number(values.rounds),
+    peers: values.alone ? '' : values.peers!,
+    microBatch: values['micro-batch']!,
     alone: values.alone!,
   }
 }

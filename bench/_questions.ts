@@ -37,6 +37,8 @@ export interface Sampling {
   readonly temperature: number
   readonly samples: number
   readonly concurrency: number
+  /** Default: ChatAdapter. */
+  readonly adapter?: dspy.Adapter
 }
 
 interface One {
@@ -48,7 +50,7 @@ interface One {
 
 /** Asks every question `samples` times (greedy: once would be the same as often). Seeds are fixed, so the figures repeat. */
 export async function askAll(lm: dspy.LM, prompt: Prompt, questions: readonly Question[], sampling: Sampling): Promise<Answers> {
-  const adapter = new dspy.ChatAdapter()
+  const adapter = sampling.adapter ?? new dspy.ChatAdapter()
   const groups: One[][] = []
   let tokens = 0
   let next = 0

@@ -10,6 +10,7 @@ import { machine } from './_report'
 const OPTIONS = {
   model: { type: 'string', default: 'arbor-tiny' },
   device: { type: 'string', default: 'auto' },
+  precision: { type: 'string', default: 'auto' },
   seeds: { type: 'string', default: '0,1,2' },
   lr: { type: 'string', default: '3e-4' },
   alpha: { type: 'string', default: '32' },
@@ -20,6 +21,7 @@ const OPTIONS = {
   questions: { type: 'string', default: '0' }, // 0: all
   concurrency: { type: 'string', default: '32' },
   'max-tokens': { type: 'string', default: '96' },
+  adapter: { type: 'string', default: 'chat' }, // xml: with two demonstrations, as a model that follows no other form needs it
 } as const
 
 type Values = { readonly [K in keyof typeof OPTIONS]: string }
@@ -45,14 +47,15 @@ class SimpleQA extends dspy.Module {
 async function main(): Promise<void> {
   const values = parseArgs({ options: OPTIONS }).values as Values
   const device = values.device as 'auto' | 'cpu' | 'cuda' | 'tfjs'
-  const server = await arbor.startServer(values.model, { device, onLog: (line) => process.stderr.write(`${line}\n`) })
+  const precision = values.precision as 'auto' | 'f32' | 'bf16'
+  const server = await arbor.startServer(values.model, { device, precision, onLog: (line) => process.stderr.write(`${line}\n`) })
   const lm = new dspy.LM(`openai/arbor:${values.model}`, {
     provider: new arbor.ArborProvider(),
     apiBase: server.baseUrl,
     temperature: 1,
     maxTokens: Number(values['max-tokens']),
   })
-  dspy.configure({ lm, adapter: new dspy.ChatAdapter() })
+  dspy.configure({ lm, adapter: adapterOf(values) })
   process.stdout.write(`${JSON.stringify({ title: 'grpo-seeds', ...machine(), ...values })}\n`)
   const outcomes: Outcome[] = []
   for (const seed of values.seeds.split(',').map(Number)) {
@@ -71,21 +74,28 @@ async function trainAndTest(values: Values, seed: number): Promise<Outcome> {
     numDspyExamplesPerGrpoStep: Number(values.examples),
     numRolloutsPerGrpoStep: Number(values.rollouts),
     numTrainSteps: Number(values.steps),
-    excludeDemos: true,
+    excludeDemos: values.adapter === 'chat',
     checkpoint: 'none',
     seed,
     trainKwargs: { learning_rate: Number(values.lr), temperature: 1, lora_config: lora },
   })
   const program = new SimpleQA()
+  const demos = values.adapter === 'chat' ? [] : await dspy.loadDemos('data/simple-qa')
+  program.answer.demos = demos
   const started = performance.now()
   const trained = await compiler.compile(program, { trainset })
   const seconds = (performance.now() - started) / 1000
   process.stderr.write(`seed ${seed}: ${values.steps} steps in ${seconds.toFixed(1)} s\n`)
   const questions = testset.slice(0, Number(values.questions) || undefined) as unknown as Question[]
-  const prompt = { signature: trained.answer.signature as unknown as dspy.Signature, demos: [] }
+  const prompt = { signature: trained.answer.signature as unknown as dspy.Signature, demos }
   const policy = trained.getLm() as dspy.LM
   const ask = (temperature: number, samples: number) =>
-    askAll(policy, prompt, questions, { temperature, samples, concurrency: Number(values.concurrency) })
+    askAll(policy, prompt, questions, {
+      temperature,
+      samples,
+      concurrency: Number(values.concurrency),
+      adapter: adapterOf(values),
+    })
   const [greedy, sampled] = [await ask(0, 1), await ask(1, 2)]
   // The metric is 1 or 0 and a completion that cannot be read costs -1: right is what earned more than nothing.
   const right = compiler.run!.records.map(({ groups }) =>
@@ -93,6 +103,10 @@ async function trainAndTest(values: Values, seed: number): Promise<Outcome> {
   )
   const tens = Array.from({ length: Math.ceil(right.length / 10) }, (_, i) => mean(right.slice(10 * i, 10 * i + 10)))
   return { seed, seconds, greedy, sampled, training: tens.map((share) => Number(share.toFixed(3))) }
+}
+
+function adapterOf(values: Values): dspy.Adapter {
+  return values.adapter === 'chat' ? new dspy.ChatAdapter() : new dspy.XMLAdapter()
 }
 
 function report(outcomes: readonly Outcome[]): string {

@@ -2,11 +2,11 @@
 // model's share of the same work (their rollouts and their training pass, no program layer).
 
 import { arbor, dspy, LoraConfig } from '../src'
+import { startContenders } from './_contenders'
 import { stepShape } from './_engine'
 import { watchLatency } from './_latency'
 import { peakMemory } from './_measures'
 import { benchOptions } from './_options'
-import { peerShape, startPeer } from './_peer'
 import { print, type Row } from './_report'
 
 class SimpleQA extends dspy.Module {
@@ -17,7 +17,7 @@ class SimpleQA extends dspy.Module {
 }
 
 async function main(): Promise<void> {
-  const { model, device, precision, rounds, alone, tiny } = benchOptions()
+  const { model, device, precision, rounds, peers, microBatch, alone, tiny } = benchOptions()
   const maxTokens = tiny ? 96 : 64
   const server = await arbor.startServer(model, { device, precision, onLog: (line) => process.stderr.write(`${line}\n`) })
   const provider = new arbor.ArborProvider()
@@ -54,11 +54,14 @@ async function main(): Promise<void> {
   if (!alone) {
     // Our completions end when they end; the peer gets their mean length, rounded up.
     const fresh = Math.ceil(records.reduce((sum, r) => sum + r.completion_length_mean, 0) / records.length)
-    const peer = await startPeer(['--micro-batch', '4', ...(await peerShape(model, { ...stepShape({ tiny }), fresh }))])
-    const times: number[] = []
-    for (let i = 0; i < rounds; i++) times.push((await peer.round('rollouts')) + (await peer.round('train-step')))
-    rows.push({ name: 'transformers + peft, rollouts + training', rounds: times, note: `${fresh} new tokens each` })
-    peer.close()
+    const asked = { model, shape: { ...stepShape({ tiny }), fresh }, peers, microBatch }
+    const [rolling, training] = [await startContenders('rollouts', asked), await startContenders('train-step', asked)]
+    for (const [i, { name }] of training.list.entries()) {
+      const times: number[] = []
+      for (let round = 0; round < rounds; round++) times.push((await rolling.list[i]!.run()) + (await training.list[i]!.run()))
+      rows.push({ name: `${name}: rollouts + training`, rounds: times, note: `${fresh} new tokens each` })
+    }
+    for (const started of [rolling, training]) started.close()
   }
   const tokens = records.map((r) => `${r.tokens}/${r.tokens_unshared}`).join(' ')
   for (const [route, ms] of Object.entries(latency))
