@@ -84,6 +84,20 @@ describe('an optimizer while it searches', () => {
     expect(text('scores')).toContain('3 candidates, best 62.5 %')
   })
 
+  it('shows a warning or two, and folds more', () => {
+    const html = () => String([...outputs].find(([id]) => id.endsWith('status'))?.[1]['text/html'])
+    event('start', { activity: 'starting' })
+    for (const note of ['<one> run failed', 'another failed']) event('item', { note })
+    vi.advanceTimersByTime(300)
+    expect(html()).toContain('<div>&#60;one&#62; run failed</div>')
+    expect(html()).not.toContain('<details>')
+    event('item', { note: 'a third failed' })
+    vi.advanceTimersByTime(300)
+    expect(html()).toContain('<details><summary>3 warnings</summary>')
+    event('end', { status: 'succeeded', reason: null })
+    expect(text('status'), 'a terminal and a file have them all').toContain('a third failed')
+  })
+
   it('leaves what is not known out of the line', () => {
     const situation = { title: 'GEPA', total: 0, activity: '', ended: null }
     expect(searchLine([{ ...candidate(0, 40), spent: undefined } as never], situation)).toBe(

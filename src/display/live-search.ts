@@ -17,6 +17,8 @@ export interface LiveSearchOptions {
 const GUESS_AFTER = 3
 /** Characters of a warning. */
 const NOTE_TEXT = 240
+/** More warnings than this are folded. */
+const OPEN_NOTES = 2
 
 export class LiveSearch {
   private readonly candidates: ScoredCandidate[] = []
@@ -75,10 +77,15 @@ export class LiveSearch {
     const { activity, ended, total } = this
     const line = searchLine(this.candidates, { title: this.options.title, total, activity, ended })
     const done = total > 0 ? Math.min(1, this.candidates.length / total) : 0
-    const notes = this.notes.map((text) => `<div>${escapeHtml(shorten(text, NOTE_TEXT))}</div>`).join('')
-    const html = `<div style="font-variant-numeric:tabular-nums"><b>${escapeHtml(line)}</b>${progressBar(done)}<div style="opacity:.75;font-size:.9em">${notes}</div></div>`
+    const notes = `<div style="opacity:.75;font-size:.9em">${notesHtml(this.notes)}</div>`
+    const html = `<div style="font-variant-numeric:tabular-nums"><b>${escapeHtml(line)}</b>${progressBar(done)}${notes}</div>`
     return { 'text/html': html, 'text/plain': [line, ...this.notes].join('\n') }
   }
+}
+
+function notesHtml(notes: readonly string[]): string {
+  const all = notes.map((text) => `<div>${escapeHtml(shorten(text, NOTE_TEXT))}</div>`).join('')
+  return notes.length > OPEN_NOTES ? `<details><summary>${notes.length} warnings</summary>${all}</details>` : all
 }
 
 interface Situation {

@@ -18,6 +18,8 @@ export interface Measured<P extends Module> {
   readonly completionTokens: number
   /** Wall clock. */
   readonly seconds: number
+  /** What the model reads for one test question: demonstrations and long instructions are paid at every call. */
+  readonly promptTokensPerQuestion: number
   /** Each question's likeliest answer. */
   readonly greedy: TestScore
   /** Answers drawn at temperature 1, as GRPO draws them. */
@@ -35,6 +37,25 @@ export interface MeasureOptions {
  * @example await tasks.measure(() => mipro.compile(program, { trainset, valset }), { testset, metric })
  */
 export async function measure<P extends Module>(optimize: () => P | Promise<P>, options: MeasureOptions): Promise<Measured<P>> {
+  const started = performance.now()
+  const { result: program, cost } = await counted(async () => optimize())
+  const seconds = (performance.now() - started) / 1000
+  const { result: tests, cost: asked } = await counted(() =>
+    Promise.all([0, 1].map((temperature) => test(program, temperature, options))),
+  )
+  const [greedy, sampled] = tests as [TestScore, TestScore]
+  return {
+    program,
+    ...cost,
+    seconds,
+    promptTokensPerQuestion: asked.promptTokens / (2 * options.testset.length),
+    greedy,
+    sampled,
+  }
+}
+
+/** Runs `run` and counts what models answered in it. */
+async function counted<T>(run: () => Promise<T>) {
   const cost = { lmCalls: 0, promptTokens: 0, completionTokens: 0 }
   const count = ({ outputs, usage, cacheHit }: HistoryEntry) => {
     if (cacheHit) return
@@ -42,11 +63,8 @@ export async function measure<P extends Module>(optimize: () => P | Promise<P>, 
     cost.promptTokens += usage.promptTokens
     cost.completionTokens += usage.completionTokens
   }
-  const started = performance.now()
-  const program = await context({ lmObservers: [...currentSettings().lmObservers, count] }, async () => optimize())
-  const seconds = (performance.now() - started) / 1000
-  const [greedy, sampled] = await Promise.all([0, 1].map((temperature) => test(program, temperature, options)))
-  return { program, ...cost, seconds, greedy: greedy!, sampled: sampled! }
+  const result = await context({ lmObservers: [...currentSettings().lmObservers, count] }, run)
+  return { result, cost }
 }
 
 async function test(program: Module, temperature: number, { testset, metric }: MeasureOptions): Promise<TestScore> {
