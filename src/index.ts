@@ -1,7 +1,7 @@
-// Everything a notebook may import, by name; nothing else. Registers the display as the observer of progress.
+// Everything a notebook may import, by name; nothing else. Registers the display as the observer of progress and of warnings.
 
-import { drawProgress } from './display'
-import { setProgressObserver } from './program/context'
+import { drawProgress, drawWarning } from './display'
+import { configure, setProgressObserver } from './program/context'
 
 export * as plot from './display'
 export * as dspy from './dspy'
@@ -10,3 +10,4 @@ export { LoraConfig } from './optimize/lora-config'
 export * as tasks from './tasks'
 
 setProgressObserver(drawProgress)
+configure({ onWarning: drawWarning })

@@ -5,6 +5,7 @@ import { progressBar, timeLeft } from './live'
 import { type DisplayHost, escapeHtml, type MimeBundle, shorten } from './mime'
 import { Pace } from './pace'
 import { Slots } from './slots'
+import { toldElsewhere } from './warnings'
 
 export interface LiveSearchOptions {
   /** The optimizer's name. */
@@ -53,6 +54,7 @@ export class LiveSearch {
   /** A warning, shown until the end and after it. */
   note(text: string): void {
     this.notes.push(text)
+    toldElsewhere(text)
     this.pace.ask()
   }
 

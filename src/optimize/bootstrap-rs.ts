@@ -3,6 +3,7 @@
 
 import { OptionError } from '../errors'
 import { Evaluate, type Metric, type Module, PythonRandom, type Settings } from '../program'
+import { checkNotAllFailed } from './all-failed'
 import { BootstrapFewShot } from './bootstrap-few-shot'
 import { CandidateSearch, checkTrainset, type Optimized, type PromptCompileOptions } from './candidates'
 import { freshCopy } from './fresh-copy'
@@ -46,7 +47,7 @@ export class BootstrapRS {
 
   /**
    * The best candidate; the first of equal ones. Without a valset the trainset judges.
-   * @throws OptionError without examples; ArborError when too many examples fail
+   * @throws OptionError without examples; ArborError when too many examples fail, or all of the first program
    */
   async compile<P extends Module>(student: P, options: BootstrapRSCompileOptions<P>): Promise<Optimized<P>> {
     checkTrainset(options.trainset, 'BootstrapRS')
@@ -63,6 +64,7 @@ export class BootstrapRS {
         const program = await this.candidate(student, seed, { ...options, signal: search.signal })
         const evaluate = new Evaluate({ devset, metric, ...limits, displayProgress: true, title: label })
         const { score, results } = await evaluate.call(program)
+        if (search.candidates.length === 0) checkNotAllFailed(results.map(({ cause = null }) => cause))
         search.add({ label, seed, program, score, subscores: results.map((result) => result.score) })
         if (typeof stopAtScore === 'number' && score >= stopAtScore) break
       }

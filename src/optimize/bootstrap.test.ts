@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { OptionError } from '../errors'
+import { LMError, OptionError } from '../errors'
 import { ChainOfThought, context, DummyLM, Example, fieldsOf, type Metric, Module, Predict, type Prediction } from '../program'
 import { BootstrapFewShot } from './bootstrap-few-shot'
 import { BootstrapRS } from './bootstrap-rs'
@@ -104,6 +104,29 @@ describe('BootstrapFewShot', () => {
 })
 
 describe('BootstrapRS', () => {
+  it('ends at once, with the first error, where the metric or the model fails on every example', async () => {
+    const broken = new BootstrapRS({
+      metric: () => {
+        throw new TypeError('no such field')
+      },
+    })
+    await expect(under(knows(), () => broken.compile(student(), { trainset }))).rejects.toThrow(
+      'The program or its metric failed on all 6 examples. The first failure: TypeError: no such field',
+    )
+    expect(broken.search!.candidates).toEqual([])
+    const down = new DummyLM(() => new LMError('the service is down'))
+    await expect(under(down, () => new BootstrapRS({ metric }).compile(student(), { trainset }))).rejects.toThrow(
+      'the service is down',
+    )
+  })
+
+  it('names rows that are no examples', async () => {
+    const rows = [trainset[0], { question: 'q1', answer: 'a1' }] as never
+    await expect(new BootstrapRS({ metric }).compile(student(), { trainset: rows })).rejects.toThrow(
+      'trainset[1] is no dspy.Example but {"question":"q1","answer":"a1"}. Write new dspy.Example',
+    )
+  })
+
   /** Knows the answers that stand in the demos, and no others: so more and other demos score better. */
   const reader = () =>
     new DummyLM((messages) => {

@@ -2,7 +2,7 @@
 // An optimizer makes one CandidateSearch a compile, files every program it has scored, and answers what `run` answers.
 
 import { OptionError } from '../errors'
-import { context, currentSettings, type Example, type Module, newActivityId, reportProgress } from '../program'
+import { checkExamples, context, currentSettings, type Example, type Module, newActivityId, reportProgress } from '../program'
 import { notebookSignal } from './notebook-signal'
 import { type Spending, SpendingMeter } from './spending'
 
@@ -232,10 +232,11 @@ export function withResult<P extends Module>(program: P, result: SearchResult<P>
   return program as Optimized<P>
 }
 
-/** @throws OptionError when there is no example to learn from */
+/** @throws OptionError when there is no example to learn from, or something else among them */
 export function checkTrainset(trainset: readonly Example[] | undefined, optimizer: string): void {
   if (!Array.isArray(trainset) || trainset.length === 0)
     throw new OptionError(
       `The trainset is empty: ${optimizer} needs at least one example. Pass compile(student, { trainset: examples }).`,
     )
+  checkExamples(trainset, 'trainset')
 }

@@ -1,7 +1,7 @@
 // The program as GEPA works on it: built from instructions, scored, run with its trace, and shown to the reflection model.
 // Follows dspy/teleprompt/gepa/gepa_utils.py.
 
-import { AdapterParseError, ArborError, OptionError } from '../errors'
+import { AdapterParseError, OptionError } from '../errors'
 import {
   ChatAdapter,
   context,
@@ -18,6 +18,7 @@ import {
   type TraceEntry,
 } from '../program'
 import { pyFloat, pyRepr, pyStr } from '../program/python-text'
+import { checkNotAllFailed } from './all-failed'
 import type { BatchScores, Texts } from './gepa-pool'
 import type { ReflectiveExample } from './gepa-proposal'
 import { limited } from './limited'
@@ -95,11 +96,7 @@ export class GepaProgram<P extends Module> {
       ...(numThreads === undefined ? {} : { numThreads }),
     })
     const { results } = await evaluate.call(program)
-    const error = results.find((result) => !result.error?.startsWith('AdapterParseError'))?.error
-    if (error && results.every((result) => result.error))
-      throw new ArborError(`The program failed on all ${examples.length} examples. The first failure: ${error}`, {
-        code: 'all_failed',
-      })
+    checkNotAllFailed(results.map(({ cause = null }) => cause))
     return { scores: results.map(({ score }) => Number(score)), outputs: results.map(({ prediction }) => prediction) }
   }
 

@@ -2,6 +2,7 @@
 // or on all of the validation set; what does best on minibatches is scored in full now and then.
 
 import { currentSettings, type Demo, Evaluate, type Example, type Metric, type Module, type PythonRandom } from '../program'
+import { checkNotAllFailed } from './all-failed'
 import type { CandidateSearch } from './candidates'
 import { drawMinibatch } from './mipro-settings'
 import type { Choices, ParameterSampler } from './tpe-sampler'
@@ -126,7 +127,9 @@ export class MiproTrials<P extends Module> {
     const evaluate = new Evaluate({ devset, metric, ...limits, provideTraceback, displayProgress: true, title: label })
     let score = 0
     try {
-      score = (await evaluate.call(program)).score
+      const result = await evaluate.call(program)
+      checkNotAllFailed(result.results.map(({ cause = null }) => cause))
+      score = result.score
     } catch (error) {
       this.search.signal?.throwIfAborted()
       this.#failures.push(error)

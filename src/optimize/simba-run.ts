@@ -3,12 +3,13 @@
 import { OptionError } from '../errors'
 import { type BaseLM, currentSettings, type Example, type Module, PythonRandom } from '../program'
 import { pyRound } from '../program/python-text'
+import { checkNotAllFailed } from './all-failed'
 import type { CandidateSearch, TrialLog } from './candidates'
 import { limited } from './limited'
 import { NumpyRandom } from './numpy-random'
 import type { SIMBACompileOptions, SimbaSettings } from './simba-options'
 import { appendDemo, appendRule, type BatchRange, type Bucket, type Strategy, type StrategyOutcome } from './simba-strategies'
-import { checkSomeRan, runTrajectory, type Trajectory } from './simba-trajectory'
+import { runTrajectory, type Trajectory } from './simba-trajectory'
 
 /** What became of one bucket; in `trialLogs[step].buckets`. */
 export interface SimbaBucketLog extends Omit<Bucket, 'runs'> {
@@ -67,7 +68,7 @@ export class SimbaRun<P extends Module> {
     const of = `step ${step + 1} of ${this.options.maxSteps}`
     this.#search.note(`${of}: running ${batch.length} examples ${this.options.numCandidates} times`)
     const runs = await this.#sample(batch)
-    if (step === 0) checkSomeRan(runs)
+    if (step === 0) checkNotAllFailed(runs.map(({ error }) => error))
     const scores = runs.map((run) => Number(run.score))
     const range = { percentile10: percentile(scores, 0.1), percentile90: percentile(scores, 0.9) }
     const log: TrialLog & { buckets: SimbaBucketLog[] } = { baseline: mean(scores), buckets: [] }

@@ -1,6 +1,6 @@
 // One run of a program with its score, as SIMBA compares them.
 
-import { AdapterParseError, ArborError, OptionError } from '../errors'
+import { OptionError } from '../errors'
 import {
   context,
   currentSettings,
@@ -73,14 +73,4 @@ function readOutput(output: unknown): Pick<Trajectory, 'score' | 'metadata'> {
   if (score === undefined)
     throw new OptionError(`The metric returned ${JSON.stringify(output)} without a score; return a number or { score, … }.`)
   return { score: scoreOf(score), metadata }
-}
-
-/** @throws ArborError when every run failed, and not because an answer was unreadable: then there is nothing to search with */
-export function checkSomeRan(trajectories: readonly Trajectory[]): void {
-  const error = trajectories[0]?.error
-  if (!error || trajectories.some((one) => one.error === null || one.error instanceof AdapterParseError)) return
-  throw new ArborError(`All ${trajectories.length} runs of the program failed. The first failure: ${error.message}`, {
-    code: 'all_failed',
-    cause: error,
-  })
 }

@@ -129,7 +129,7 @@ describe('bad input', () => {
     await expect(simbaOf().compile(new OneWord(), { trainset: examples(4) })).rejects.toThrow('No LM is loaded')
     const down = new DummyLM(() => new LMError('the service is down'))
     await expect(compile(simbaOf(), {}, down)).rejects.toThrow(
-      'All 12 runs of the program failed. The first failure: the service is down',
+      'The program or its metric failed on all 12 examples. The first failure: LMError: the service is down',
     )
   })
 
@@ -139,7 +139,7 @@ describe('bad input', () => {
         throw new Error('no such column')
       },
     })
-    await expect(compile(failing)).rejects.toThrow('The first failure: no such column')
+    await expect(compile(failing)).rejects.toThrow('The first failure: Error: no such column')
     await expect(compile(simbaOf({ metric: (() => ({ why: 'no score' })) as never }))).rejects.toThrow(/without a score/)
   })
 

@@ -112,13 +112,17 @@ export abstract class Adapter {
     first: () => Promise<AdapterCall>,
     second: () => Promise<AdapterCall>,
   ): Promise<AdapterCall> {
+    let why: unknown
     try {
       const call = await first()
-      return call.results.some((result) => result.issues) ? await second() : call
+      const unread = call.results.find((result) => result.issues)
+      if (!unread?.issues) return call
+      why = unread.error
     } catch (error) {
       if (error instanceof LMError || request.signal?.aborted) throw error
-      return second()
+      why = error
     }
+    return becauseOf(why, second)
   }
 
   formatSystemMessage(signature: Signature): string {
@@ -240,5 +244,20 @@ export abstract class Adapter {
       partial,
       error: new AdapterParseError(message, { adapterName: this.name, raw, parsed: partial, cause }),
     }
+  }
+}
+
+/** Gives what fails in `second` the failure that made it necessary as its cause, unless it has one. */
+async function becauseOf(why: unknown, second: () => Promise<AdapterCall>): Promise<AdapterCall> {
+  const blame = (error: Error) => {
+    error.cause ??= why
+  }
+  try {
+    const call = await second()
+    for (const result of call.results) if (result.issues) blame(result.error)
+    return call
+  } catch (error) {
+    if (error instanceof Error) blame(error)
+    throw error
   }
 }

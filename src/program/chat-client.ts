@@ -167,7 +167,12 @@ const SHOWN_CHARACTERS = 60
 /** What went wrong, with what was asked of whom, how often and for how long. */
 export function toLMError(
   thrown: unknown,
-  request: { readonly model: string; readonly apiBase: string | undefined; readonly messages: readonly Message[] },
+  request: {
+    readonly model: string
+    readonly apiBase: string | undefined
+    readonly timeoutMs: number
+    readonly messages: readonly Message[]
+  },
 ): LMError {
   const error = thrown instanceof GaveUp ? thrown.cause : thrown
   const { status = 0, code, message } = error as { status?: number; code?: string | null; message?: string }
@@ -182,7 +187,11 @@ export function toLMError(
     thrown instanceof GaveUp
       ? ` ${thrown.attempts} ${thrown.attempts === 1 ? 'attempt' : 'attempts'} in ${thrown.seconds.toFixed(1)} s;`
       : ''
-  const reach = status === 0 ? ' Is the server running, and is `apiBase` right?' : ''
+  const late = (error as Error | undefined)?.constructor.name === 'APIConnectionTimeoutError'
+  const advice = late
+    ? ` No answer came within timeoutMs (${request.timeoutMs}): allow more, or ask for fewer tokens.`
+    : ' Is the server running, and is `apiBase` right?'
+  const reach = status === 0 ? advice : ''
   return new LMError(
     `The call of ${where} failed${status ? ` with status ${status}` : ''}: ${text}.${effort} the last message begins ${JSON.stringify(words)}.${reach}`,
     { status, cause: error },

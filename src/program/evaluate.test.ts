@@ -120,6 +120,12 @@ describe('what is shown', () => {
     expect(new Set(events.map((event) => event.id)).size).toBe(1)
   })
 
+  it('tells why examples failed, the commonest reason first', async () => {
+    const result = await evaluate(answers(new Error('no luck'), new Error('no <b>'), new Error('no luck')), { maxErrors: 4 })
+    const display = (result as unknown as Record<symbol, () => Record<string, string>>)[Symbol.for('Jupyter.display')]!
+    expect(display.call(result)['text/html']).toContain('<p>2 failed: Error: no luck</p><p>1 failed: Error: no &#60;b&#62;</p>')
+  })
+
   it('escapes what a model wrote', async () => {
     const result = await evaluate(answers('<script>alert(1)</script>', 'x', 'c'), { displayTable: 2 })
     const display = (result as unknown as Record<symbol, () => Record<string, string>>)[Symbol.for('Jupyter.display')]!

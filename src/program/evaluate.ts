@@ -3,7 +3,7 @@
 import { ArborError, OptionError } from '../errors'
 import { context, currentSettings, newActivityId, reportProgress } from './context'
 import { EvaluationResult, type ExampleResult } from './evaluation-result'
-import { type Example, fieldsOf, Prediction } from './example'
+import { checkExamples, type Example, fieldsOf, Prediction } from './example'
 import type { Loose } from './infer-types'
 import type { Module } from './module'
 import { pyRound } from './python-text'
@@ -89,6 +89,7 @@ function forwardAbort(outer: AbortSignal | null | undefined, inner: AbortControl
 function checkOptions({ devset, metric, numThreads }: EvaluateOptions): void {
   if (!Array.isArray(devset) || devset.length === 0)
     throw new OptionError('The devset is empty: Evaluate needs at least one example.')
+  checkExamples(devset, 'devset')
   if (typeof metric !== 'function')
     throw new OptionError(`The metric must be a function (example, prediction) => number, but it is ${String(metric)}.`)
   if (numThreads !== undefined && !(Number.isInteger(numThreads) && numThreads > 0)) {
@@ -133,7 +134,13 @@ class Run {
         if (signal.aborted) return
         const text = this.#describe(error)
         this.#countError(text, error)
-        this.#settle(index, { example, prediction: new Prediction({}), score: this.options.failureScore ?? 0, error: text })
+        this.#settle(index, {
+          example,
+          prediction: new Prediction({}),
+          score: this.options.failureScore ?? 0,
+          error: text,
+          cause: error,
+        })
       }
     }
   }

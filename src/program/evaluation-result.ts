@@ -11,10 +11,15 @@ export interface ExampleResult {
   readonly score: number | boolean
   /** Why the example failed; null when it didn't. */
   readonly error: string | null
+  /** What was thrown, where something was. */
+  readonly cause?: unknown
 }
 
 /** Words of a cell that are shown. */
 const CELL_WORDS = 25
+/** Kinds of failures that are told above the table, and their length. */
+const SHOWN_REASONS = 3
+const REASON_CHARACTERS = 200
 
 /** A prediction with the fields `score` (percent) and `results`. */
 export class EvaluationResult extends Prediction<{ score: number; results: readonly ExampleResult[] }> {
@@ -63,9 +68,18 @@ export class EvaluationResult extends Prediction<{ score: number; results: reado
     return { 'text/plain': this.toString(), 'text/html': this.#html() }
   }
 
+  /** Why examples failed, the commonest reasons first. */
+  #reasons(): string {
+    const counts = new Map<string, number>()
+    for (const { error } of this.failures()) counts.set(headline(error!), (counts.get(headline(error!)) ?? 0) + 1)
+    const lines = [...counts].sort(([, a], [, b]) => b - a).map(([reason, count]) => `${count} failed: ${escapeHtml(reason)}`)
+    const more = lines.length > SHOWN_REASONS ? [`and ${lines.length - SHOWN_REASONS} other reasons: see failures()`] : []
+    return [...lines.slice(0, SHOWN_REASONS), ...more].map((line) => `<p>${line}</p>`).join('')
+  }
+
   #html(): string {
-    const failed = this.failures().length
-    const summary = `<p><b>${escapeHtml(this.score)} %</b> over ${this.results.length} examples${failed > 0 ? `, ${failed} failed` : ''}</p>`
+    const count = this.results.length
+    const summary = `<p><b>${escapeHtml(this.score)} %</b> over ${count} ${count === 1 ? 'example' : 'examples'}</p>${this.#reasons()}`
     const rows = this.table().slice(0, this.#shownRows)
     if (rows.length === 0) return summary
     const columns = this.columns()
@@ -77,6 +91,12 @@ export class EvaluationResult extends Prediction<{ score: number; results: reado
     const more = hidden > 0 ? `<p>${hidden} more rows</p>` : ''
     return `${summary}<table><thead><tr>${head}</tr></thead><tbody>${body.join('')}</tbody></table>${more}`
   }
+}
+
+/** The first line with words: what the others add is the answer that could not be read, or a stack. */
+function headline(error: string): string {
+  const line = error.trim().split('\n', 1)[0]!
+  return line.length > REASON_CHARACTERS ? `${line.slice(0, REASON_CHARACTERS)}…` : line
 }
 
 function cellText(value: unknown): string {

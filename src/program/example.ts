@@ -239,3 +239,12 @@ export const Prediction = PredictionRecord as {
 export function fieldsOf(row: object): Loose {
   return row instanceof ExampleRecord ? Object.fromEntries(row.items(true)) : (row as Loose)
 }
+
+/** @throws OptionError for a row that is no example, by the name of its list */
+export function checkExamples(rows: readonly unknown[], list: string): void {
+  const index = rows.findIndex((row) => !(row instanceof ExampleRecord))
+  if (index < 0) return
+  throw new OptionError(
+    `${list}[${index}] is no dspy.Example but ${(JSON.stringify(rows[index]) ?? String(rows[index])).slice(0, 80)}. Write new dspy.Example({ … }).withInputs('question').`,
+  )
+}

@@ -119,6 +119,14 @@ describe('the second call in JSON', () => {
     expect(lm.history).toHaveLength(2)
   })
 
+  it('names what could not be read first as the cause, whatever fails in the second', async () => {
+    const [chatAnswer, json] = ['[[ ## a ## ]]\nmany', '{"b": 1}']
+    for (const lm of [new DummyLM([chatAnswer, json]), new DummyLM([chatAnswer])]) {
+      const call = context({ lm, adapter: chat }, () => new Predict('q -> a: int').call({ q: 'x' }))
+      await expect(call).rejects.toMatchObject({ cause: { adapterName: 'ChatAdapter', raw: chatAnswer } })
+    }
+  })
+
   it("is not made for the model's own errors, nor where it is switched off, nor after an abort", async () => {
     const failing = new DummyLM([new LMError('503'), '{"a": "x"}'])
     await expect(context({ lm: failing, adapter: chat }, () => new Predict('q -> a').call({ q: 'x' }))).rejects.toThrow('503')

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { ContextWindowExceededError, LMError, OptionError } from '../errors'
 import { configureCache } from './cache'
+import { context } from './context'
 import { LM } from './lm'
 
 let server: Server | null = null
@@ -185,8 +186,20 @@ describe('the request in an error', () => {
   it('tells of a wait that was too long, after it was repeated', async () => {
     const { apiBase, bodies } = await serve('hang')
     const call = new LM('openai/arbor:m', { apiBase, numRetries: 1, timeoutMs: 60 }).call({ prompt: 'hi' })
-    await expect(call).rejects.toThrow(/timed out\. 2 attempts in .* the last message begins "hi"/)
+    await expect(call).rejects.toThrow(
+      /timed out\. 2 attempts in .* the last message begins "hi"\. No answer came within timeoutMs \(60\)/,
+    )
     expect(bodies).toHaveLength(2)
+  })
+})
+
+describe('an answer that was cut off', () => {
+  it('is told of, with the limit', async () => {
+    const { apiBase } = await serve(completion('x', 'y'))
+    const warnings: string[] = []
+    const ask = () => new LM('openai/arbor:m', { apiBase, maxTokens: 7 }).call({ prompt: 'hi' })
+    await context({ onWarning: (text) => warnings.push(text) }, ask)
+    expect(warnings).toEqual([expect.stringMatching(/^An answer of openai\/arbor:m was cut off at maxTokens \(7\)\. Give more/)])
   })
 })
 

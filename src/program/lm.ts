@@ -134,6 +134,7 @@ export abstract class BaseLM {
     const call = { signal: signal ?? undefined, ...(onText ? { onText } : {}) }
     const response = await watched('Lm', { instance: this, inputs: request }, () => this.answer(sent, options, call))
     this.remember(sent, options, response)
+    if (response.outputs.some(({ finishReason }) => finishReason === 'length')) warnOfCut(this.model, options)
     return response
   }
 
@@ -179,6 +180,14 @@ export abstract class BaseLM {
 interface LMCall {
   readonly signal: AbortSignal | undefined
   readonly onText?: (text: string) => void
+}
+
+/** A cut-off answer often can't be read, and the error alone would not tell why. */
+function warnOfCut(model: string, { maxTokens }: LMOptions): void {
+  const limit = maxTokens === undefined ? "the server's limit of tokens" : `maxTokens (${maxTokens})`
+  currentSettings().onWarning?.(
+    `An answer of ${model} was cut off at ${limit}. Give more, or see dspy.inspectHistory() for what it was about.`,
+  )
 }
 
 /** The latest calls of all models. */
@@ -327,7 +336,7 @@ export class LM extends BaseLM {
       return toResponse(await client({ model, messages, ...wireOptions(options) }, call), model)
     } catch (error) {
       call.signal?.throwIfAborted()
-      throw toLMError(error, { model: this.model, apiBase: this.apiBase, messages })
+      throw toLMError(error, { model: this.model, apiBase: this.apiBase, timeoutMs: this.timeoutMs, messages })
     }
   }
 }

@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import { ChainOfThought } from './chain-of-thought'
 import { DummyLM } from './dummy-lm'
@@ -110,5 +111,14 @@ describe('state', () => {
     loaded.loadState(JSON.parse(JSON.stringify(program.dumpState())))
     expect(loaded.p.signature.instructions).toBe('Be brief.')
     expect(loaded.p.demos).toEqual([{ question: 'q', answer: 'a' }])
+  })
+})
+
+describe('what is shown', () => {
+  it('is what each predictor is told', () => {
+    const program = new Inner()
+    program.p.demos = [{ question: 'q', answer: 'a' }]
+    program.p.signature = program.p.signature.withInstructions('Be brief.\nBe right.')
+    expect(inspect(program)).toBe('Inner\n  p: question -> answer (1 demo)\n    Be brief.\n    Be right.')
   })
 })

@@ -133,6 +133,16 @@ export abstract class Module {
     return this.loadState((await readState(path)) as object, options)
   }
 
+  /** What a notebook and `console.log` show: what each predictor is told, not how it is made. */
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    const lines = this.namedPredictors().map(([name, { signature, demos }]) => {
+      const count = demos.length === 1 ? '1 demo' : `${demos.length} demos`
+      const told = signature.instructions.split('\n').map((line) => `    ${line}`)
+      return [`  ${name}: ${signature.signature} (${count})`, ...told].join('\n')
+    })
+    return [this.constructor.name, ...lines].join('\n')
+  }
+
   toString(): string {
     return this.namedPredictors()
       .map(([name, predictor]) => `${name} = ${predictor.signature}`)
