@@ -6,6 +6,8 @@ import { context, Evaluate, type Example, type LM, type Module, reportProgress }
 import { bareModelName, type InitializeRequest, type StepRecord } from '../protocol'
 import { ArborJob } from './arbor-job'
 import { CheckpointFolder } from './checkpoint-folder'
+import { DspyGrpo } from './dspy-grpo'
+import { dspyGrpoSettings } from './dspy-grpo-options'
 import { formGroups } from './groups'
 import { type ArborGRPOOptions, checkGrpoOptions, type GrpoSettings } from './grpo-options'
 import { notebookSignal } from './notebook-signal'
@@ -22,6 +24,8 @@ export interface CompileOptions {
   readonly resume?: string | true
   /** Aborting ends the run at the next call with its records and a checkpoint on disk. */
   readonly signal?: AbortSignal
+  /** With `compat` only: who rolls out, the student among them. */
+  readonly teacher?: Module | readonly Module[]
 }
 
 /** What a compile did; filled while it runs. */
@@ -41,9 +45,12 @@ export class ArborGRPO {
   readonly settings: GrpoSettings
   /** The run of the last compile. */
   run: TrainingRun | null = null
+  /** With `compat`: Python's way, step for step. */
+  readonly compat: DspyGrpo | null
 
   /** @throws OptionError for an unknown option or a value that cannot be meant. */
   constructor(options: ArborGRPOOptions) {
+    this.compat = options.compat ? new DspyGrpo(dspyGrpoSettings(options, options.compat)) : null
     this.settings = checkGrpoOptions(options)
   }
 
@@ -53,6 +60,9 @@ export class ArborGRPO {
    * examples, seeds and weights as if it had not been interrupted.
    */
   async compile<P extends Module>(student: P, options: CompileOptions): Promise<P> {
+    if (this.compat) return this.compat.compile(student, { ...options, signal: options.signal ?? notebookSignal() })
+    if (options.teacher)
+      throw new OptionError("ArborGRPO's student rolls out itself; a teacher is taken with compat: 'dspy' only.")
     const { lm, predictors } = checkStudent(student)
     options = { ...options, signal: options.signal ?? notebookSignal() }
     if (options.trainset.length === 0)

@@ -1,10 +1,12 @@
 // Marks an LM as one whose weights an Arbor server trains; the optimizers look for it.
 
 import { OptionError } from '../errors'
-import type { LM } from '../program'
+import type { BaseLM, LM } from '../program'
 import { bareModelName } from '../protocol'
 import { failure, reach, withSlash } from './arbor-job'
+import type { ReinforceProvider } from './dspy-grpo'
 import { type FinetuneRequest, finetuneOnServer } from './finetune-job'
+import { ArborReinforceJob } from './reinforce-job'
 
 /** Whoever can fine-tune a language model. `LM.provider` holds one. */
 export interface FinetuneProvider<Model = LM> {
@@ -15,7 +17,7 @@ export interface FinetuneProvider<Model = LM> {
 }
 
 /** `new dspy.LM('openai/arbor:NAME', { provider: new arbor.ArborProvider(), apiBase })` */
-export class ArborProvider implements FinetuneProvider {
+export class ArborProvider implements FinetuneProvider, ReinforceProvider {
   readonly trainable = true
 
   /** @throws ProtocolError when the server doesn't answer */
@@ -28,6 +30,13 @@ export class ArborProvider implements FinetuneProvider {
   async finetune(lm: LM, request: FinetuneRequest): Promise<LM> {
     const name = await finetuneOnServer(apiBaseOf(lm), bareModelName(lm.model), request)
     return lm.copy({ model: `openai/arbor:${name}` })
+  }
+
+  /** A GRPO job as arbor-ai's client opens one. @throws ProtocolError when the server refuses */
+  async reinforce(lm: BaseLM, trainKwargs: Readonly<Record<string, unknown>>): Promise<ArborReinforceJob> {
+    const job = new ArborReinforceJob(apiBaseOf(lm as LM), lm.model, trainKwargs)
+    await job.initialize()
+    return job
   }
 }
 

@@ -3,11 +3,12 @@
 import { nearestName, OptionError } from '../errors'
 import type { Adapter, Metric } from '../program'
 import type { TrainKwargs } from '../protocol'
+import type { DspyGrpoExtras, GrpoCompat } from './dspy-grpo-options'
 
 export const CHECKPOINT_MODES = ['single-best', 'improvements', 'none'] as const
 export const GROUPING_MODES = ['truncate', 'fill', 'ragged'] as const
 
-export interface ArborGRPOOptions {
+export interface ArborGRPOOptions extends DspyGrpoExtras {
   /** (example, prediction, trace) → number or boolean. The reward. */
   readonly metric: Metric
   /** Examples a step: one group each for every predictor. Default 4. */
@@ -37,9 +38,11 @@ export interface ArborGRPOOptions {
   readonly variablyInvokedPredictorGroupingMode?: (typeof GROUPING_MODES)[number]
   /** Formats the trained prompt when demonstrations are left out. Default: the adapter that asked. */
   readonly adapter?: Adapter
+  /** Do exactly as Python does: 'dspy' as arbor-ai's ArborGRPO, 'dspy.GRPO' as DSPy's own. The student is then trained in place. */
+  readonly compat?: GrpoCompat | null
 }
 
-export interface GrpoSettings extends Required<Omit<ArborGRPOOptions, 'adapter'>> {
+export interface GrpoSettings extends Required<Omit<ArborGRPOOptions, 'adapter' | 'compat' | keyof DspyGrpoExtras>> {
   readonly adapter: Adapter | null
 }
 
@@ -59,21 +62,30 @@ const KNOWN: Record<keyof ArborGRPOOptions, true> = {
   reportTrainScores: true,
   variablyInvokedPredictorGroupingMode: true,
   adapter: true,
+  compat: true,
+  multitask: true,
+  useTrainAsVal: true,
+  variablyInvokedPredictorFillStrategy: true,
 }
 
 /** @throws OptionError naming the option, its value and what is allowed. */
+/** What only DSPy's ways take. */
+const COMPAT_ONLY = ['multitask', 'useTrainAsVal', 'variablyInvokedPredictorFillStrategy'] as const
+
 export function checkGrpoOptions(options: ArborGRPOOptions): GrpoSettings {
   for (const key of Object.keys(options))
     if (!(key in KNOWN)) {
       const near = nearestName(key, Object.keys(KNOWN))
       throw new OptionError(`ArborGRPO has no option "${key}".${near ? ` Did you mean "${near}"?` : ''}`)
     }
+  const needsCompat = COMPAT_ONLY.find((key) => options[key] !== undefined && !options.compat)
+  if (needsCompat) throw new OptionError(`${needsCompat} is taken with compat: 'dspy' only.`)
   if (typeof options.metric !== 'function')
     throw new OptionError(
       'ArborGRPO needs a metric: a function (example, prediction, trace) → number or boolean. It is the reward.',
     )
   const examples = whole(options, 'numDspyExamplesPerGrpoStep', 4, 1)
-  const rollouts = whole(options, 'numRolloutsPerGrpoStep', 4, 2)
+  const rollouts = whole(options, 'numRolloutsPerGrpoStep', 4, options.compat === 'dspy.GRPO' ? 1 : 2)
   const failureScore = options.failureScore ?? 0
   const formatFailureScore = options.formatFailureScore ?? -1
   if (!(formatFailureScore < failureScore))

@@ -4,6 +4,7 @@ import type { Replay } from './case'
 import { dspyReplays } from './dspy'
 import { fewShotReplays } from './few-shot'
 import { finetuneReplays } from './finetune'
+import { grpoReplays } from './grpo-batch'
 import { lossReplays } from './loss'
 import { miproReplays } from './mipro'
 import { moduleReplays } from './modules'
@@ -17,6 +18,7 @@ export const replays: Readonly<Record<string, Replay>> = {
   ...adapterReplays,
   ...fewShotReplays,
   ...finetuneReplays,
+  ...grpoReplays,
   ...miproReplays,
   ...moduleReplays,
   ...programStateReplays,

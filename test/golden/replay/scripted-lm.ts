@@ -27,6 +27,7 @@ const WIRE: Record<string, string> = {
   maxTokens: 'max_tokens',
   topP: 'top_p',
   topK: 'top_k',
+  repetitionPenalty: 'repetition_penalty',
   rolloutId: 'rollout_id',
   responseFormat: 'response_format',
 }
