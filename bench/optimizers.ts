@@ -35,7 +35,7 @@ type Contender = (setup: Setup) => Promise<dspy.Module>
 interface Outcome {
   readonly optimizer: string
   readonly seed: number
-  /** Share of the test questions answered rightly; null where the optimizer failed. */
+  /** Percent of the test questions answered rightly; null where the optimizer failed. */
   readonly score: number | null
   /** Wilson's interval, 95 %. */
   readonly low: number | null
@@ -48,13 +48,6 @@ interface Outcome {
 }
 
 const metric = tasks.answerMetric
-
-/** Part of the table once it is part of the library. */
-const { BootstrapFinetune } = dspy as unknown as { BootstrapFinetune?: FinetuneClass }
-
-interface FinetuneClass {
-  new (options: object): { compile(student: dspy.Module, options: { trainset: dspy.Example[] }): Promise<dspy.Module> }
-}
 
 const CONTENDERS: Record<string, Contender> = {
   'zero-shot': ({ settings, greedy }) => studentOf(settings, greedy),
@@ -74,12 +67,14 @@ const CONTENDERS: Record<string, Contender> = {
     const gepa = new dspy.GEPA({ metric: tasks.answerFeedback, reflectionLm: writer, ...settings.gepa, seed })
     return gepa.compile(await studentOf(settings, greedy), setsOf(setup))
   },
-  ...(BootstrapFinetune && {
-    BootstrapFinetune: async ({ settings, lm, data }: Setup) => {
-      const finetune = new BootstrapFinetune({ metric, trainKwargs: { ...settings.finetune } })
-      return finetune.compile(await studentOf(settings, lm), { trainset: data.train })
-    },
-  }),
+  // The same model with the best demonstrations teaches itself without them.
+  BootstrapFinetune: async (setup) => {
+    const { settings, lm, greedy, data } = setup
+    const teacher = await bootstrapRS(setup).compile(await studentOf(settings, greedy), setsOf(setup))
+    const trainKwargs = { ...settings.finetune, lora_config: loraConfig() }
+    const finetune = new dspy.BootstrapFinetune({ metric, trainKwargs, excludeDemos: true })
+    return finetune.compile<dspy.Module>(await studentOf(settings, lm), { trainset: data.train, teacher })
+  },
   ArborGRPO: async (setup) => {
     const { settings, lm, data } = setup
     return grpo(setup, settings.grpo.numTrainSteps).compile(await studentOf(settings, lm), { trainset: data.train })
@@ -91,6 +86,10 @@ const CONTENDERS: Record<string, Contender> = {
     const student = await studentOf(settings, lm)
     return greedily(() => both.compile(student, { ...setsOf(setup), strategy: 'p -> w', seed }))
   },
+}
+
+function loraConfig(): LoraConfig {
+  return new LoraConfig({ r: 16, lora_alpha: 32 })
 }
 
 function bootstrapRS({ settings }: Setup): dspy.BootstrapRS {
@@ -105,7 +104,7 @@ function grpo({ settings, seed }: Setup, steps: number): arbor.ArborGRPO {
     numStepsForVal: steps,
     checkpoint: 'none',
     seed,
-    trainKwargs: { ...settings.grpoTrain, temperature: 1, lora_config: new LoraConfig({ r: 16, lora_alpha: 32 }) },
+    trainKwargs: { ...settings.grpoTrain, temperature: 1, lora_config: loraConfig() },
   })
 }
 
@@ -195,20 +194,11 @@ async function measure(optimizer: string, setup: Setup): Promise<Outcome> {
 }
 
 /** The test questions, each asked once for the likeliest answer. */
-async function test(program: dspy.Module, { data }: Setup): Promise<{ score: number; low: number; high: number }> {
+async function test(program: dspy.Module, { data }: Setup): Promise<tasks.TestScore> {
   const evaluate = new dspy.Evaluate({ devset: data.test, metric })
   const { results } = await greedily(() => evaluate.call(program))
   const right = results.filter(({ score }) => Number(score) > 0).length
-  return { score: right / results.length, ...wilson(right, results.length) }
-}
-
-/** The 95 % interval of a share: Wilson's, which holds near 0 and 1 as well. */
-function wilson(right: number, total: number): { low: number; high: number } {
-  const z = 1.96
-  const share = right / total
-  const middle = (share + (z * z) / (2 * total)) / (1 + (z * z) / total)
-  const half = (z / (1 + (z * z) / total)) * Math.sqrt((share * (1 - share)) / total + (z * z) / (4 * total * total))
-  return { low: Math.max(0, middle - half), high: Math.min(1, middle + half) }
+  return tasks.testScore(right, results.length)
 }
 
 /** What the optimizer left in the prompt; a failed step of BetterTogether. */
@@ -223,7 +213,7 @@ function noteOn(program: dspy.Module): string {
 const HEAD = `${'optimizer'.padEnd(18)} seed   test %   95 % interval   answers   tokens in/out       seconds   note`
 
 function line({ optimizer, seed, score, low, high, ...cost }: Outcome): string {
-  const percent = (share: number | null) => (share === null ? '–' : (100 * share).toFixed(1))
+  const percent = (score: number | null) => (score === null ? '–' : score.toFixed(1))
   const interval = `${percent(low)} … ${percent(high)}`
   const tokens = `${cost.promptTokens} / ${cost.completionTokens}`
   const note = cost.note.length > 90 ? `${cost.note.slice(0, 89)}…` : cost.note

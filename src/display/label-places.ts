@@ -30,7 +30,7 @@ const PLACES: readonly LabelPlace[] = [
   'bottom center',
 ]
 /** The size that a page of usual width gives a chart: pixels of the plotting area, of a letter, of a line, and beside a point. */
-const [WIDTH, HEIGHT, LETTER, LINE, GAP] = [740, 318, 6.6, 15, 8]
+const [WIDTH, HEIGHT, LETTER, LINE, GAP] = [740, 318, 7.3, 15, 8]
 
 /** A place for each label, one after the other: the first place that is free, or else the one with the least under it. */
 export function spreadLabels(points: readonly LabelledPoint[]): LabelPlace[] {

@@ -29,7 +29,7 @@ export interface OptimizerSettings {
   readonly gepa: { readonly maxMetricCalls: number; readonly reflectionMinibatchSize: number }
   /** Longest text that the model writes about prompts, in tokens. */
   readonly promptMaxTokens: number
-  readonly finetune: { readonly learning_rate: number }
+  readonly finetune: { readonly learning_rate: number; readonly num_train_epochs: number }
   readonly grpo: {
     readonly numTrainSteps: number
     readonly numDspyExamplesPerGrpoStep: number
@@ -54,7 +54,7 @@ const TINY: OptimizerSettings = {
   simba: { bsize: 16, numCandidates: 4, maxSteps: 3, maxDemos: 2 },
   gepa: { maxMetricCalls: 250, reflectionMinibatchSize: 1 },
   promptMaxTokens: 160,
-  finetune: { learning_rate: 3e-4 },
+  finetune: { learning_rate: 1e-3, num_train_epochs: 4 },
   grpo: { numTrainSteps: 60, numDspyExamplesPerGrpoStep: 8, numRolloutsPerGrpoStep: 4, excludeDemos: false },
   grpoTrain: { learning_rate: 3e-4 },
   togetherSteps: 40,
@@ -73,7 +73,7 @@ const SMOL: OptimizerSettings = {
   simba: { bsize: 8, numCandidates: 3, maxSteps: 3, maxDemos: 3 },
   gepa: { maxMetricCalls: 150, reflectionMinibatchSize: 3 },
   promptMaxTokens: 200,
-  finetune: { learning_rate: 5e-4 },
+  finetune: { learning_rate: 5e-4, num_train_epochs: 3 },
   grpo: { numTrainSteps: 15, numDspyExamplesPerGrpoStep: 8, numRolloutsPerGrpoStep: 4, excludeDemos: false },
   grpoTrain: { learning_rate: 5e-4 },
   togetherSteps: 10,
@@ -93,7 +93,7 @@ const LARGE: OptimizerSettings = {
   simba: { bsize: 32, numCandidates: 6, maxSteps: 6, maxDemos: 4 },
   gepa: { maxMetricCalls: 1000, reflectionMinibatchSize: 3 },
   promptMaxTokens: 1024,
-  finetune: { learning_rate: 1e-4 },
+  finetune: { learning_rate: 1e-4, num_train_epochs: 3 },
   grpo: { numTrainSteps: 60, numDspyExamplesPerGrpoStep: 8, numRolloutsPerGrpoStep: 8, excludeDemos: false },
   grpoTrain: { learning_rate: 1e-4 },
   togetherSteps: 40,
@@ -103,4 +103,19 @@ const LARGE: OptimizerSettings = {
 export function optimizerSettings(model: string): OptimizerSettings {
   if (/arbor-tiny/.test(model)) return TINY
   return /SmolLM2/i.test(model) ? SMOL : LARGE
+}
+
+/** Every value of several settings in a row of its own, a column each, to be read side by side. */
+export function compareSettings(columns: Readonly<Record<string, OptimizerSettings>>): Record<string, string>[] {
+  const values = Object.entries(columns).map(([name, { why: _, ...settings }]) => ({ name, own: new Map(flat(settings)) }))
+  return [...values[0]!.own.keys()].map((setting) => ({
+    setting,
+    ...Object.fromEntries(values.map(({ name, own }) => [name, String(own.get(setting))])),
+  }))
+}
+
+function flat(value: object, path = ''): [string, unknown][] {
+  return Object.entries(value).flatMap(([key, one]): [string, unknown][] =>
+    one !== null && typeof one === 'object' ? flat(one, `${path}${key}: `) : [[path + key, one]],
+  )
 }

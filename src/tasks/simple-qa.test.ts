@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest'
 import { context, DummyLM, Example, Prediction } from '../program'
-import { optimizerSettings } from './optimizer-settings'
+import { compareSettings, optimizerSettings } from './optimizer-settings'
 import { answerFeedback, answerMetric, loadSimpleQA, simpleQAProgram } from './simple-qa'
 
 const example = new Example({ question: 'Which element has the symbol C?', answer: 'carbon' }).withInputs('question')
@@ -42,4 +42,10 @@ it('starts with worked examples where a model needs them', async () => {
 it('has settings for every model', () => {
   expect(optimizerSettings('arbor-tiny').adapter).toBe('chat')
   expect(optimizerSettings('Qwen/Qwen2.5-1.5B-Instruct').sizes.test).toBe(300)
+})
+
+it('lays settings side by side, value by value', () => {
+  const rows = compareSettings({ tiny: optimizerSettings('arbor-tiny'), large: optimizerSettings('Qwen/Qwen2.5-1.5B-Instruct') })
+  expect(rows).toContainEqual({ setting: 'sizes: test', tiny: '200', large: '300' })
+  expect(rows).toContainEqual({ setting: 'mipro: auto', tiny: 'null', large: 'null' })
 })
