@@ -2,12 +2,12 @@
 
 import { AdapterParseError, LMError } from '../errors'
 import type { Message } from '../protocol'
+import type { BaseLM, LMOptions, LMOutput } from './base-lm'
 import { fieldsOf } from './example'
 import type { Field } from './field'
 import { describeSignature, headedField } from './field-text'
 import { allowsNone } from './field-type'
 import type { Loose } from './infer-types'
-import type { BaseLM, LMOptions, LMOutput } from './lm'
 import type { TypeMismatch } from './parse-value'
 import { dedent, pyStr, splitLines, strip } from './python-text'
 import type { Signature } from './signature'

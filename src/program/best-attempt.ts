@@ -1,9 +1,9 @@
 // Several attempts of one program, each with a rollout id of its own and at temperature 1: what BestOfN and Refine share.
 
 import { OptionError } from '../errors'
+import type { BaseLM } from './base-lm'
 import { context, currentSettings, type TraceEntry } from './context'
 import { scoreOf } from './evaluate'
-import type { BaseLM } from './lm'
 import type { Module } from './module'
 
 export type ModuleInputs<M extends Module> = Parameters<M['forward']>[0]

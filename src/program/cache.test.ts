@@ -3,8 +3,8 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, utimesSync, writ
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import type { LMResponse } from './base-lm'
 import { cacheKey, configureCache, currentCache, LMCache } from './cache'
-import type { LMResponse } from './lm'
 
 let dir = ''
 beforeEach(() => {

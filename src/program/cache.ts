@@ -4,7 +4,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
-import type { LMResponse } from './lm'
+import type { LMResponse } from './base-lm'
 
 export interface CacheOptions {
   /** $ARBOR_HOME/cache, else ~/.arbor/cache. */

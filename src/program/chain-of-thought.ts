@@ -1,10 +1,10 @@
 // ChainOfThought: Predict with a field `reasoning` in front of the outputs, so that the model thinks before it answers.
 
 import type { Demo } from './adapter'
+import type { BaseLM, LMOptions } from './base-lm'
 import type { Prediction } from './example'
 import { type FieldSpec, OutputField } from './field'
 import type { Flat } from './infer-types'
-import type { BaseLM, LMOptions } from './lm'
 import { Module } from './module'
 import { Predict, type PredictOptions } from './predict'
 import { ensureSignature, type InputsOf, type OutputsOf, type Signature, type SignatureSource, type Typed } from './signature'

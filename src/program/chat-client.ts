@@ -3,7 +3,7 @@
 import type { OpenAI } from 'openai'
 import { ContextWindowExceededError, LMError } from '../errors'
 import type { Message } from '../protocol'
-import type { LMOptions, LMResponse, TokenLogprob } from './lm'
+import type { LMOptions, LMResponse, TokenLogprob } from './base-lm'
 import { GaveUp, withRetries } from './retry'
 import { groupSeeds } from './seed-groups'
 

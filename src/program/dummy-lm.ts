@@ -2,10 +2,10 @@
 
 import { LMError, OptionError } from '../errors'
 import type { Message } from '../protocol'
+import { BaseLM, type LMOptions, type LMResponse } from './base-lm'
 import { ChatAdapter } from './chat-adapter'
 import type { Field } from './field'
 import type { Loose } from './infer-types'
-import { BaseLM, type LMOptions, type LMResponse } from './lm'
 
 /** Fields of an answer, or the very text, or an error to throw. */
 export type DummyAnswer = Loose | string | Error

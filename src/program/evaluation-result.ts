@@ -1,6 +1,7 @@
 // What an evaluation found: the score, every example with its prediction, and the table that a notebook shows.
 
 import { type Example, fieldsOf, Prediction } from './example'
+import { escapeHtml } from './html'
 import type { Loose } from './infer-types'
 import { pyFloat, pyStr } from './python-text'
 
@@ -104,8 +105,4 @@ function cellText(value: unknown): string {
   const text = pyStr(value)
   const words = text.split(/\s+/)
   return words.length > CELL_WORDS ? `${words.slice(0, CELL_WORDS).join(' ')}...` : text
-}
-
-function escapeHtml(value: unknown): string {
-  return String(value).replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`)
 }

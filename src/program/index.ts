@@ -1,6 +1,16 @@
 // DSPy's program layer: signatures, modules, adapters, language models, evaluation. Knows no engine, no server, no display. The names of `dspy.…`.
 
 export { Adapter, type AdapterCall, type Demo, type ParseIssue, type ParseResult } from './adapter'
+export {
+  BaseLM,
+  type HistoryEntry,
+  inspectHistory,
+  type LMOptions,
+  type LMOutput,
+  type LMRequest,
+  type LMResponse,
+  type LMUsage,
+} from './base-lm'
 export type { AttemptOptions, RewardFunction } from './best-attempt'
 export { BestOfN } from './best-of-n'
 export { type CacheOptions, configureCache, LMCache } from './cache'
@@ -32,18 +42,7 @@ export { History, type Turn } from './history'
 export type { Loose } from './infer-types'
 export { HistoryView } from './inspect-history'
 export { JSONAdapter } from './json-adapter'
-export {
-  BaseLM,
-  type HistoryEntry,
-  inspectHistory,
-  LM,
-  type LMConfig,
-  type LMOptions,
-  type LMOutput,
-  type LMRequest,
-  type LMResponse,
-  type LMUsage,
-} from './lm'
+export { LM, type LMConfig } from './lm'
 export { type MajorityOptions, majority } from './majority'
 export { Module, type Program } from './module'
 export { MultiChainComparison } from './multi-chain-comparison'

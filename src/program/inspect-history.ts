@@ -1,6 +1,7 @@
 // The latest calls of language models as a person reads them: as dspy's `inspect_history` prints them, and drawn in a notebook.
 
-import type { HistoryEntry } from './lm'
+import type { HistoryEntry } from './base-lm'
+import { escapeHtml } from './html'
 import { strip } from './python-text'
 
 /** A value that shows itself: the last line of a cell draws it, `console.log` and `String` give its text. */
@@ -48,8 +49,4 @@ function entryHtml({ time, model, messages, outputs, usage, cacheHit }: HistoryE
 
 function capitalized(role: string): string {
   return role.slice(0, 1).toUpperCase() + role.slice(1)
-}
-
-function escapeHtml(value: unknown): string {
-  return String(value).replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`)
 }

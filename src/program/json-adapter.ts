@@ -1,11 +1,11 @@
 // Answers as one JSON object. Where the service can be told to answer in JSON, or by a schema, it is.
 
 import { Adapter, type AdapterCall, type AdapterRequest, type ParseResult, type UserMessageOptions } from './adapter'
+import type { ResponseFormat } from './base-lm'
 import type { Field } from './field'
 import { fieldPlaceholder, headedField, headedMessage, parseField, shownValue } from './field-text'
 import { typeName } from './field-type'
 import type { Loose } from './infer-types'
-import type { ResponseFormat } from './lm'
 import { looseJson } from './loose-json'
 import { TypeMismatch } from './parse-value'
 import { jsonDumps, strip } from './python-text'

@@ -1,10 +1,10 @@
 // A module is a program: predictors and other modules as attributes, and `forward`, which calls them.
 
 import { OptionError } from '../errors'
+import type { BaseLM } from './base-lm'
 import { watched } from './callbacks'
 import { currentSettings } from './context'
 import type { Prediction } from './example'
-import type { BaseLM } from './lm'
 import type { Predict } from './predict'
 import { applyState, type LoadOptions, readState, type SavedState, savedState, saveState } from './program-state'
 import { withUsage } from './usage'

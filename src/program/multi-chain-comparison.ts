@@ -1,10 +1,10 @@
 // MultiChainComparison: several attempts at an answer, read beside each other, become one. Follows dspy/predict/multi_chain_comparison.py.
 
 import { OptionError } from '../errors'
+import type { LMOptions } from './base-lm'
 import { fieldsOf, type Prediction } from './example'
 import { InputField, OutputField } from './field'
 import type { Flat, Loose } from './infer-types'
-import type { LMOptions } from './lm'
 import { Module } from './module'
 import { Predict } from './predict'
 import { pyStr, strip } from './python-text'

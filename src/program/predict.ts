@@ -2,12 +2,12 @@
 
 import { type AdapterParseError, OptionError } from '../errors'
 import type { AdapterCall, Demo } from './adapter'
+import { BaseLM, type LMOptions, withoutNulls } from './base-lm'
 import { ChatAdapter } from './chat-adapter'
 import { currentSettings, type Settings } from './context'
 import { fieldsOf, Prediction } from './example'
 import { allowsNone } from './field-type'
 import type { Loose } from './infer-types'
-import { BaseLM, type LMOptions, withoutNulls } from './lm'
 import { Module } from './module'
 import {
   ensureSignature,

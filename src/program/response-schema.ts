@@ -1,7 +1,7 @@
 // The outputs of a signature as OpenAI's structured outputs want them: one closed object schema in which every property is required.
 
+import type { ResponseFormat } from './base-lm'
 import { type FieldType, type JsonSchema, jsonSchema } from './field-type'
-import type { ResponseFormat } from './lm'
 import type { Signature } from './signature'
 
 /** Whether an output is a dictionary of any keys, which structured outputs don't allow. */

@@ -1,8 +1,8 @@
 // What calls cost, per language model.
 
+import type { HistoryEntry, LMUsage } from './base-lm'
 import { context, currentSettings } from './context'
 import { Prediction } from './example'
-import type { HistoryEntry, LMUsage } from './lm'
 
 /** Tokens by the model's name. */
 export type UsageByModel = Readonly<Record<string, LMUsage>>
