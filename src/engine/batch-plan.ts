@@ -1,5 +1,5 @@
 // One forward pass of inference on the host: which rows it computes, where they write, what they see, which are sampled.
-// Arrays are taken once at full size and refilled; the runner uploads the parts in use.
+// All numbers lie in one array, taken once at full size and refilled; the runner uploads the part in use.
 
 import type { PolicyRows } from './batch'
 import type { Sequence } from './sequence'
@@ -23,7 +23,15 @@ interface Item {
   readonly to: number
 }
 
+/** Where the parts of a plan begin in its one array, and how long it is. */
+export function planOffsets({ tokens, sequences, context }: BatchLimits) {
+  const segments = 3 * tokens
+  const start = { ids: 0, positions: tokens, slots: 2 * tokens, segments, context: segments + 4 * SEGMENTS * sequences }
+  return { ...start, end: start.context + context }
+}
+
 export class BatchPlan {
+  readonly #all: Int32Array
   readonly ids: Int32Array // [rows]
   readonly positions: Int32Array // [rows]
   readonly slots: Int32Array // [rows]
@@ -44,11 +52,18 @@ export class BatchPlan {
   #rows = 0
 
   constructor(readonly limits: BatchLimits) {
-    this.ids = new Int32Array(limits.tokens)
-    this.positions = new Int32Array(limits.tokens)
-    this.slots = new Int32Array(limits.tokens)
-    this.segments = new Int32Array(limits.sequences * SEGMENTS * 4)
-    this.context = new Int32Array(limits.context)
+    const at = planOffsets(limits)
+    this.#all = new Int32Array(at.end)
+    this.ids = this.#all.subarray(at.ids, at.positions)
+    this.positions = this.#all.subarray(at.positions, at.slots)
+    this.slots = this.#all.subarray(at.slots, at.segments)
+    this.segments = this.#all.subarray(at.segments, at.context)
+    this.context = this.#all.subarray(at.context, at.end)
+  }
+
+  /** All of the above up to the last entry of the context in use, as `planOffsets` lays it out. */
+  get used(): Int32Array {
+    return this.#all.subarray(0, this.#all.length - this.context.length + this.contextCount)
   }
 
   clear(): void {

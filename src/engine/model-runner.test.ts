@@ -1,39 +1,95 @@
 import { describe, expect, it } from 'vitest'
 import { describeEachBackend } from '../../test/golden/engine/each-backend'
 import { openGolden } from '../../test/golden/engine/open-golden'
+import { LORA_TARGETS } from './engine'
+import { LoraWeights } from './lora'
 import { Model } from './model'
 import { ModelRunner, planInference } from './model-runner'
+import type { Backend } from './ops/ops'
+import type { PolicyWeights } from './policy-weights'
 import { Scheduler } from './scheduler'
 
-const SAMPLING = { temperature: 1, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 }
+const SAMPLING = { temperature: 1, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1.1 }
+
+/** A runner with its scheduler, over policies by name. */
+class Inference {
+  readonly policies = new Map<string, PolicyWeights>()
+  readonly runner: ModelRunner
+  private readonly scheduler: Scheduler
+
+  constructor(backend: Backend, model: Model, roomySlots: number) {
+    const limits = { ...planInference(model.config, { device: backend.device, kvCacheTokens: 300 }), roomySlots }
+    this.runner = new ModelRunner(backend, model, { limits, policies: (name) => this.policies.get(name)! })
+    this.scheduler = new Scheduler(this.runner, limits)
+  }
+
+  async sample(policies: readonly (string | null)[], policyVersion = 0) {
+    const answers = policies.map((policy, i) => {
+      const request = { policy, prompt: [3 + i, 1, 5], seeds: [1, 2], maxNewTokens: 30, sampling: SAMPLING }
+      return this.scheduler.add({ ...request, stopTokenIds: [] }, { policyVersion })
+    })
+    while (this.scheduler.busy) await this.scheduler.step()
+    return (await Promise.all(answers)).flat().map(({ tokens, logprobs }) => ({ tokens, logprobs }))
+  }
+}
+
+/** An adapter that changes what the base says. */
+function adapter(backend: Backend, model: Model, seed: number): LoraWeights {
+  const spec = { rank: 4, alpha: 64, targets: LORA_TARGETS, dropout: 0 }
+  const weights = LoraWeights.fresh(backend, model.config, { spec, seed })
+  for (const { b } of weights.modules) backend.ops.fill(b.param, 0.02 * seed)
+  return weights
+}
+
+/** Every capture of it calls the ops again. */
+function withoutCaptures(backend: Backend): Backend {
+  return Object.create(backend, { capture: { value: (run: () => void) => ({ replay: run, free: () => {} }) } }) as Backend
+}
 
 describeEachBackend((name, open) =>
   describe(`${name}: model runner`, { timeout: 60_000 }, () => {
-    it('keys and values that move to larger stores on the way change no bit', async () => {
+    const withModel = async (test: (backend: Backend, model: Model) => Promise<void>) => {
       const backend = await open()
       const files = openGolden('llama')
       const model = Model.load(backend, files)
       files.weights.close()
-      const sample = async (roomySlots: number) => {
-        const limits = { ...planInference(model.config, { device: backend.device, kvCacheTokens: 300 }), roomySlots }
-        const runner = new ModelRunner(backend, model, {
-          limits,
-          policies: () => {
-            throw new Error('the base has no adapter')
-          },
-        })
-        const scheduler = new Scheduler(runner, limits)
-        const answers = [3, 4].map((first) => {
-          const request = { policy: null, prompt: [first, 1, 5], seeds: [1, 2], maxNewTokens: 30, sampling: SAMPLING }
-          return scheduler.add({ ...request, stopTokenIds: [] }, { policyVersion: 0 })
-        })
-        while (scheduler.busy) await scheduler.step()
-        runner.close()
-        return (await Promise.all(answers)).flat().map(({ tokens, logprobs }) => ({ tokens, logprobs }))
-      }
-      expect(await sample(7)).toEqual(await sample(300))
+      await test(backend, model)
       model.close()
       backend.close()
-    })
+    }
+
+    it('keys and values that move to larger stores on the way change no bit', () =>
+      withModel(async (backend, model) => {
+        const [small, large] = [7, 300].map((slots) => new Inference(backend, model, slots)) as [Inference, Inference]
+        expect(await small.sample([null, null])).toEqual(await large.sample([null, null]))
+        for (const { runner } of [small, large]) runner.close()
+      }))
+
+    it('passes of a known shape are replayed, to the bits of passes whose ops are called', () =>
+      withModel(async (backend, model) => {
+        const [replayed, called] = [backend, withoutCaptures(backend)].map((one) => new Inference(one, model, 50)) as [
+          Inference,
+          Inference,
+        ]
+        const [one, two, other] = [1, 2, 3].map((seed) => adapter(backend, model, seed)) as [
+          LoraWeights,
+          LoraWeights,
+          LoraWeights,
+        ]
+        const answers: unknown[] = []
+        for (const inference of [replayed, called]) {
+          inference.policies.set('one', one).set('two', two)
+          const first = await inference.sample(['one', null, 'two'])
+          inference.policies.set('two', other) // closed, and opened again under its name
+          answers.push([first, await inference.sample(['one', null, 'two'], 1)])
+        }
+        expect(answers[0]).toEqual(answers[1])
+        expect((answers[0] as unknown[][])[0]!.slice(4)).not.toEqual((answers[0] as unknown[][])[1]!.slice(4))
+        const { recorded, replayed: times } = replayed.runner.captures
+        expect(recorded).toBeLessThan(8)
+        expect(times).toBeGreaterThan(40) // of 2 x 29 decode passes
+        for (const { runner } of [replayed, called]) runner.close()
+        for (const weights of [one, two, other]) weights.close()
+      }))
   }),
 )

@@ -1,13 +1,15 @@
-// Runs a batch plan on the device: uploads it, one forward pass, logits of the sampled rows, one token each.
+// Runs a batch plan on the device: uploads it, one forward pass, logits of the sampled rows, one token each. All that differs between
+// passes of one shape is uploaded, so the ops of a shape that comes again are enqueued as one capture.
 
 import type { Batch, KvStore, LiveRows } from './batch'
-import { type BatchLimits, type BatchPlan, SEGMENTS } from './batch-plan'
+import { type BatchLimits, type BatchPlan, planOffsets, SEGMENTS } from './batch-plan'
+import { CaptureCache, type PassShape } from './capture-cache'
 import type { Model } from './model'
 import type { ModelConfig } from './model-config'
 import type { Arena, Backend, Tensor } from './ops/ops'
 import type { PolicyWeights } from './policy-weights'
 import type { Runner } from './scheduler'
-import type { Sequence, SequenceToken, TokenAlternative } from './sequence'
+import type { SequenceToken, TokenAlternative } from './sequence'
 
 export interface InferenceLimits extends BatchLimits {
   /** Tokens whose keys and values fit into the cache. */
@@ -46,6 +48,7 @@ export class ModelRunner implements Runner {
   readonly #scratch: Arena
   readonly #memory: Arena
   readonly #slots: number
+  readonly #captures: CaptureCache
 
   constructor(
     private readonly backend: Backend,
@@ -58,6 +61,7 @@ export class ModelRunner implements Runner {
     this.policies = options.policies
     this.#memory = backend.arena(inputBytes + 64 * 16)
     this.#slots = slots
+    this.#captures = new CaptureCache(backend)
     this.#growKv(options.limits.roomySlots)
     this.#inputs = takeInputs(this.#memory, options.limits, config)
     this.#scratch = backend.arena(4 * tokens * (4 * config.hidden + 4 * config.inner + 4 * config.heads * config.headDim))
@@ -66,24 +70,15 @@ export class ModelRunner implements Runner {
   private readonly policies: (policy: string) => PolicyWeights
 
   async run(plan: BatchPlan): Promise<SequenceToken[]> {
-    const { backend, model } = this
+    const { backend } = this
     const { samples } = plan
-    this.#scratch.reset()
     const highest = plan.slots.subarray(0, plan.rows).reduce((most, slot) => Math.max(most, slot), 0)
     if (highest >= this.#kvSlots) this.#growKv(Math.max(highest + 1, 2 * this.#kvSlots))
-    // The scheduler puts rows of one set of weights into a pass, so the first policy's are everybody's.
-    const own = plan.policies.length > 0 ? this.policies(plan.policies[0]!.policy).own : null
-    const options = { arena: this.#scratch, loras: this.policies, ...(own && { weights: own.weights }) }
-    const hidden = model.forward(this.#upload(plan), this.#kv, options)
-    if (samples.length === 0) return [] // part of a long prompt
+    const batch = this.#upload(plan)
     const inputs = firstRows(this.#inputs, samples.length)
-    this.#uploadSampling(samples.map(({ sequence }) => sequence))
-    this.#put(
-      inputs.sampleRows,
-      samples.map(({ row }) => row - plan.liveStart),
-    )
-    backend.ops.gatherRows({ out: inputs.sampled, from: hidden, rows: inputs.sampleRows })
-    model.logits(inputs.sampled, inputs.logits, own?.weights.head)
+    if (samples.length > 0) this.#uploadSampling(plan, inputs)
+    this.#captures.run(this.#shape(plan), () => this.#forward(batch, inputs))
+    if (samples.length === 0) return [] // part of a long prompt
     const alternatives = await this.#alternatives(plan, inputs.logits)
     backend.ops.sample({ ...inputs, history: this.#inputs.history })
     const tokens = await backend.download(inputs.tokens)
@@ -94,7 +89,13 @@ export class ModelRunner implements Runner {
     })
   }
 
+  /** Passes that were replayed, and how often a shape was recorded. */
+  get captures(): { readonly recorded: number; readonly replayed: number } {
+    return this.#captures.counters
+  }
+
   close(): void {
+    this.#captures.clear()
     this.#scratch.close()
     this.#kvMemory?.close()
     this.#memory.close()
@@ -109,26 +110,41 @@ export class ModelRunner implements Runner {
     for (const [l, { k, v }] of this.#kv.entries())
       for (const [to, from] of [[grown[l]!.k, k] as const, [grown[l]!.v, v] as const])
         this.backend.ops.copy(to.rows(0, this.#kvSlots), from)
+    this.#captures.clear() // they hold the old stores' addresses
     this.#kvMemory?.close()
     this.#kv = grown
     this.#kvSlots = slots
     this.#kvMemory = memory
   }
 
+  /** Hidden states of the batch and the logits of its sampled rows, if any. */
+  #forward(batch: Batch, { sampleRows, sampled, logits }: PassInputs): void {
+    this.#scratch.reset()
+    // The scheduler puts rows of one set of weights into a pass, so the first policy's are everybody's.
+    const own = batch.policies.length > 0 ? this.policies(batch.policies[0]!.policy).own : null
+    const options = { arena: this.#scratch, loras: this.policies, ...(own && { weights: own.weights }) }
+    const hidden = this.model.forward(batch, this.#kv, options)
+    if (sampled.shape[0] === 0) return
+    this.backend.ops.gatherRows({ out: sampled, from: hidden, rows: sampleRows })
+    this.model.logits(sampled, logits, own?.weights.head)
+  }
+
+  /** Passes of equal shape enqueue the same ops on the same memory. A policy that was closed and opened again is another one. */
+  #shape({ rows, segmentCount, liveStart, liveSegment, samples, policies }: BatchPlan): PassShape {
+    const ranges = policies.flatMap(({ rowStart, rowCount }) => [rowStart, rowCount])
+    return {
+      sizes: [rows, segmentCount, liveStart, liveSegment, samples.length, ...ranges].join(),
+      weights: policies.map(({ policy }) => this.policies(policy)),
+    }
+  }
+
   #upload(plan: BatchPlan): Batch {
     const { backend } = this
-    const inputs = this.#inputs
-    const [ids, positions, slots] = [inputs.ids, inputs.positions, inputs.slots].map((tensor) => tensor.rows(0, plan.rows)) as [
-      Tensor,
-      Tensor,
-      Tensor,
-    ]
-    backend.upload(ids, plan.ids.subarray(0, plan.rows))
-    backend.upload(positions, plan.positions.subarray(0, plan.rows))
-    backend.upload(slots, plan.slots.subarray(0, plan.rows))
-    backend.upload(inputs.segments.rows(0, plan.segmentCount), plan.segments.subarray(0, 4 * plan.segmentCount))
-    backend.upload(inputs.context.rows(0, plan.contextCount), plan.context.subarray(0, plan.contextCount))
-    const attention = { segments: inputs.segments, context: inputs.context, segmentCount: plan.segmentCount }
+    const { all, segments, context, ...inputs } = this.#inputs
+    backend.upload(all.rows(0, plan.used.length), plan.used)
+    const first = (tensor: Tensor) => tensor.rows(0, plan.rows)
+    const [ids, positions, slots] = [first(inputs.ids), first(inputs.positions), first(inputs.slots)]
+    const attention = { segments, context, segmentCount: plan.segmentCount }
     const batch = { tokens: plan.rows, ids, positions, slots, plan: attention, policies: plan.policies }
     return plan.liveStart === 0 ? batch : { ...batch, live: this.#uploadLive(plan) }
   }
@@ -142,23 +158,22 @@ export class ModelRunner implements Runner {
     return { start, plan: { segments: liveSegments, context, segmentCount: own.length / 4 } }
   }
 
-  /** Each row's sampling values, random number and, under a repetition penalty, the tokens it has seen. */
-  #uploadSampling(sequences: readonly Sequence[]): void {
-    const { floats, ints } = firstRows(this.#inputs, sequences.length)
-    const history = sequences.flatMap((sequence) => [...sequence.history])
-    let start = 0
-    const rows = sequences.map(({ request: { sampling }, uniform, history: { size } }) => {
-      const { temperature, topP, minP, repetitionPenalty, topK } = sampling
-      const row = { floats: [temperature, topP, minP, repetitionPenalty, uniform, 0], ints: [topK, start, size, 0] }
-      start += size
-      return row
-    })
-    this.backend.upload(floats, Float32Array.from(rows.flatMap((row) => row.floats)))
-    this.#put(
-      ints,
-      rows.flatMap((row) => row.ints),
-    )
-    if (history.length > 0) this.#put(this.#inputs.history.rows(0, history.length), history)
+  /** Each sample's row, its sampling values, random number and, under a repetition penalty, the tokens it has seen. */
+  #uploadSampling({ samples, liveStart }: BatchPlan, to: PassInputs): void {
+    const [floats, ints] = [new Float32Array(6 * samples.length), new Int32Array(4 * samples.length)]
+    const rows = new Int32Array(samples.length)
+    const history: number[] = []
+    for (const [i, { sequence, row }] of samples.entries()) {
+      const { temperature, topP, minP, repetitionPenalty, topK } = sequence.request.sampling
+      rows[i] = row - liveStart
+      floats.set([temperature, topP, minP, repetitionPenalty, sequence.uniform, 0], 6 * i)
+      ints.set([topK, history.length, sequence.history.size, 0], 4 * i)
+      for (const token of sequence.history) history.push(token)
+    }
+    this.backend.upload(to.sampleRows, rows)
+    this.backend.upload(to.floats, floats)
+    this.backend.upload(to.ints, ints)
+    if (history.length > 0) this.backend.upload(this.#inputs.history.rows(0, history.length), Int32Array.from(history))
   }
 
   /** The most likely tokens of the rows that asked for them; the logits are read before `sample` may overwrite them. */
@@ -170,24 +185,26 @@ export class ModelRunner implements Runner {
     }
     return answers
   }
-
-  #put(to: Tensor, values: readonly number[]): void {
-    this.backend.upload(to, Int32Array.from(values))
-  }
 }
 
 /** Device buffers at full size. */
 type Inputs = ReturnType<typeof takeInputs>
+/** Views of those that a pass uses. */
+type PassInputs = ReturnType<typeof firstRows>
 
 function takeInputs(arena: Arena, limits: InferenceLimits, config: ModelConfig) {
-  const { tokens, sequences, context } = limits
+  const { sequences } = limits
+  const at = planOffsets(limits)
+  const all = arena.tensor([at.end], 'i32')
+  const part = (start: number, end: number) => all.rows(start, end - start)
   return {
-    ids: arena.tensor([tokens], 'i32'),
-    positions: arena.tensor([tokens], 'i32'),
-    slots: arena.tensor([tokens], 'i32'),
-    segments: arena.tensor([SEGMENTS * sequences, 4], 'i32'),
+    all,
+    ids: part(at.ids, at.positions),
+    positions: part(at.positions, at.slots),
+    slots: part(at.slots, at.segments),
+    segments: part(at.segments, at.context),
+    context: part(at.context, at.end),
     liveSegments: arena.tensor([SEGMENTS * sequences, 4], 'i32'),
-    context: arena.tensor([context], 'i32'),
     history: arena.tensor([sequences * Math.min(config.contextLength, config.vocab)], 'i32'),
     sampleRows: arena.tensor([sequences], 'i32'),
     sampled: arena.tensor([sequences, config.hidden]),

@@ -136,7 +136,7 @@ describeEachBackend((name, open) =>
       const plan = { segments: ints([0, 1, 0, 1], [1, 4]), context: ints([0, 1, 2]), segmentCount: 1 }
       const batch: Batch = { tokens: 1, ids, positions, slots: ints([0]), plan, policies: [] }
       const logits = arena.tensor([1, model.config.vocab])
-      const replay = backend.capture(() =>
+      const { replay } = backend.capture(() =>
         model.logits(model.forward(batch, kv, { arena, loras: () => adapters.get('one')! }), logits),
       )
       for (const token of [3, 77]) {

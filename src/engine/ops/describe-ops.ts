@@ -195,7 +195,7 @@ async function checkCapture(backend: Backend): Promise<void> {
   const arena = backend.arena(1 << 12)
   const [x, y] = [arena.tensor([4, 6]), arena.tensor([4, 6])]
   backend.ops.fill(y, 0)
-  const replay = backend.capture(() => {
+  const capture = backend.capture(() => {
     backend.ops.copy(y, x)
     backend.ops.fill(y.rows(1, 1), 9)
   })
@@ -203,8 +203,10 @@ async function checkCapture(backend: Backend): Promise<void> {
   for (const seed of [1, 2]) {
     const values = new Random(seed).normal([4, 6]).data as Float32Array
     backend.upload(x, values)
-    replay()
+    capture.replay()
     expect(await backend.download(y)).toEqual(values.map((value, i) => (i >= 6 && i < 12 ? 9 : value)))
   }
+  capture.free()
+  capture.free() // a second time does nothing
   arena.close()
 }

@@ -5,7 +5,7 @@ import { BumpArena } from './arena'
 import { loadNative, type NativeCalls, type NativeValue } from './native-library'
 import { nativeOps } from './native-ops'
 import { NativeTensor, TYPE } from './native-tensor'
-import type { Arena, Backend, Ops, Precision, Tensor, TypedArray } from './ops'
+import type { Arena, Backend, Capture, Ops, Precision, Tensor, TypedArray } from './ops'
 
 /** A library that lies on disk and loads on this machine. */
 export interface NativeLibrary {
@@ -14,8 +14,8 @@ export interface NativeLibrary {
 }
 
 const BUSY = 1
-/** A wait this short, on our own thread, costs less than the way through another thread and back (about 90 µs). */
-const SHORT_WAIT_US = 60
+/** A wait this short, as for one token of a tiny model, is on our own thread: the way through another and back costs 100 µs of computing. */
+const SHORT_WAIT_US = 4000
 
 export interface NativeOptions {
   /** 'auto' (default): the one in which the library is fastest on this CPU. */
@@ -36,6 +36,7 @@ class NativeBackend implements Backend {
   private waiting = 0
   private closed = false
   private readonly weights: number[] = []
+  private readonly captures = new Set<number>()
 
   constructor(
     private readonly calls: NativeCalls,
@@ -68,15 +69,21 @@ class NativeBackend implements Backend {
     return source.dtype === 'i32' ? new Int32Array(buffer, 0, source.length) : new Uint16Array(buffer, 0, source.length)
   }
 
-  capture(run: () => void): () => void {
+  capture(run: () => void): Capture {
     this.run('arbor_capture_begin', this.open('capture'))
     let recorded: number
     try {
       run()
     } finally {
       recorded = Number(this.run('arbor_capture_end', this.stream))
+      this.captures.add(recorded)
     }
-    return () => void this.run('arbor_replay', this.open('capture'), recorded)
+    return {
+      replay: () => void this.run('arbor_replay', this.open('capture'), recorded),
+      free: () => {
+        if (!this.closed && this.captures.delete(recorded)) this.run('arbor_capture_free', this.stream, recorded)
+      },
+    }
   }
 
   prepareWeight(shape: readonly [number, number], data: Float32Array): Tensor {
@@ -132,6 +139,7 @@ class NativeBackend implements Backend {
   private release(): void {
     this.run('arbor_close', this.stream)
     this.stream = null
+    for (const recorded of this.captures) this.run('arbor_capture_free', null, recorded)
     for (const memory of this.weights.splice(0)) this.run('arbor_free', null, memory)
   }
 }

@@ -23,6 +23,13 @@ export interface Arena {
   close(): void
 }
 
+/** Ops recorded once, to be enqueued again as one: all that may differ between replays lies in the tensors they read. */
+export interface Capture {
+  replay(): void
+  /** Forgets what was recorded. */
+  free(): void
+}
+
 export interface Backend {
   readonly device: 'cpu' | 'cuda' | 'tfjs'
   /** For people: library, instruction set, threads. */
@@ -34,8 +41,8 @@ export interface Backend {
   upload(to: Tensor, data: TypedArray): void
   /** Waits for everything enqueued so far. Errors of earlier ops surface here as BackendError. */
   download(from: Tensor): Promise<TypedArray>
-  /** Records what `run` enqueues; the returned function replays it. A capture owns its arena. */
-  capture(run: () => void): () => void
+  /** Records what `run` enqueues instead of running it; it holds neither uploads nor downloads. What it works on must stay where it is. */
+  capture(run: () => void): Capture
   /**
    * Takes a weight matrix [out, in] that never changes into the layout `linear` likes best (may be the tensor itself).
    * The result goes wherever `weight`, `table` or `head` is asked for; the source may be released afterwards.
@@ -172,11 +179,12 @@ export interface Ops {
   swiglu(args: { y: Tensor; gateUp: Tensor }): void // [tokens, inner], [tokens, 2 * inner]
   swigluBackward(args: { dGateUp: Tensor; dy: Tensor; gateUp: Tensor }): void
 
-  /** For pair i: log-softmax(head · hidden[rows[i]] / temperature) at targets[i], its entropy, and the logsumexp. Full logits are never stored. */
+  /** For pair i: log-softmax(head · hidden[rows[i]] / temperature) at targets[i], its entropy, and the logsumexp. Logits stay only in `logits`. */
   logprob(args: {
     logprobs: Tensor // f32 [pairs]
     entropies: Tensor // f32 [pairs]
     lse: Tensor // f32 [pairs]
+    logits?: Tensor // f32 [pairs, vocab]: room to keep them; a backend may do without
     hidden: Tensor // [tokens, hidden]
     rows: Tensor // i32 [pairs]
     targets: Tensor // i32 [pairs]
@@ -191,6 +199,7 @@ export interface Ops {
     logprobs: Tensor
     entropies: Tensor
     lse: Tensor
+    logits?: Tensor // as logprob left them: they needn't be computed again
     hidden: Tensor
     rows: Tensor
     targets: Tensor

@@ -3,7 +3,7 @@
 import { createRequire } from 'node:module'
 import { BackendError } from '../../errors'
 import { BumpArena } from './arena'
-import type { Backend, Ops, Tensor, TypedArray } from './ops'
+import type { Backend, Capture, Ops, Tensor, TypedArray } from './ops'
 import { HostTensor, type Tf, values } from './tfjs-memory'
 import { tfjsOps } from './tfjs-ops'
 
@@ -60,7 +60,7 @@ class TfjsBackend implements Backend {
     return values(from).slice()
   }
 
-  capture(run: () => void): () => void {
+  capture(run: () => void): Capture {
     const recorded: (() => void)[] = []
     this.recording = recorded
     try {
@@ -68,8 +68,11 @@ class TfjsBackend implements Backend {
     } finally {
       this.recording = null
     }
-    return () => {
-      for (const work of recorded) work()
+    return {
+      replay: () => {
+        for (const work of recorded) work()
+      },
+      free: () => void recorded.splice(0),
     }
   }
 
