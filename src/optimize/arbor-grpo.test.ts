@@ -7,10 +7,10 @@ import {
   Example,
   LM,
   type LMOptions,
-  type Metric,
   Module,
   Predict,
   Prediction,
+  type RewardsMetric,
   setProgressObserver,
 } from '../program'
 import { ArborGRPO, type CompileOptions, type GrpoProgress } from './arbor-grpo'
@@ -53,7 +53,7 @@ interface Setting {
   readonly compile?: Partial<CompileOptions>
   readonly program?: Module
   readonly reply?: (body: ChatBody, chat: number) => string
-  readonly metric?: Metric
+  readonly metric?: RewardsMetric
 }
 
 async function train({ options, lm, compile, program = new QA(), reply = () => YES, metric = () => 1 }: Setting = {}) {
@@ -163,7 +163,7 @@ describe('checkpoint modes', () => {
   /** Validation scores by decree: before training, then after each step. */
   const scored = async (checkpoint: string, scores: number[]) => {
     let asked = 0
-    const metric: Metric = (row) => (row['question'] === 'valid' ? scores[asked++]! : 1)
+    const metric: RewardsMetric = (row) => (row['question'] === 'valid' ? scores[asked++]! : 1)
     const { run } = await train({ metric, options: { checkpoint, numTrainSteps: scores.length - 1 }, compile: { valset } })
     expect(run.validation.map((entry) => entry.score)).toEqual(scores.map((score) => 100 * score))
     return fake.saved.map((one) => one.name.replace('model_checkpoint_', ''))
@@ -180,5 +180,55 @@ describe('checkpoint modes', () => {
 
   it("'none': none", async () => {
     expect(await scored('none', [0, 0.25, 0.5])).toEqual([])
+  })
+})
+
+describe('several rewards', () => {
+  const weights = { correct: 1, brief: 0.5 }
+
+  it('travel apart in every sample, in the order of their weights; the reward is their weighted sum', async () => {
+    let calls = 0
+    const metric = () => ({ brief: 0.5, correct: calls++ % 2 === 0 })
+    const { run } = await train({ metric, options: { rewardWeights: weights, numTrainSteps: 1 }, compile: { valset } })
+    const config = fake.initialized!.trainer_config
+    expect(config['reward_weights']).toEqual([1, 0.5])
+    const samples = fake.steps[0]!.batch.flat()
+    expect(new Set(samples.map(({ rewards }) => JSON.stringify(rewards)))).toEqual(new Set(['[1,0.5]', '[0,0.5]']))
+    for (const { reward, rewards } of samples) expect(reward).toBe(rewards![0]! + 0.25)
+    expect(run.validation.map(({ score }) => score)).toEqual([125, 25])
+  })
+
+  it('a rollout that failed has the same in each, so that their weighted sum is its reward', async () => {
+    const reply = (_: ChatBody, chat: number) => (chat % 3 === 0 ? 'no fields' : YES)
+    await train({ metric: () => ({ correct: 1, brief: 1 }), reply, options: { rewardWeights: weights, numTrainSteps: 1 } })
+    const failed = fake.steps[0]!.batch.flat().filter(({ reward }) => reward === -1)
+    expect(failed.length).toBeGreaterThan(0)
+    for (const { rewards } of failed) expect(rewards![0]! + 0.5 * rewards![1]!).toBeCloseTo(-1)
+  })
+
+  it('count 1 each without weights, and must have the same names everywhere', async () => {
+    await train({ metric: () => ({ a: 1, b: null }), options: { numTrainSteps: 1 } })
+    expect(fake.steps[0]!.batch[0]![0]).toMatchObject({ reward: 1, rewards: [1, null] })
+    expect(fake.initialized!.trainer_config['reward_weights']).toBeNull()
+    let calls = 0
+    const changing = (): Record<string, number> => (calls++ === 0 ? { a: 1, b: 1 } : { a: 1, c: 1 })
+    await expect(train({ metric: changing })).rejects.toThrow(/rewards a, c on ".*" and a, b on ".*"\. Return the same names/)
+    calls = 0
+    await expect(train({ metric: () => (calls++ === 0 ? { a: 1 } : 1) })).rejects.toThrow(
+      /one number on ".*" and several rewards \(a\)/,
+    )
+  })
+
+  it('that the weights do not name are refused', async () => {
+    const options = { rewardWeights: weights }
+    await expect(train({ metric: () => ({ correct: 1, breif: 1 }), options })).rejects.toThrow('Is "brief" meant?')
+    await expect(train({ metric: () => ({ correct: 1 }), options })).rejects.toThrow('no reward "brief"')
+    await expect(train({ metric: () => ({ correct: 'yes', brief: 1 }) as never, options })).rejects.toThrow(
+      '"yes" as the reward "correct"',
+    )
+    expect(() => new ArborGRPO({ metric: () => 1, rewardWeights: {} })).toThrow('rewardWeights is empty')
+    expect(() => new ArborGRPO({ metric: () => 1, rewardWeights: { a: Number.NaN } })).toThrow('rewardWeights.a is NaN')
+    const both = { ...options, trainKwargs: { reward_weights: [1, 1] } }
+    expect(() => new ArborGRPO({ metric: () => 1, ...both })).toThrow('keep rewardWeights')
   })
 })

@@ -2,8 +2,8 @@
 // examples → rollouts → rewards → groups → one update on the server → validation → checkpoint, and again.
 
 import { LMError, OptionError, ProtocolError } from '../errors'
-import { context, Evaluate, type Example, type LM, type Module, reportProgress } from '../program'
-import { bareModelName, type InitializeRequest, type StepRecord } from '../protocol'
+import { context, Evaluate, type Example, type LM, type Module, reportProgress, rewardOf, scoreOf } from '../program'
+import { bareModelName, type InitializeRequest, type StepRecord, type TrainKwargs } from '../protocol'
 import { ArborJob } from './arbor-job'
 import { CheckpointFolder } from './checkpoint-folder'
 import { DspyGrpo } from './dspy-grpo'
@@ -90,7 +90,7 @@ export class ArborGRPO {
   private async open(lm: TrainableLM, predictors: number, folder: CheckpointFolder, options: CompileOptions): Promise<ArborJob> {
     const s = this.settings
     const { trainerConfig, notes } = prepareTrainKwargs(
-      { ...s.trainKwargs, ...agreeOnSampling(lm, s.trainKwargs).kwargs },
+      { ...s.trainKwargs, ...agreeOnSampling(lm, s.trainKwargs).kwargs, ...weightsOf(s) },
       {
         rollouts: s.numRolloutsPerGrpoStep,
         steps: s.numTrainSteps,
@@ -209,7 +209,7 @@ export class ArborGRPO {
     if (set.length === 0) return null
     const evaluate = new Evaluate({
       devset: set,
-      metric: s.metric,
+      metric: async (...run) => rewardOf(await s.metric(...run), s.rewardWeights, scoreOf).reward,
       numThreads: s.numThreads,
       failureScore: s.failureScore,
       displayProgress: true,
@@ -241,6 +241,11 @@ export class ArborGRPO {
         run.notes.push(`No checkpoint at the interruption: ${second.message}`)
     }
   }
+}
+
+/** The weights in the order in which the samples' rewards are sent. */
+function weightsOf({ rewardWeights }: GrpoSettings): TrainKwargs {
+  return rewardWeights ? { reward_weights: Object.values(rewardWeights) } : {}
 }
 
 /** The payloads of grpo:start, grpo:item and grpo:end. */

@@ -1,6 +1,7 @@
 // The options of GRPO as DSPy has them: its defaults, and what it refuses.
 
 import { OptionError } from '../errors'
+import type { Metric } from '../program'
 import type { ArborGRPOOptions, GROUPING_MODES } from './grpo-options'
 
 /** 'dspy': arbor-ai's ArborGRPO. 'dspy.GRPO': the one that comes with DSPy. */
@@ -17,7 +18,8 @@ export interface DspyGrpoExtras {
 
 export interface DspyGrpoSettings {
   readonly compat: GrpoCompat
-  readonly metric: ArborGRPOOptions['metric']
+  /** One number: DSPy knows no others. */
+  readonly metric: Metric
   readonly adapter: ArborGRPOOptions['adapter']
   readonly trainKwargs: Readonly<Record<string, unknown>>
   readonly numThreads: number
@@ -40,7 +42,7 @@ export function dspyGrpoSettings(options: ArborGRPOOptions & DspyGrpoExtras, com
   const arbor = compat === 'dspy'
   const settings: DspyGrpoSettings = {
     compat,
-    metric: options.metric,
+    metric: options.metric as Metric,
     adapter: options.adapter,
     trainKwargs: { ...options.trainKwargs },
     numThreads: options.numThreads ?? 6,

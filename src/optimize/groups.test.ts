@@ -12,6 +12,7 @@ const rollout = (example: number, reward: number, calls: ReturnType<typeof call>
   title: `example ${example}`,
   calls,
   reward,
+  rewards: null,
   formatFailure: false,
   programError: null,
 })

@@ -20,6 +20,8 @@ export interface Rollout {
   readonly title: string
   readonly calls: readonly RolloutCall[]
   readonly reward: number
+  /** By name where the metric returned several; the same names in all rollouts of a step. */
+  readonly rewards: Readonly<Record<string, number | null>> | null
   readonly formatFailure: boolean
   readonly programError: Error | null
 }
@@ -51,7 +53,7 @@ export function formGroups(rollouts: readonly Rollout[], predictors: readonly st
         const rows = reached.flatMap(({ rollout, calls }) => {
           // 'fill' repeats a rollout's last call where others went on; 'ragged' leaves the shorter ones out.
           const call = calls[k] ?? (mode === 'fill' ? calls.at(-1) : undefined)
-          return call ? [sample(call, rollout.reward)] : []
+          return call ? [sample(call, rollout)] : []
         })
         const name = depth > 1 ? `${predictor} #${k + 1}` : predictor
         if (rows.length < 2)
@@ -66,11 +68,12 @@ export function formGroups(rollouts: readonly Rollout[], predictors: readonly st
   return out
 }
 
-function sample(call: RolloutCall, reward: number): StepSample {
+function sample(call: RolloutCall, { reward, rewards }: Rollout): StepSample {
   return {
     messages: call.messages.map((message) => ({ ...message })),
     completion: { role: 'assistant', content: call.text },
     reward,
+    ...(rewards === null ? {} : { rewards: Object.values(rewards) }),
     ...(call.completionId === null ? {} : { completion_id: call.completionId }),
   }
 }

@@ -1,7 +1,7 @@
 // The options of ArborGRPO, the tutorial's names in camelCase, checked once at the door.
 
 import { nearestName, OptionError } from '../errors'
-import type { Adapter, Metric } from '../program'
+import { type Adapter, checkRewardWeights, type RewardsMetric, type RewardWeights } from '../program'
 import type { TrainKwargs } from '../protocol'
 import type { DspyGrpoExtras, GrpoCompat } from './dspy-grpo-options'
 
@@ -9,8 +9,10 @@ export const CHECKPOINT_MODES = ['single-best', 'improvements', 'none'] as const
 export const GROUPING_MODES = ['truncate', 'fill', 'ragged'] as const
 
 export interface ArborGRPOOptions extends DspyGrpoExtras {
-  /** (example, prediction, trace) → number or boolean. The reward. */
-  readonly metric: Metric
+  /** (example, prediction, trace) → number or boolean, or several rewards by name: { correct: 1, brief: 0.3 }. */
+  readonly metric: RewardsMetric
+  /** What each of several rewards counts; the reward is their weighted sum. Default: 1 each. */
+  readonly rewardWeights?: RewardWeights | null
   /** Examples a step: one group each for every predictor. Default 4. */
   readonly numDspyExamplesPerGrpoStep?: number
   /** Rollouts of each example: the size of a group, at least 2. Default 4. */
@@ -48,6 +50,7 @@ export interface GrpoSettings extends Required<Omit<ArborGRPOOptions, 'adapter' 
 
 const KNOWN: Record<keyof ArborGRPOOptions, true> = {
   metric: true,
+  rewardWeights: true,
   numDspyExamplesPerGrpoStep: true,
   numRolloutsPerGrpoStep: true,
   numTrainSteps: true,
@@ -92,8 +95,12 @@ export function checkGrpoOptions(options: ArborGRPOOptions): GrpoSettings {
     throw new OptionError(
       `formatFailureScore (${formatFailureScore}) must be below failureScore (${failureScore}), or unparsable text would pay.`,
     )
+  const weights = checkRewardWeights(options.rewardWeights)
+  if (weights && options.trainKwargs?.reward_weights)
+    throw new OptionError('rewardWeights and trainKwargs.reward_weights are given; keep rewardWeights, which has names.')
   return {
     metric: options.metric,
+    rewardWeights: weights,
     numDspyExamplesPerGrpoStep: examples,
     numRolloutsPerGrpoStep: rollouts,
     numTrainSteps: whole(options, 'numTrainSteps', 100, 1),

@@ -10,12 +10,15 @@ import {
   type Module,
   type Predict,
   Prediction,
+  type Rewarded,
+  rewardOf,
   scoreOf,
   type TraceEntry,
 } from '../program'
 import type { Rollout, RolloutCall } from './groups'
 import type { GrpoSettings } from './grpo-options'
 import { limited } from './limited'
+import { alignRewards } from './rewards'
 import { seedOf } from './sampler'
 
 export interface RolloutRequest {
@@ -56,7 +59,7 @@ export async function rolloutStep(request: RolloutRequest): Promise<Rollout[]> {
   )
   const errors = rollouts.flatMap((rollout) => (rollout.programError ? [rollout.programError] : []))
   if (errors.length === rollouts.length) throw errors[0]
-  return rollouts
+  return alignRewards(rollouts, settings.rewardWeights)
 }
 
 async function rollOut(
@@ -80,12 +83,9 @@ async function rollOut(
     example: index,
     title: titleOf(example),
     calls: trace.flatMap((entry) => rolloutCalls(entry, program, settings)),
-    reward:
-      value !== undefined
-        ? await score(settings, { example, prediction: value, trace })
-        : failure
-          ? parseReward(failure, trace, settings)
-          : settings.failureScore,
+    ...(value !== undefined
+      ? await score(settings, { example, prediction: value, trace })
+      : { reward: failure ? parseReward(failure, trace, settings) : settings.failureScore, rewards: null }),
     formatFailure: failure !== null,
     programError: error && !failure ? error : null,
   }
@@ -113,14 +113,14 @@ function parseReward(failure: AdapterParseError, trace: readonly TraceEntry[], s
   return settings.formatFailureScore + (settings.failureScore - settings.formatFailureScore) * (found / expected)
 }
 
-/** The reward, a finite number. A boolean counts as 1 or 0. */
+/** The reward, a finite number, and what it is the sum of. A boolean counts as 1 or 0. */
 async function score(
   settings: GrpoSettings,
   run: { example: Example; prediction: Prediction; trace: readonly TraceEntry[] },
-): Promise<number> {
+): Promise<Rewarded> {
   const where = `on ${JSON.stringify(titleOf(run.example))} with the prediction ${JSON.stringify(run.prediction.toDict())}`
   try {
-    return Number(scoreOf(await settings.metric(run.example, run.prediction, [...run.trace])))
+    return rewardOf(await settings.metric(run.example, run.prediction, [...run.trace]), settings.rewardWeights, scoreOf)
   } catch (cause) {
     const what = cause instanceof OptionError ? 'gave no reward' : 'threw'
     const why = (cause instanceof Error ? cause.message : String(cause)).replace(/\.$/, '')

@@ -134,3 +134,20 @@ describe('what is shown', () => {
     expect(html).toContain('1 more rows')
   })
 })
+
+describe('several rewards', () => {
+  it('score their weighted sum; without weights they are refused', async () => {
+    const program = new Predict('question -> answer')
+    const run = (options: object) =>
+      context({ lm: new DummyLM(() => ({ answer: 'yes' })) }, () =>
+        new Evaluate({
+          devset: [new Example({ question: 'q' }).withInputs('question')],
+          metric: () => ({ correct: true, brief: 0.5 }),
+          ...options,
+        }).call(program),
+      )
+    expect((await run({ rewardWeights: { correct: 1, brief: -1 } })).score).toBe(50)
+    await expect(run({ maxErrors: 1 })).rejects.toThrow('Several rewards by name need rewardWeights')
+    await expect(run({ maxErrors: 1, rewardWeights: { correct: 1 } })).rejects.toThrow('"brief", which rewardWeights')
+  })
+})

@@ -7,6 +7,7 @@ import { checkExamples, type Example, fieldsOf, Prediction } from './example'
 import type { Loose } from './infer-types'
 import type { Module } from './module'
 import { pyRound } from './python-text'
+import { type RewardsMetric, type RewardWeights, rewardOf } from './rewards'
 
 /** How good a prediction is: true and false count 1 and 0. `trace` is there only where an optimizer asks. */
 export type Metric = (
@@ -17,7 +18,10 @@ export type Metric = (
 
 export interface EvaluateOptions {
   readonly devset: readonly Example[]
-  readonly metric: Metric
+  /** A number or boolean, or with `rewardWeights` several rewards by name. */
+  readonly metric: RewardsMetric
+  /** What each of several rewards counts; the score is their weighted sum. */
+  readonly rewardWeights?: RewardWeights | null
   /** Examples at a time. */
   readonly numThreads?: number
   /** Tell the progress observer. */
@@ -68,6 +72,8 @@ export class Evaluate {
       if (run.fatal) throw run.fatal
       const result = new EvaluationResult(percent(run.results), run.results, metricName(metric), options.displayTable ?? true)
       run.report('end', result)
+      if (result.failures().length === result.results.length)
+        settings.onWarning?.(`${title}: the program or its metric failed on every example. The first: ${result.results[0]!.error}`)
       return result
     } catch (error) {
       run.report('end')
@@ -103,7 +109,7 @@ function percent(results: readonly ExampleResult[]): number {
   return pyRound((100 * sum) / results.length, 2)
 }
 
-function metricName(metric: Metric): string {
+function metricName(metric: RewardsMetric): string {
   return metric.name === '' ? 'metric' : metric.name
 }
 
@@ -128,7 +134,7 @@ class Run {
       const example = this.options.devset[index]!
       try {
         const prediction = (await program.call(fieldsOf(example.inputs()) as never)) as Prediction
-        const score = scoreOf(await this.options.metric(example, prediction))
+        const score = this.#score(await this.options.metric(example, prediction))
         this.#settle(index, { example, prediction, score, error: null })
       } catch (error) {
         if (signal.aborted) return
@@ -143,6 +149,11 @@ class Run {
         })
       }
     }
+  }
+
+  #score(value: unknown): number | boolean {
+    const { rewardWeights } = this.options
+    return rewardWeights ? rewardOf(value, rewardWeights, scoreOf).reward : scoreOf(value)
   }
 
   #describe(error: unknown): string {
@@ -190,5 +201,10 @@ export function scoreOf(value: unknown): number | boolean {
   const score = value instanceof Prediction ? value.valueOf() : value
   if (typeof score === 'number' && Number.isFinite(score)) return score
   const shown = typeof score === 'number' ? String(score) : `${JSON.stringify(score)} (${typeof score})`
-  throw new OptionError(`The metric returned ${shown}; it must return a finite number or a boolean.`)
+  throw new OptionError(`The metric returned ${shown}; it must return a finite number or a boolean.${weightsHint(score)}`)
+}
+
+/** A record of numbers is meant for someone who weighs them. */
+function weightsHint(score: unknown): string {
+  return typeof score === 'object' && score !== null ? ' Several rewards by name need rewardWeights.' : ''
 }

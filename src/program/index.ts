@@ -55,6 +55,7 @@ export { PythonRandom } from './python-random'
 export { ReAct, type ReActOptions, type Trajectory } from './react'
 export { Refine, type RefineOptions } from './refine'
 export { LocalCorpus, type Passage, Retrieve, type Retrieved, type Retriever, type ScoredPassage } from './retrieve'
+export { checkRewardWeights, type Rewarded, type Rewards, type RewardsMetric, type RewardWeights, rewardOf } from './rewards'
 export {
   type InputsOf,
   type OutputsOf,
