@@ -154,16 +154,17 @@ ARBOR_API int32_t arbor_swiglu(arbor_stream *stream, int32_t type, void *y, cons
 ARBOR_API int32_t arbor_swiglu_backward(arbor_stream *stream, int32_t type, void *d_gate_up, const void *dy, const void *gate_up,
                                         int64_t tokens, int64_t inner);
 
-ARBOR_API int32_t arbor_logprob(arbor_stream *stream, int32_t type, float *logprobs, float *entropies, float *lse,
+// `logits` [pairs, vocab] may be null: room to keep them, for a backward pass that then needn't compute them again.
+ARBOR_API int32_t arbor_logprob(arbor_stream *stream, int32_t type, float *logprobs, float *entropies, float *lse, float *logits,
                                 const void *hidden, const int32_t *rows, const int32_t *targets, const void *head,
                                 int32_t head_type, int64_t pairs, int64_t tokens, int64_t vocab, int64_t hidden_size,
                                 double temperature);
-// `d_entropies` and `d_head` may be null.
+// `d_entropies`, `d_head` and `logits` may be null.
 ARBOR_API int32_t arbor_logprob_backward(arbor_stream *stream, int32_t type, void *d_hidden, float *d_head,
                                          const float *d_logprobs, const float *d_entropies, const float *entropies,
-                                         const float *lse, const void *hidden, const int32_t *rows, const int32_t *targets,
-                                         const void *head, int32_t head_type, int64_t pairs, int64_t tokens, int64_t vocab,
-                                         int64_t hidden_size, double temperature);
+                                         const float *lse, const float *logits, const void *hidden, const int32_t *rows,
+                                         const int32_t *targets, const void *head, int32_t head_type, int64_t pairs,
+                                         int64_t tokens, int64_t vocab, int64_t hidden_size, double temperature);
 
 // `floats` [rows, 6] and `ints` [rows, 4] as in ops.ts; `logits` may be overwritten.
 ARBOR_API int32_t arbor_sample(arbor_stream *stream, float *logits, const float *floats, const int32_t *ints,

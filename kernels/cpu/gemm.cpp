@@ -4,7 +4,6 @@
 
 #include "gemm.h"
 
-#include <array>
 #include <atomic>
 #include <thread>
 
@@ -26,6 +25,7 @@ constexpr int kTileRows = 6, kTilePanels = 1, kRegisters = 12;
 constexpr int kWidest = 4;           // panels side by side when rows are few
 constexpr int64_t kBlockRows = 192;  // rows of A packed at a time
 constexpr int64_t kBlockInner = 256; // k's packed at a time: a panel of B is then 16 KiB, half of the first-level cache
+constexpr int64_t kBefore = 48, kFewBefore = 12; // rows of a task that comes before the blocks, of many rows and of a decode's
 constexpr int64_t kPiece = 1024;     // least k of a piece of gemm_long: its sums are then 3 % of its work at 128 columns
 constexpr int64_t kPackedFloats = 16 << 20; // most of a B that is packed as a whole: 64 MiB
 constexpr int64_t kPieceFloats = 4 << 20; // most floats that wait to be added
@@ -159,8 +159,8 @@ MatrixB MatrixB::weight_transposed(const void *data, int32_t type, int64_t in, i
   return type == ARBOR_F32_PANELS ? panels_transposed(b.data, in) : type == ARBOR_F32 ? strided(b.data, in, 1) : b;
 }
 
-void gemm_block(const Gemm &g, int64_t m0, int64_t rows, int64_t n0, int64_t columns) {
-  if (g.b.is_bf16()) return gemm_bf16_block(g, m0, rows, n0, columns);
+void gemm_block(const Gemm &g, int64_t m0, int64_t rows, int64_t n0, int64_t columns, const AfterBlock &after) {
+  if (g.b.is_bf16()) return gemm_bf16_block(g, m0, rows, n0, columns, after);
   const int64_t tile_count = (rows + kTileRows - 1) / kTileRows;
   const bool few = tile_count == 1;
   const int64_t group = few ? panels_for(int(rows)) : kTilePanels;
@@ -213,6 +213,7 @@ void gemm_block(const Gemm &g, int64_t m0, int64_t rows, int64_t n0, int64_t col
         else
           edge_tile(run, height, width, operands);
       }
+      if (after && k0 + k >= g.k) after(m0, rows, n, width);
       n += width;
     }
     k0 += k;
@@ -252,35 +253,42 @@ void gemm(const Gemm &given, const Beside &beside) {
   if (n_blocks > groups / 2) n_blocks = groups / 2;
   if (n_blocks < 1 || threads == 1) n_blocks = 1;
   const int64_t blocks = m_blocks * n_blocks;
-  const auto block = [&](int64_t task) {
-    const int64_t mb = task / n_blocks, nb = task % n_blocks;
-    const int64_t m0 = mb * units / m_blocks * unit, end = (mb + 1) * units / m_blocks * unit, m1 = end < g.m ? end : g.m;
-    const int64_t n0 = nb * groups / n_blocks * kGroup, last = (nb + 1) * groups / n_blocks * kGroup, n1 = last < g.n ? last : g.n;
-    if (!done) gemm_block(g, m0, m1 - m0, n0, n1 - n0);
-    return std::array<int64_t, 4>{m0, m1 - m0, n0, n1 - n0};
-  };
-  if (!beside.first && !beside.after && done) return;
-  // The pool may take indexes in any order: tasks number themselves, so that the first ones are under way before anything waits for them.
+  if (!beside.before && done) return;
+  // What comes before a block is done by the block itself where no other shares its rows: they are in the cache then. Else by tasks of its own.
+  const bool apart = beside.before && n_blocks > 1;
+  const int64_t step = g.m <= 64 ? kFewBefore : kBefore, firsts = apart ? (g.m + step - 1) / step : 0;
+  const int64_t befores = !beside.before ? 0 : apart ? firsts : blocks;
   std::atomic<int64_t> next{0}, ended{0};
-  const auto wait_for_first = [&] {
-    while (ended.load(std::memory_order_acquire) < beside.first_count) std::this_thread::yield();
+  const auto before = [&](int64_t m0, int64_t rows) {
+    struct End {
+      std::atomic<int64_t> &count;
+      ~End() { count.fetch_add(1, std::memory_order_release); }
+    } end{ended};
+    beside.before(m0, rows);
   };
-  parallel_for(beside.first_count + blocks + beside.last_count, [&](int64_t) {
-    const int64_t mine = next.fetch_add(1), task = mine - beside.first_count;
-    if (task < 0) {
-      struct End {
-        std::atomic<int64_t> &count;
-        ~End() { count.fetch_add(1, std::memory_order_release); }
-      } end{ended};
-      beside.first(mine);
-    } else if (task < blocks) {
-      const auto [m0, rows, n0, columns] = block(task);
-      wait_for_first();
-      if (beside.after) beside.after(m0, rows, n0, columns);
-    } else {
-      wait_for_first();
-      beside.last(task - blocks);
+  const auto ready = [&] { return ended.load(std::memory_order_acquire) == befores; };
+  const auto wait = [&] {
+    while (!ready()) std::this_thread::yield();
+  };
+  const auto block = [&](int64_t m0, int64_t rows, int64_t nb) {
+    const int64_t n0 = nb * groups / n_blocks * kGroup, last = (nb + 1) * groups / n_blocks * kGroup, n1 = last < g.n ? last : g.n;
+    if (beside.before && !apart) before(m0, rows);
+    const bool on_the_way = !done && (!apart || ready());
+    if (!done) gemm_block(g, m0, rows, n0, n1 - n0, on_the_way ? beside.after : AfterBlock());
+    if (on_the_way || !beside.after) return;
+    if (apart) wait();
+    beside.after(m0, rows, n0, n1 - n0);
+  };
+  // The pool may take indexes in any order: tasks number themselves, so that the first ones are under way before anything waits for them.
+  parallel_for(firsts + blocks + beside.last_count, [&](int64_t) {
+    const int64_t mine = next.fetch_add(1), task = mine - firsts;
+    if (task < 0) return before(mine * step, g.m - mine * step < step ? g.m - mine * step : step);
+    if (task >= blocks) {
+      wait();
+      return beside.last(task - blocks);
     }
+    const int64_t mb = task / n_blocks, m0 = mb * units / m_blocks * unit, end = (mb + 1) * units / m_blocks * unit, m1 = end < g.m ? end : g.m;
+    block(m0, m1 - m0, task % n_blocks);
   });
 }
 

@@ -56,15 +56,20 @@ struct Gemm {
   MatrixC c;
 };
 
-// Rows [m0, m0 + rows) and columns [n0, n0 + columns) on this thread; n0 is a multiple of 16. Uses scratch slots 0 and 1.
-void gemm_block(const Gemm &gemm, int64_t m0, int64_t rows, int64_t n0, int64_t columns);
+// What follows a finished block of C: while it is still in the cache.
+using AfterBlock = std::function<void(int64_t m0, int64_t rows, int64_t n0, int64_t columns)>;
 
-// Small work that shares the tasks of a product: `first` tasks begin before all others, `after` follows each finished block of C on its thread
-// once they have ended, and so do the `last` tasks.
+// Rows [m0, m0 + rows) and columns [n0, n0 + columns) on this thread; n0 is a multiple of 16. Uses scratch slots 0 and 1. `after` is called for
+// each strip of columns, and must leave those slots alone.
+void gemm_block(const Gemm &gemm, int64_t m0, int64_t rows, int64_t n0, int64_t columns, const AfterBlock &after = {});
+
+// Small work that shares the tasks of a product: `before` a block of C it is called for the block's rows (once for each row), `after` for the
+// finished block; the `last` tasks come when it has been called for all rows.
 struct Beside {
-  int64_t first_count = 0, last_count = 0;
-  std::function<void(int64_t task)> first, last;
-  std::function<void(int64_t m0, int64_t rows, int64_t n0, int64_t columns)> after;
+  std::function<void(int64_t m0, int64_t rows)> before;
+  AfterBlock after;
+  int64_t last_count = 0;
+  std::function<void(int64_t task)> last;
 };
 
 // All of it, over the pool's threads.

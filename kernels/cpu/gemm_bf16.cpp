@@ -106,7 +106,7 @@ MatrixB bf16_transposed(uint32_t *to, const MatrixB &b, int64_t k, int64_t n) {
   return {MatrixB::Bf16Panels, nullptr, 0, 0, k, to};
 }
 
-void gemm_bf16_block(const Gemm &g, int64_t m0, int64_t rows, int64_t n0, int64_t columns) {
+void gemm_bf16_block(const Gemm &g, int64_t m0, int64_t rows, int64_t n0, int64_t columns, const AfterBlock &after) {
   const HalfKernel &kernel = half_kernel();
 #if defined(__AMX_BF16__)
   if (&kernel == &amx::kKernel) amx::configure(); // each time: others may use the tiles of this thread too
@@ -149,6 +149,7 @@ void gemm_bf16_block(const Gemm &g, int64_t m0, int64_t rows, int64_t n0, int64_
         else
           edge_tile(kernel, operands, real, width, height, panels);
       }
+      if (after && piece == pieces - 1) after(m0, rows, n, width);
       n += width;
     }
   }

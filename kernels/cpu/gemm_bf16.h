@@ -33,7 +33,7 @@ struct Bf16Blocks {
 Bf16Blocks bf16_blocks();
 
 // gemm_block where B is in bf16. Rows of A are contiguous (column stride 1).
-void gemm_bf16_block(const Gemm &gemm, int64_t m0, int64_t rows, int64_t n0, int64_t columns);
+void gemm_bf16_block(const Gemm &gemm, int64_t m0, int64_t rows, int64_t n0, int64_t columns, const AfterBlock &after);
 
 // The whole of B (Bf16PanelsTransposed) [k, n] as Bf16Panels in `to`, over the pool's threads: ceil(n / 16) * 16 * bf16_pairs(k) words.
 MatrixB bf16_transposed(uint32_t *to, const MatrixB &b, int64_t k, int64_t n);

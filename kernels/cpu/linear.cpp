@@ -30,8 +30,9 @@ int32_t arbor_linear_backward(arbor_stream *stream, int32_t type, void *dx, cons
     const Beside beside = adapters_backward(adapters, dxs, dys, xs, in, out);
     if (dxs)
       gemm({tokens, in, out, {dys, out, 1}, MatrixB::weight_transposed(weight, weight_type, in), MatrixC::overwrite(dxs, in)}, beside);
-    else {
-      parallel_for(beside.first_count, [&](int64_t i) { beside.first(i); });
+    else if (beside.before) {
+      constexpr int64_t kRows = 48;
+      parallel_for((tokens + kRows - 1) / kRows, [&](int64_t i) { beside.before(i * kRows, tokens - i * kRows < kRows ? tokens - i * kRows : kRows); });
       parallel_for(beside.last_count, [&](int64_t i) { beside.last(i); });
     }
     if (d_weight)

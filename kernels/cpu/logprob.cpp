@@ -1,5 +1,6 @@
 // log-softmax of head · hidden / T at chosen tokens, its entropy, and the gradient. Logits live for one block of pairs x 512 tokens of the
-// vocabulary at a time; pieces of the vocabulary are put together in order, so neither other pairs nor threads change a result.
+// vocabulary at a time, unless the caller gives room to keep them all for the gradient. Pieces of the vocabulary are put together in order, so
+// neither other pairs nor threads change a result.
 
 #include <algorithm>
 #include <cmath>
@@ -24,6 +25,7 @@ struct Head {
   int32_t type;
   int64_t vocab, hidden;
   float inverse_temperature;
+  float *kept = nullptr;  // [pairs, vocab], where logits stay from the forward pass for the backward one
   int64_t chunk = kChunk; // vocabulary of a block here
 
   int64_t chunk_width(int64_t first) const { return std::min(chunk, vocab - first); }
@@ -31,16 +33,24 @@ struct Head {
   MatrixB plain(int64_t first) const { return MatrixB::weight_transposed(weight, type, hidden, first); }
 };
 
-// logits[i * kChunk + j] = head[first + j] · x[i] / T for i < pairs; columns up to the next multiple of 16 past the vocabulary are absent.
-void chunk_logits(float *logits, const Head &head, const float *x, int64_t pairs, int64_t first) {
+// logits[i * kChunk + j] = head[first + j] · x[p0 + i] / T for i < count; columns up to the next multiple of 16 past the vocabulary are absent.
+// From those kept, if `again`.
+void chunk_logits(float *logits, const Head &head, const float *x, int64_t p0, int64_t count, int64_t first, bool again) {
   const int64_t width = head.chunk_width(first);
-  gemm_block({pairs, width, head.hidden, {x, head.hidden, 1}, head.transposed(first), MatrixC::overwrite(logits, kChunk)}, 0, pairs, 0,
-             width);
-  // After the product, as the sampler does it: a head in bf16 rounds x itself.
-  if (head.inverse_temperature != 1)
-    for (int64_t i = 0; i < pairs; i++)
-      for (int64_t j = 0; j < width; j++) logits[i * kChunk + j] *= head.inverse_temperature;
-  for (int64_t i = 0; i < pairs; i++)
+  float *kept = head.kept ? head.kept + p0 * head.vocab + first : nullptr;
+  if (again && kept) {
+    for (int64_t i = 0; i < count; i++) std::copy_n(kept + i * head.vocab, width, logits + i * kChunk);
+  } else {
+    gemm_block({count, width, head.hidden, {x + p0 * head.hidden, head.hidden, 1}, head.transposed(first), MatrixC::overwrite(logits, kChunk)}, 0,
+               count, 0, width);
+    // After the product, as the sampler does it: a head in bf16 rounds x itself.
+    if (head.inverse_temperature != 1)
+      for (int64_t i = 0; i < count; i++)
+        for (int64_t j = 0; j < width; j++) logits[i * kChunk + j] *= head.inverse_temperature;
+    if (kept)
+      for (int64_t i = 0; i < count; i++) std::copy_n(logits + i * kChunk, width, kept + i * head.vocab);
+  }
+  for (int64_t i = 0; i < count; i++)
     for (int64_t j = width; j < (width + kPanel - 1) / kPanel * kPanel; j++) logits[i * kChunk + j] = kAbsent;
 }
 
@@ -83,7 +93,7 @@ void logprob(const Head &head, const float *x, const int32_t *targets, int64_t p
   parallel_for(blocks * chunks, [&](int64_t task) {
     const int64_t p0 = task / chunks * kPairs, count = std::min(kPairs, pairs - p0), c = task % chunks, first = c * kChunk;
     float *logits = scratch(2, kPairs * kChunk);
-    chunk_logits(logits, head, x + p0 * head.hidden, count, first);
+    chunk_logits(logits, head, x, p0, count, first, false);
     const int64_t width = (head.chunk_width(first) + kPanel - 1) / kPanel * kPanel;
     for (int64_t i = 0; i < count; i++) {
       pieces[size_t((p0 + i) * chunks + c)] = measure(logits + i * kChunk, width);
@@ -138,7 +148,7 @@ void gradient_of_hidden(const Head &head, const float *x, const Pull &pull, int6
     float *logits = scratch(2, kPairs * kChunk);
     float *to = partial.data() + span * size + (p0 - p_first) * head.hidden;
     for (int64_t first = span * kSpan; first < std::min((span + 1) * kSpan, head.vocab); first += kChunk) {
-      chunk_logits(logits, head, x + p0 * head.hidden, count, first);
+      chunk_logits(logits, head, x, p0, count, first, true);
       gradient_of_logits(logits, head, pull, p0, count, first);
       gemm_block({count, head.hidden, head.chunk_width(first), {logits, kChunk, 1}, head.plain(first), MatrixC::accumulate(to, head.hidden)},
                  0, count, 0, head.hidden);
@@ -159,7 +169,7 @@ void gradient_of_head(Head head, const float *x, const Pull &pull, int64_t pairs
     float *logits = scratch(2, kPairs * kChunk);
     for (int64_t p0 = 0; p0 < pairs; p0 += kPairs) {
       const int64_t count = std::min(kPairs, pairs - p0);
-      chunk_logits(logits, head, x + p0 * head.hidden, count, first);
+      chunk_logits(logits, head, x, p0, count, first, true);
       gradient_of_logits(logits, head, pull, p0, count, first);
       gemm_block({width, head.hidden, count, {logits, 1, kChunk}, MatrixB::strided(x + p0 * head.hidden, head.hidden, 1),
                   MatrixC::accumulate(d_head + first * head.hidden, head.hidden)},
@@ -175,7 +185,7 @@ bool sizes_valid(int64_t pairs, int64_t tokens, int64_t vocab, int64_t hidden, d
 } // namespace
 } // namespace arbor
 
-int32_t arbor_logprob(arbor_stream *stream, int32_t type, float *logprobs, float *entropies, float *lse, const void *hidden,
+int32_t arbor_logprob(arbor_stream *stream, int32_t type, float *logprobs, float *entropies, float *lse, float *logits, const void *hidden,
                       const int32_t *rows, const int32_t *targets, const void *head, int32_t head_type, int64_t pairs, int64_t tokens,
                       int64_t vocab, int64_t hidden_size, double temperature) {
   using namespace arbor;
@@ -183,14 +193,14 @@ int32_t arbor_logprob(arbor_stream *stream, int32_t type, float *logprobs, float
                      sizes_valid(pairs, tokens, vocab, hidden_size, temperature);
   return enqueue(stream, "arbor_logprob", type, valid, [=] {
     check(rows, targets, pairs, tokens, vocab);
-    const Head all = {head, head_type, vocab, hidden_size, float(1 / temperature)};
+    const Head all = {head, head_type, vocab, hidden_size, float(1 / temperature), logits};
     const std::vector<float> x = gather(static_cast<const float *>(hidden), rows, pairs, hidden_size);
     logprob(all, x.data(), targets, pairs, logprobs, entropies, lse);
   });
 }
 
 int32_t arbor_logprob_backward(arbor_stream *stream, int32_t type, void *d_hidden, float *d_head, const float *d_logprobs,
-                               const float *d_entropies, const float *entropies, const float *lse, const void *hidden,
+                               const float *d_entropies, const float *entropies, const float *lse, const float *logits, const void *hidden,
                                const int32_t *rows, const int32_t *targets, const void *head, int32_t head_type, int64_t pairs,
                                int64_t tokens, int64_t vocab, int64_t hidden_size, double temperature) {
   using namespace arbor;
@@ -198,7 +208,7 @@ int32_t arbor_logprob_backward(arbor_stream *stream, int32_t type, void *d_hidde
                      sizes_valid(pairs, tokens, vocab, hidden_size, temperature);
   return enqueue(stream, "arbor_logprob_backward", type, valid, [=] {
     check(rows, targets, pairs, tokens, vocab);
-    const Head all = {head, head_type, vocab, hidden_size, float(1 / temperature)};
+    const Head all = {head, head_type, vocab, hidden_size, float(1 / temperature), const_cast<float *>(logits)};
     const Pull pull = {targets, d_logprobs, d_entropies, entropies, lse};
     const std::vector<float> x = gather(static_cast<const float *>(hidden), rows, pairs, hidden_size);
     float *to = static_cast<float *>(d_hidden);

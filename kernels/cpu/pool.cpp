@@ -100,8 +100,8 @@ Pool &pool() {
 thread_local bool inside_pool = false;
 
 struct Scratch {
-  float *memory[4] = {};
-  int64_t size[4] = {};
+  float *memory[5] = {};
+  int64_t size[5] = {};
   ~Scratch() {
     for (float *m : memory) std::free(m);
   }

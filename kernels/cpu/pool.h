@@ -29,7 +29,7 @@ template <class Task> void parallel_ranges(int64_t count, int64_t floats_each, c
                [&](int64_t i) { task(i * step, (i + 1) * step < count ? (i + 1) * step : count); });
 }
 
-// Working memory of this thread, grown and kept; `slot` 0 to 3. The next call with the same slot on the same thread ends its use.
+// Working memory of this thread, grown and kept; `slot` 0 to 4. The next call with the same slot on the same thread ends its use.
 float *scratch(int slot, int64_t floats);
 
 } // namespace arbor

@@ -222,22 +222,25 @@ function vocabularyOps(bind: Bind) {
   const logprobBackward = bind('logprobBackward', 'arbor_logprob_backward')
   const sample = bind('sample', 'arbor_sample')
   return {
-    logprob({ logprobs, entropies, lse, hidden, rows, targets, head, temperature }) {
+    logprob({ logprobs, entropies, lse, logits, hidden, rows, targets, head, temperature }) {
       const pairs = lengthOf(rows)
       const [vocab, size] = head.shape as [number, number]
       needEqual('logprob', 'columns of hidden and of the head', [width(hidden), size])
       need('logprob', pairs, { logprobs, entropies, lse, targets })
+      need('logprob', pairs * vocab, { logits })
       const sizes = [pairs, hidden.shape[0]!, vocab, size]
-      logprob(typeOf(hidden), logprobs, entropies, lse, hidden, rows, targets, head, typeOf(head), ...sizes, temperature)
+      const given = [logprobs, entropies, lse, logits, hidden, rows, targets, head]
+      logprob(typeOf(hidden), ...given, typeOf(head), ...sizes, temperature)
     },
-    logprobBackward({ dHidden, dLogprobs, dEntropies, entropies, lse, hidden, rows, targets, head, temperature, dHead }) {
+    logprobBackward({ dHidden, dLogprobs, dEntropies, entropies, lse, logits, hidden, rows, targets, head, temperature, dHead }) {
       const pairs = lengthOf(rows)
       const [vocab, size] = head.shape as [number, number]
       needEqual('logprobBackward', 'columns of hidden and of the head', [width(hidden), size])
       need('logprobBackward', pairs, { dLogprobs, dEntropies, entropies, lse, targets })
       need('logprobBackward', lengthOf(hidden), { dHidden })
       need('logprobBackward', vocab * size, { dHead })
-      const given = [dHidden, dHead, dLogprobs, dEntropies, entropies, lse, hidden, rows, targets, head]
+      need('logprobBackward', pairs * vocab, { logits })
+      const given = [dHidden, dHead, dLogprobs, dEntropies, entropies, lse, logits, hidden, rows, targets, head]
       logprobBackward(typeOf(hidden), ...given, typeOf(head), pairs, hidden.shape[0], vocab, size, temperature)
     },
     sample({ logits, floats, ints, history, tokens, logprobs }) {

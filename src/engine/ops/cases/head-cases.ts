@@ -52,6 +52,7 @@ function logprob({ tokens, hidden, vocab, pairs, temperature }: LogprobShape): O
     ...{ rows: t['rows']!, targets: t['targets']!, head: t['head']!, temperature },
   })
   const backward = { ...forward, dLogprobs: random.normal([pairs]), dHidden: stale([tokens, hidden]) }
+  const kept = { ...backward, logits: stale([pairs, vocab]) }
   const withEntropy = { ...backward, dEntropies: random.normal([pairs]), dHead: random.normal([vocab, hidden]) }
   const name = `${pairs} pairs of ${tokens} rows, vocab ${vocab}, T ${temperature}`
   const outputs = ['logprobs', 'entropies', 'lse']
@@ -77,6 +78,19 @@ function logprob({ tokens, hidden, vocab, pairs, temperature }: LogprobShape): O
         ops.logprobBackward({ dHidden: t['dHidden']!, dLogprobs: t['dLogprobs']!, ...saved(t) })
       },
       ...(temperature > 0.1 && { derivative: { outputs: { logprobs: 'dLogprobs' }, inputs: { hidden: 'dHidden' } } }),
+    },
+    {
+      op: 'logprobBackward',
+      name: `logprobBackward ${name}, of logits that were kept`,
+      enlarges,
+      tensors: kept,
+      outputs: [...outputs, 'dHidden'],
+      scratch: ['logits'],
+      run: (ops, t) => {
+        const logits = t['logits']!
+        ops.logprob({ ...saved(t), logits })
+        ops.logprobBackward({ dHidden: t['dHidden']!, dLogprobs: t['dLogprobs']!, ...saved(t), logits })
+      },
     },
     {
       op: 'logprobBackward',
