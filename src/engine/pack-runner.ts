@@ -7,6 +7,9 @@ import type { Arena, Backend, Tensor } from './ops/ops'
 import type { PolicyWeights } from './policy-weights'
 import type { Pack, PackedTree } from './prefix-tree'
 
+/** Logits of a pack that are kept for its backward pass, which computes larger ones again. */
+const KEPT_LOGIT_BYTES = 64 * 1024 ** 2
+
 export interface PassOptions {
   readonly weights: PolicyWeights | null
   readonly temperature: number
@@ -20,6 +23,7 @@ interface PairTensors {
   readonly logprobs: Tensor // [pairs]
   readonly entropies: Tensor // [pairs]
   readonly lse: Tensor // [pairs]
+  readonly logits?: Tensor // [pairs, vocab], kept for the backward pass where they are few
 }
 
 /** A pack on the device, after its forward pass. */
@@ -110,8 +114,11 @@ export class PackRunner {
     const count = pack.rows.length
     if (count === 0) return null
     const [logprobs, entropies, lse] = [0, 1, 2].map(() => this.arena.tensor([count])) as [Tensor, Tensor, Tensor]
-    const pairs = { rows: this.ints(pack.rows), targets: this.ints(pack.targets), logprobs, entropies, lse }
-    this.backend.ops.logprob({ ...pairs, hidden, head: this.head(pass), temperature: pass.temperature })
+    const head = this.head(pass)
+    const kept = pass.forBackward && 4 * count * head.shape[0]! <= KEPT_LOGIT_BYTES
+    const logits = kept && { logits: this.arena.tensor([count, head.shape[0]!]) }
+    const pairs = { rows: this.ints(pack.rows), targets: this.ints(pack.targets), logprobs, entropies, lse, ...logits }
+    this.backend.ops.logprob({ ...pairs, hidden, head, temperature: pass.temperature })
     return pairs
   }
 
