@@ -105,6 +105,7 @@ describe.skipIf(!existsSync(cli))('arbor-nb serve', () => {
     expect(await fails()).toMatch(/^2 --model is missing/)
     expect(await fails('--model', model, '--prot', '1')).toMatch(/^2 .*--prot.*--port/)
     expect(await fails('--model', model, '--port', 'x')).toMatch(/^2 --port x/)
+    expect(await fails('--model', model, '--memory', '0.1')).toMatch(/^2 --memory 0.1: a number of at least 0.5/)
     expect(await fails('--model', '/no/such/model')).toMatch(/^1 .*\/no\/such\/model/)
   })
 })

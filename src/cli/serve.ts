@@ -15,6 +15,7 @@ Serves a base model and trains policies on it: OpenAI's chat completions and Arb
   --model MODEL     arbor-tiny (it comes with arbor-nb), a name on the Hugging Face hub, a folder, or a .gguf file
   --device DEVICE   cpu, cuda, tfjs or auto (default: $ARBOR_DEVICE, else auto)
   --precision P     of frozen weights: f32, bf16 or auto (default: $ARBOR_PRECISION, else bf16 where the CPU computes in it)
+  --memory GIB      what the server should stay within while it trains, as far as the model's size allows (default 1.5; less is slower)
   --host HOST       address to listen on (default 127.0.0.1: this machine only; there is no password)
   --port PORT       default: the first free port from 7453 up
   --storage FOLDER  where runs and checkpoints are kept (default: $ARBOR_HOME, else ~/.arbor)
@@ -27,6 +28,7 @@ const OPTIONS = {
   model: { type: 'string' },
   device: { type: 'string' },
   precision: { type: 'string' },
+  memory: { type: 'string' },
   host: { type: 'string' },
   port: { type: 'string' },
   storage: { type: 'string' },
@@ -39,12 +41,14 @@ export async function run(argv: readonly string[]): Promise<number> {
   if (values.model === undefined) throw new OptionError('--model is missing: arbor-tiny, a hub name, a folder or a .gguf file.')
   const device = choiceOption(values.device ?? process.env['ARBOR_DEVICE'] ?? 'auto', '--device', ['auto', 'cpu', 'cuda', 'tfjs'])
   const precision = choiceOption(values.precision ?? 'auto', '--precision', PRECISION_WISHES)
+  const memory = numberOption(values.memory, '--memory', { min: 0.5 })
   const port = numberOption(values.port, '--port', { min: 0, max: 65535, integer: true })
   const ended = endOfService(values['owner-pipe'] === true)
   const server = await startServer({
     model: values.model,
     device,
     precision,
+    ...(memory === undefined ? {} : { memory: memory * 1024 ** 3 }),
     ...(values.host === undefined ? {} : { host: values.host }),
     ...(port === undefined ? {} : { port }),
     storage: values.storage ?? arborHome(),

@@ -11,6 +11,8 @@ export interface ServerOptions {
   readonly device?: 'auto' | 'cpu' | 'cuda' | 'tfjs'
   /** Of frozen weights: f32, bf16 or auto; default: $ARBOR_PRECISION, else bf16 where the CPU computes in it. */
   readonly precision?: 'auto' | 'f32' | 'bf16'
+  /** GiB that the server should stay within while it trains, as far as the model's size allows; default 1.5. */
+  readonly memory?: number
   readonly host?: string
   /** Default: the first free port from 7453 up, as Arbor does. */
   readonly port?: number
@@ -49,6 +51,7 @@ export async function startServer(model: string, options: ServerOptions = {}): P
   const args = [cliPath(), 'serve', '--model', model, '--owner-pipe', '--ready-line', '--storage', storagePath(settings)]
   if (settings.device !== undefined) args.push('--device', settings.device)
   if (settings.precision !== undefined) args.push('--precision', settings.precision)
+  if (settings.memory !== undefined) args.push('--memory', String(settings.memory))
   if (settings.host !== undefined) args.push('--host', settings.host)
   if (settings.port !== undefined) args.push('--port', String(settings.port))
   const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'pipe'] })

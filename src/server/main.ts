@@ -19,6 +19,8 @@ export interface ServerOptions {
   readonly device?: 'auto' | 'cpu' | 'cuda' | 'tfjs'
   /** Of frozen weights; default: bf16 where the CPU computes in it. */
   readonly precision?: 'auto' | 'f32' | 'bf16'
+  /** Bytes the process should stay within while it trains, as far as that is possible; default 1.5 GiB. */
+  readonly memory?: number
   /** Default 127.0.0.1: this machine only. */
   readonly host?: string
   /** Default: the first free one from 7453 up. */
@@ -55,7 +57,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       '',
     )
   const { host, port, baseUrl, close: closeSocket } = await openSocket((request) => app(request), options)
-  const engine = options.engine ?? new WorkerEngine({ device: options.device ?? 'auto', precision: options.precision ?? 'auto' })
+  const { device = 'auto', precision = 'auto', memory } = options
+  const engine = options.engine ?? new WorkerEngine({ device, precision, ...(memory !== undefined && { memory }) })
   try {
     const services = await loadServices(engine, options)
     app = createApp(services)

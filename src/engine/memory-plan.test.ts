@@ -1,0 +1,25 @@
+import { describe, expect, it } from 'vitest'
+import { openGolden } from '../../test/golden/engine/open-golden'
+import { planActivations } from './memory-plan'
+
+const GIB = 1024 ** 3
+
+describe('planActivations', () => {
+  const { config, weights } = openGolden('llama')
+  weights.close()
+
+  it('grows with the memory that is allowed, byte for byte', () => {
+    const [two, three] = [2, 3].map((gib) => planActivations(config, { precision: 'f32', memory: gib * GIB })) as [number, number]
+    expect(three - two).toBe(GIB)
+    expect(two).toBeLessThan(2 * GIB)
+  })
+
+  it('leaves frozen weights in bf16 half the room', () => {
+    const room = (precision: 'f32' | 'bf16') => planActivations({ ...config, layers: 5000 }, { precision, memory: 8 * GIB })
+    expect(room('bf16')).toBeGreaterThan(room('f32'))
+  })
+
+  it('never falls so low that packs are too small to be worth it', () => {
+    expect(planActivations(config, { precision: 'f32', memory: 0 })).toBe(GIB / 4)
+  })
+})
