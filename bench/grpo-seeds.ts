@@ -21,6 +21,7 @@ const OPTIONS = {
   questions: { type: 'string', default: '0' }, // 0: all
   concurrency: { type: 'string', default: '32' },
   'max-tokens': { type: 'string', default: '96' },
+  categories: { type: 'string', default: '' }, // of the questions; empty: all
   adapter: { type: 'string', default: 'chat' }, // xml: with two demonstrations, as a model that follows no other form needs it
 } as const
 
@@ -67,7 +68,9 @@ async function main(): Promise<void> {
 }
 
 async function trainAndTest(values: Values, seed: number): Promise<Outcome> {
-  const { trainset, testset } = await dspy.loadExamples('data/simple-qa', { inputs: ['question'] })
+  const wanted = values.categories.split(',').filter(Boolean)
+  const where = ({ category }: Readonly<Record<string, unknown>>) => wanted.length === 0 || wanted.includes(String(category))
+  const { trainset, testset } = await dspy.loadExamples('data/simple-qa', { inputs: ['question'], where })
   const lora = new LoraConfig({ r: Number(values.rank), lora_alpha: Number(values.alpha) })
   const compiler = new arbor.ArborGRPO({
     metric: (example, prediction) => accepts(example.answer, prediction.answer),

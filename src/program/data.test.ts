@@ -20,6 +20,16 @@ describe('loading', () => {
     expect(trainset[0]!.inputs().toDict()).toEqual({ question: 'q' })
   })
 
+  it('keeps the rows that are asked for, and says so when none is left', async () => {
+    const where = ({ category }: Readonly<Record<string, unknown>>) => category === 'capital'
+    const { testset } = await loadExamples('data/simple-qa', { inputs: ['question'], where })
+    expect(testset.length).toBeGreaterThan(5)
+    expect(new Set(testset.map((example) => example.category))).toEqual(new Set(['capital']))
+    await expect(loadExamples('data/simple-qa', { inputs: ['question'], where: () => false })).rejects.toThrow(
+      /keeps none of the 1535 rows of data\/simple-qa\/train\.jsonl/,
+    )
+  })
+
   it('finds the data of this package from any working folder', async () => {
     const before = process.cwd()
     process.chdir(dir)

@@ -11,18 +11,32 @@ export interface Dataset {
   readonly testset: Example[]
 }
 
+export interface ExampleOptions {
+  /** Names of the input fields. */
+  readonly inputs: readonly string[]
+  /** Keeps the rows for which it is true. Default: all. */
+  readonly where?: (row: Readonly<Record<string, unknown>>) => boolean
+}
+
 /**
- * Reads train.jsonl, dev.jsonl and test.jsonl of a folder; `inputs` names the input fields.
+ * Reads train.jsonl, dev.jsonl and test.jsonl of a folder.
  * A relative path is looked for in the working folder, then in this package.
- * @throws OptionError for a missing file, a line that is no JSON object, or a row without an input field
+ * @example await loadExamples('data/simple-qa', { inputs: ['question'], where: ({ category }) => category === 'capital' })
+ * @throws OptionError for a missing file, a line that is no JSON object, a row without an input field, or a split of which `where` leaves nothing
  */
-export async function loadExamples(dir: string, options: { readonly inputs: readonly string[] }): Promise<Dataset> {
-  const inputs = options?.inputs
+export async function loadExamples(dir: string, options: ExampleOptions): Promise<Dataset> {
+  const { inputs, where = () => true } = options ?? {}
   if (!Array.isArray(inputs) || inputs.length === 0) {
     throw new OptionError(`Say which fields are inputs: loadExamples('${dir}', { inputs: ['question'] }).`)
   }
   const folder = findFolder(dir)
-  const load = (file: string) => readRows(join(folder, file), inputs).map((row) => new Example(row).withInputs(...inputs))
+  const load = (file: string) => {
+    const rows = readRows(join(folder, file), inputs)
+    const kept = rows.filter(where)
+    if (kept.length === 0)
+      throw new OptionError(`'where' keeps none of the ${rows.length} rows of ${join(dir, file)}; loosen it.`)
+    return kept.map((row) => new Example(row).withInputs(...inputs))
+  }
   return { trainset: load('train.jsonl'), devset: load('dev.jsonl'), testset: load('test.jsonl') }
 }
 
