@@ -21,7 +21,7 @@ const TIERS = [
     alone: true,
   },
   { name: 'e2e', what: 'end to end: learning, resuming, faults, SmolLM2', paths: ['test/e2e'] },
-  { name: 'notebooks', what: 'the workbook at its smallest settings', paths: ['test/e2e/workbook.test.ts'] },
+  { name: 'notebooks', what: 'the notebooks at their smallest settings', paths: ['test/e2e/workbook.test.ts', 'test/notebooks'] },
   { name: 'peers', what: 'real dspy, arbor-ai and transformers against ours', paths: ['test/peers'], prepare: preparePeers },
 ]
 

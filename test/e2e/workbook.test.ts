@@ -1,50 +1,15 @@
 // The workbook from its first cell to its last on the model that ships, lessons included, at the smallest settings: a tutorial that does not run is a failing test.
 
-import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { arborHome } from '../../src/engine/arbor-home'
-import { CLI, freshFolder, ROOT, whyNot } from './tiny'
+import { arborNb, type Cell, type Finished, homeOfItsOwn } from '../notebooks/run-notebook'
+import { freshFolder, ROOT, whyNot } from './tiny'
 
 const SMALLEST = { steps: 2, examplesPerStep: 2, rolloutsPerExample: 2, devSize: 2, testSize: 4, lessonSteps: 1, lessonSize: 3 }
 const LESSON_RUNS = 5 // low, hot, mended, coin, and the control model
 const NOTEBOOK = join(ROOT, 'notebooks/01-grpo-workbook.ipynb')
 const out = freshFolder()
-
-interface Output {
-  readonly output_type: string
-  readonly data?: Readonly<Record<string, unknown>>
-  readonly ename?: string
-}
-interface Cell {
-  readonly cell_type: string
-  readonly metadata?: { readonly tags?: readonly string[] }
-  readonly execution_count?: number | null
-  readonly outputs?: readonly Output[]
-}
-
-/** The models and the built library of this machine, but runs of its own. */
-function homeOfItsOwn(): string {
-  const home = join(out, 'home')
-  mkdirSync(home)
-  for (const kept of ['models', 'native'])
-    if (existsSync(join(arborHome(), kept))) symlinkSync(join(arborHome(), kept), join(home, kept))
-  return home
-}
-
-interface Finished {
-  readonly status: number | null
-  readonly printed: string
-}
-
-/** Asynchronous, so that the test runner hears from its worker meanwhile. */
-function arborNb(args: readonly string[], env: Record<string, string> = {}): Promise<Finished> {
-  const child = spawn(process.execPath, [CLI, ...args], { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
-  let printed = ''
-  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (printed += text))
-  return new Promise((resolve) => child.once('close', (status) => resolve({ status, printed })))
-}
 
 let missing: string | null = null
 let run: Finished
@@ -57,7 +22,7 @@ beforeAll(async () => {
   const parameters = { ...SMALLEST, checkpoint: join(out, 'checkpoint') }
   const set = Object.entries(parameters).flatMap(([name, value]) => ['-p', `${name}=${value}`])
   const files = ['-o', join(out, 'executed.ipynb'), '--html', join(out, 'page.html')]
-  run = await arborNb(['run', NOTEBOOK, ...set, ...files], { ARBOR_HOME: homeOfItsOwn(), ARBOR_DEVICE: 'cpu' })
+  run = await arborNb(['run', NOTEBOOK, ...set, ...files], { ARBOR_HOME: homeOfItsOwn(out), ARBOR_DEVICE: 'cpu' })
   cells = (JSON.parse(readFileSync(join(out, 'executed.ipynb'), 'utf8')) as { cells: Cell[] }).cells
   page = readFileSync(join(out, 'page.html'), 'utf8')
 }, 540_000)
