@@ -54,6 +54,10 @@ export interface BootstrapRun {
   readonly rest: readonly Example[]
 }
 
+/**
+ * Runs of a teacher that the metric liked, as demos.
+ * @example const program = await new dspy.BootstrapFewShot({ metric, maxBootstrappedDemos: 4 }).compile(student, { trainset })
+ */
 export class BootstrapFewShot {
   readonly options: Required<BootstrapFewShotOptions>
   run: BootstrapRun | null = null

@@ -34,6 +34,12 @@ export interface BootstrapRSCompileOptions<P extends Module = Module> extends Pr
 
 const FIRST_SEED = -3
 
+/**
+ * The best of many BootstrapFewShot over shuffled examples.
+ * @example
+ * const optimizer = new dspy.BootstrapRS({ metric, numCandidatePrograms: 6 })
+ * const better = await optimizer.compile(student, { trainset, valset })
+ */
 export class BootstrapRS {
   readonly options: BootstrapRSOptions
   /** The search of the last compile; its candidates are here also when compile throws. */

@@ -15,6 +15,10 @@ export interface LabeledCompileOptions {
   readonly sample?: boolean
 }
 
+/**
+ * Labelled examples as demos, as they are; asks no model.
+ * @example const program = await new dspy.LabeledFewShot({ k: 4 }).compile(student, { trainset })
+ */
 export class LabeledFewShot {
   readonly k: number
 

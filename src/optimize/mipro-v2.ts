@@ -69,6 +69,12 @@ export interface MIPROv2CompileOptions<P extends Module = Module> extends Prompt
 /** Demos gathered to be shown to the proposer when the program itself is to stay without. */
 const DEMOS_IN_CONTEXT = 3
 
+/**
+ * Instructions that a model proposes after a look at data and program, and demos, searched together.
+ * @example
+ * const optimizer = new dspy.MIPROv2({ metric, auto: 'light' })
+ * const better = await optimizer.compile(student, { trainset, valset })
+ */
 export class MIPROv2 {
   readonly options: MIPROv2Options
   /** The search of the last compile; its candidates are here also when compile throws. */

@@ -1,6 +1,6 @@
 // An adapter turns a signature, demos and inputs into messages, and a completion back into fields. The base: conversation and call.
 
-import { AdapterParseError, LMError } from '../errors'
+import { AdapterParseError, LMError, OptionError } from '../errors'
 import type { Message } from '../protocol'
 import type { BaseLM, LMOptions, LMOutput } from './base-lm'
 import { fieldsOf } from './example'
@@ -63,6 +63,7 @@ export interface UserMessageOptions {
   readonly isRequest?: boolean
 }
 
+/** A format: how a signature, its demos and inputs become messages, and how answers are read. */
 export abstract class Adapter {
   /** The class's name in error messages. */
   get name(): string {
@@ -169,7 +170,11 @@ export abstract class Adapter {
   }
 
   #formatHistory(signature: Signature, history: unknown): Message[] {
-    const messages = (history as { messages?: readonly Loose[] } | undefined)?.messages ?? []
+    const { messages = [] } = (history ?? {}) as { messages?: readonly Loose[] }
+    if (typeof history === 'string' || !Array.isArray(messages))
+      throw new OptionError(
+        `A conversation must be a dspy.History, but it is ${JSON.stringify(history).slice(0, 80)}. Write new dspy.History([{ question, answer }]).`,
+      )
     return messages.flatMap((turn) => {
       const user = this.formatUserMessage(signature, turn)
       const assistant = this.formatAssistantMessage(signature, turn)

@@ -35,6 +35,7 @@ function sorted(value: unknown): unknown {
   return Object.fromEntries(entries.map(([key, item]) => [key, sorted(item)]))
 }
 
+/** Answers in a folder, a file for each request; the oldest go when it is full. */
 export class LMCache {
   readonly folder: string
   readonly maxBytes: number

@@ -22,6 +22,10 @@ export interface ChatAdapterOptions {
   readonly fallback?: Adapter | null
 }
 
+/**
+ * Fields under headers `[[ ## name ## ]]`, in prompts and answers.
+ * @example dspy.configure({ adapter: new dspy.ChatAdapter({ fallback: null }) }) // never asks again in JSON
+ */
 export class ChatAdapter extends Adapter {
   readonly fallback: Adapter | null
 

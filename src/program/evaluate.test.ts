@@ -37,6 +37,15 @@ describe('Evaluate', () => {
     expect(result.failures()[0]!.prediction.keys()).toEqual([])
   })
 
+  it('warns where every example failed: the score alone would not tell', async () => {
+    const warnings: string[] = []
+    const onWarning = (text: string) => warnings.push(text)
+    const no = new Error('no luck')
+    await context({ onWarning }, () => evaluate(answers(no, no, no), { maxErrors: 4, title: 'Test' }))
+    await context({ onWarning }, () => evaluate(answers(no, 'b', no)))
+    expect(warnings).toEqual(['Test: the program or its metric failed on every example. The first: Error: no luck'])
+  })
+
   it.each([
     [Number.NaN, 'The metric returned NaN; it must return a finite number or a boolean.'],
     ['good', 'The metric returned "good" (string); it must return a finite number or a boolean.'],

@@ -73,7 +73,9 @@ export class Evaluate {
       const result = new EvaluationResult(percent(run.results), run.results, metricName(metric), options.displayTable ?? true)
       run.report('end', result)
       if (result.failures().length === result.results.length)
-        settings.onWarning?.(`${title}: the program or its metric failed on every example. The first: ${result.results[0]!.error}`)
+        settings.onWarning?.(
+          `${title}: the program or its metric failed on every example. The first: ${result.results[0]!.error}`,
+        )
       return result
     } catch (error) {
       run.report('end')

@@ -12,6 +12,10 @@ import { jsonDumps, strip } from './python-text'
 import { hasOpenMapping, responseSchema } from './response-schema'
 import type { Signature } from './signature'
 
+/**
+ * Answers as one JSON object, asked for by `response_format` where the service takes it.
+ * @example dspy.configure({ adapter: new dspy.JSONAdapter() })
+ */
 export class JSONAdapter extends Adapter {
   /**
    * One call, its answer bound to the outputs' schema where the service can do that, and a second one in plain JSON mode when that

@@ -63,6 +63,7 @@ describe('MultiChainComparison', () => {
       "(1) doesn't match the expected number M (2)",
     )
     await expect(compare.call({ completions: [{ answer: 1 }, {}], question: 'q' })).rejects.toThrow(/needs a `rationale`/)
+    await expect(compare.call({ question: 'q' } as never)).rejects.toThrow('takes its attempts beside the inputs')
     // @ts-expect-error the question is missing
     await expect(compare.call({ completions: [] })).rejects.toThrow()
   })

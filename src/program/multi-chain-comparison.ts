@@ -54,6 +54,8 @@ export class MultiChainComparison<const S extends SignatureSource = SignatureSou
   /** `completions`: M answers with `rationale` or `reasoning`, and the last output. @throws OptionError for another number of them */
   async forward(inputs: Flat<{ completions: readonly object[] } & InputsOf<S>>): Promise<Prediction<OutputsOf<Compared<S>>>> {
     const { completions, ...given } = inputs as { completions: readonly object[] } & Loose
+    if (!Array.isArray(completions))
+      throw new OptionError('MultiChainComparison takes its attempts beside the inputs: call({ completions: [ … ], … }).')
     if (completions.length !== this.M) {
       throw new OptionError(
         `The number of attempts (${completions.length}) doesn't match the expected number M (${this.M}). ` +

@@ -50,7 +50,10 @@ describe('Parallel', () => {
     const events: ProgressEvent[] = []
     const before = setProgressObserver((event) => void events.push(event))
     const parallel = new Parallel({ numThreads: 1, maxErrors: 3, displayProgress: true })
-    expect(await parallel.call(calls)).toEqual([null, 1, null])
+    const warnings: string[] = []
+    const onWarning = (text: string) => warnings.push(text)
+    expect(await context({ onWarning }, () => parallel.call(calls))).toEqual([null, 1, null])
+    expect(warnings[0]).toBe('Parallel: call 0 failed, and its answer is null: Error: failed after 0')
     setProgressObserver(before)
     expect(parallel.failures.map(({ index, error }) => [index, error.message])).toEqual([
       [0, 'failed after 0'],

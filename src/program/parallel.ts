@@ -110,8 +110,12 @@ class Run<M extends Module> {
 
   #fail(index: number, error: Error): void {
     this.failures.push({ index, inputs: this.calls[index]![1], error })
-    const limit = this.options.maxErrors ?? currentSettings().maxErrors
-    if (this.failures.length < limit) return
+    const { maxErrors, onWarning } = currentSettings()
+    const limit = this.options.maxErrors ?? maxErrors
+    if (this.failures.length < limit) {
+      onWarning?.(`Parallel: call ${index} failed, and its answer is null: ${error.name}: ${error.message}`)
+      return
+    }
     const text = `Execution cancelled: ${this.failures.length} of ${this.#done + 1} calls failed (maxErrors is ${limit}). The last: ${error.name}: ${error.message}`
     this.#stop.abort(new ArborError(text, { code: 'too_many_errors', cause: error }))
   }

@@ -3,7 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { context } from './context'
+import { DummyLM } from './dummy-lm'
 import { History } from './history'
+import { Predict } from './predict'
 import { LocalCorpus, Retrieve } from './retrieve'
 
 const rows = [
@@ -55,5 +57,11 @@ describe('History', () => {
     expect([empty.length, one.messages]).toEqual([0, [{ question: 'q', answer: 'a' }]])
     expect(() => (one.messages as object[]).push({})).toThrow()
     expect(() => new History({ messages: ['x'] as never })).toThrow(/list of records/)
+  })
+
+  it('is what a conversation must be', async () => {
+    const chat = new Predict('history: dspy.History, question -> answer')
+    const call = context({ lm: new DummyLM([]) }, () => chat.call({ history: 'hello' as never, question: 'q' }))
+    await expect(call).rejects.toThrow('A conversation must be a dspy.History, but it is "hello".')
   })
 })

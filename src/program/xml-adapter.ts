@@ -13,6 +13,10 @@ import { parseXml, writeXml, type XmlElement, XmlError } from './xml-reader'
 
 type Definitions = Readonly<Record<string, JsonSchema>>
 
+/**
+ * Fields in tags `<name>…</name>`: short, and easy for small models.
+ * @example dspy.configure({ adapter: new dspy.XMLAdapter() })
+ */
 export class XMLAdapter extends ChatAdapter {
   override formatFieldStructure(signature: Signature): string {
     const structure = (field: Field) =>
