@@ -94,8 +94,10 @@ describe('an optimizer while it searches', () => {
     event('item', { note: 'a third failed' })
     vi.advanceTimersByTime(300)
     expect(html()).toContain('<details><summary>3 warnings</summary>')
+    for (let i = 3; i < 25; i++) event('item', { note: `warning ${i}` })
     event('end', { status: 'succeeded', reason: null })
     expect(text('status'), 'a terminal and a file have them all').toContain('a third failed')
+    expect(html(), 'and counts the rest').toContain('25 warnings, the first 20 of them')
   })
 
   it('leaves what is not known out of the line', () => {

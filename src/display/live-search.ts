@@ -20,12 +20,15 @@ const GUESS_AFTER = 3
 const NOTE_TEXT = 240
 /** More warnings than this are folded. */
 const OPEN_NOTES = 2
+/** More are only counted. */
+const MOST_NOTES = 20
 
 export class LiveSearch {
   private readonly candidates: ScoredCandidate[] = []
   private readonly slots: Slots
   private readonly pace = new Pace(() => this.draw())
   private readonly notes: string[] = []
+  private uncited = 0
   private total = 0
   private activity = ''
   private ended: string | null | undefined
@@ -53,7 +56,8 @@ export class LiveSearch {
 
   /** A warning, shown until the end and after it. */
   note(text: string): void {
-    this.notes.push(text)
+    if (this.notes.length < MOST_NOTES) this.notes.push(text)
+    else this.uncited++
     toldElsewhere(text)
     this.pace.ask()
   }
@@ -79,15 +83,17 @@ export class LiveSearch {
     const { activity, ended, total } = this
     const line = searchLine(this.candidates, { title: this.options.title, total, activity, ended })
     const done = total > 0 ? Math.min(1, this.candidates.length / total) : 0
-    const notes = `<div style="opacity:.75;font-size:.9em">${notesHtml(this.notes)}</div>`
+    const notes = `<div style="opacity:.75;font-size:.9em">${notesHtml(this.notes, this.uncited)}</div>`
     const html = `<div style="font-variant-numeric:tabular-nums"><b>${escapeHtml(line)}</b>${progressBar(done)}${notes}</div>`
     return { 'text/html': html, 'text/plain': [line, ...this.notes].join('\n') }
   }
 }
 
-function notesHtml(notes: readonly string[]): string {
+function notesHtml(notes: readonly string[], uncited: number): string {
   const all = notes.map((text) => `<div>${escapeHtml(shorten(text, NOTE_TEXT))}</div>`).join('')
-  return notes.length > OPEN_NOTES ? `<details><summary>${notes.length} warnings</summary>${all}</details>` : all
+  if (notes.length <= OPEN_NOTES) return all
+  const count = `${notes.length + uncited} warnings${uncited > 0 ? `, the first ${notes.length} of them` : ''}`
+  return `<details><summary>${count}</summary>${all}</details>`
 }
 
 interface Situation {

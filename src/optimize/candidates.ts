@@ -189,8 +189,8 @@ export class CandidateSearch<P extends Module> {
   }
 
   #warn(text: string): void {
-    if (this.notes.length >= MOST_NOTES || this.notes.includes(text)) return
-    this.notes.push(text)
+    if (this.notes.includes(text)) return
+    if (this.notes.length < MOST_NOTES) this.notes.push(text)
     this.#report('item', { note: text })
   }
 
