@@ -10,7 +10,7 @@ export {
   type BetterTogetherResult,
   type Optimizer,
 } from './better-together'
-export { BootstrapFewShot, type BootstrapFewShotOptions, type BootstrapRun } from './bootstrap-few-shot'
+export { BootstrapFewShot, type BootstrapFewShotOptions } from './bootstrap-few-shot'
 export {
   BootstrapFinetune,
   type BootstrapFinetuneOptions,
@@ -24,6 +24,7 @@ export {
   type BootstrapRSCompileOptions,
   type BootstrapRSOptions,
 } from './bootstrap-rs'
+export type { BootstrapRun } from './bootstrap-session'
 export {
   type Candidate,
   type CandidateRecord,
