@@ -34,7 +34,9 @@ export function describeOps(name: string, open: () => Promise<Backend>, options:
       backend?.close()
       if (judge !== backend) judge.close()
     })
-    for (const one of opCases) {
+    // Where weights are rounded, what reads none is the same code as where they aren't.
+    const cases = options.rounded === undefined ? opCases : opCases.filter(hasPreparedWeight)
+    for (const one of cases) {
       const reason = options.skip?.[one.op]
       const declare = reason === undefined ? it : it.skip
       const label = reason === undefined ? one.name : `${one.name} (${reason})`
@@ -71,7 +73,7 @@ async function runCase(backend: Backend, one: OpCase): Promise<Downloaded> {
       expect(new Set(guards), `guard words around ${name}`).toEqual(new Set([GUARD]))
       out[name] = data.subarray(row, data.length - row)
       const free = one.outputs.includes(name) || one.scratch?.includes(name)
-      if (!free) expect(out[name], `${name} is an input`).toEqual(values.data)
+      if (!free) expectSame(out[name]!, values.data, `${name} is an input`)
     }
     return out
   } finally {
@@ -89,6 +91,16 @@ async function runCase(backend: Backend, one: OpCase): Promise<Downloaded> {
     on.upload(whole, padded)
     return { view: whole.rows(1, shape[0]!), whole }
   }
+}
+
+function hasPreparedWeight({ tensors }: OpCase): boolean {
+  return Object.values(tensors).some(({ prepared }) => prepared)
+}
+
+/** `toEqual` for many numbers, which it takes one by one: only where bytes differ. */
+function expectSame(actual: Float32Array | Int32Array, expected: Float32Array | Int32Array, what: string): void {
+  const bytes = ({ buffer, byteOffset, byteLength }: Float32Array | Int32Array) => Buffer.from(buffer, byteOffset, byteLength)
+  if (!bytes(actual).equals(bytes(expected))) expect(actual, what).toEqual(expected)
 }
 
 const GUARD = 1 // a token or a row that exists, so that reading too far is no crash; writing there shows
@@ -159,7 +171,7 @@ async function checkRowsAlone(backend: Backend, one: OpCase, together: Downloade
     })
     const alone = await runCase(backend, { ...one, tensors: Object.fromEntries(tensors) })
     for (const name of one.outputs)
-      expect(alone[name], `${name} of ${length} rows from ${start}, alone`).toEqual(cut(name, together[name]!))
+      expectSame(alone[name]!, cut(name, together[name]!), `${name} of ${length} rows from ${start}, alone`)
   }
 }
 
