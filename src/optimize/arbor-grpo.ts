@@ -42,6 +42,7 @@ export interface TrainingRun {
 }
 
 export class ArborGRPO {
+  readonly compileParameters = ['trainset', 'valset', 'resume', 'signal'] as const
   readonly settings: GrpoSettings
   /** The run of the last compile. */
   run: TrainingRun | null = null

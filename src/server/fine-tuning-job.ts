@@ -1,6 +1,8 @@
 // One supervised fine-tuning job: conversations → batches → updates of a policy of its own, an event for each.
 
 import { randomUUID } from 'node:crypto'
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Engine, TrainSequence } from '../engine/engine'
 import { uniforms } from '../engine/random'
@@ -43,6 +45,7 @@ export class FineTuningJob {
   #status: Status = 'queued'
   #finished: number | null = null
   #error: string | null = null
+  #opened = Promise.resolve()
   #stop: 'cancelled by a client' | 'the server was ended' | null = null
 
   constructor(setup: FineTuningSetup) {
@@ -65,8 +68,22 @@ export class FineTuningJob {
     return this.#status === 'succeeded'
   }
 
-  /** What serves is trained. */
-  async trained(): Promise<void> {}
+  /** What serves is trained; one from before a restart has to be opened first. */
+  trained(): Promise<void> {
+    return this.#opened
+  }
+
+  /** The job that an earlier process trained: its weights are opened at the first question. */
+  static restored(setup: FineTuningSetup): FineTuningJob {
+    const job = new FineTuningJob(setup)
+    const saved = setup.folder.checkpoints().at(-1)!
+    job.#end('succeeded', null)
+    job.#finished = saved.timestamp
+    const spec = { lora: setup.plan.lora, seed: setup.plan.given.seed, checkpoint: saved.checkpoint_dir }
+    job.#opened = setup.engine.openPolicy(job.id, spec).then(() => {})
+    job.#opened.catch((error: Error) => setup.log?.(`${job.id} can't be opened again: ${error.message}`))
+    return job
+  }
 
   /** The folder with the trained weights, and what was trained; null before the end. */
   get weights(): { readonly dir: string; readonly plan: FinetunePlan } | null {
@@ -189,7 +206,11 @@ export class FineTuningJob {
       metadata: { loss: this.steps.at(-1)?.loss ?? null },
       timestamp: Date.now() / 1000,
     }
-    await folder.saveCheckpoint(record, (dir) => engine.savePolicy(this.id, dir))
+    await folder.saveCheckpoint(record, async (dir) => {
+      await engine.savePolicy(this.id, dir)
+      // Whoever goes on from these weights begins with an optimizer of its own.
+      rmSync(join(dir, 'optimizer.safetensors'), { force: true })
+    })
   }
 
   /** Ends without a model; a policy that was opened is given back. */

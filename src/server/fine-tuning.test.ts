@@ -3,7 +3,7 @@
 import { describe, expect, it } from 'vitest'
 import { FakeEngine } from '../engine/fake-engine'
 import type { FileObject, FineTuningEvent, FineTuningJobObject } from '../protocol'
-import { byteCodec, FaultyEngine, initialize, MODEL, type TestApp, testApp } from './fixture'
+import { byteCodec, FaultyEngine, initialize, MODEL, type TestApp, TRAINER_CONFIG, testApp } from './fixture'
 
 const line = (question: string, answer: string) =>
   JSON.stringify({
@@ -181,6 +181,33 @@ describe('a fine-tuning job', () => {
     expect(opened[1]).toContain('checkpoint_final')
     const body = { model: first.id, training_file: await uploaded(app), hyperparameters: { use_peft: true } }
     expect(await message(await app.post('/v1/fine_tuning/jobs', body))).toContain('needs the same')
+  })
+})
+
+describe('a trained model', () => {
+  it('answers again after a restart, on its own base only', async () => {
+    const app = await testApp()
+    const { id } = await trained(app)
+    const engine = new FakeEngine()
+    const again = await testApp({ engine, storage: app.storage })
+    const chat = await again.post('/v1/chat/completions', { model: id, messages: [{ role: 'user', content: 'x' }] })
+    expect(chat.status).toBe(200)
+    expect(engine.calls.map(({ method }) => method)).toEqual(['openPolicy', 'generate'])
+    expect(await json(again, `/v1/fine_tuning/jobs/${id}`)).toMatchObject({ status: 'succeeded', fine_tuned_model: id })
+    expect((await again.get('/v1/fine_tuning/jobs/ftjob:tiny:no-one:20260101')).status).toBe(404)
+  })
+
+  it('is where a GRPO job may start, with the same adapter', async () => {
+    const engine = new FakeEngine()
+    const app = await testApp({ engine })
+    const { lora_config } = TRAINER_CONFIG
+    const { id } = await trained(app, { lora_config })
+    const job = await initialize(app, { model: `openai/arbor:${id}` })
+    expect(job.current_model).toBe(job.job_id)
+    const opened = engine.calls.flatMap((call) => (call.method === 'openPolicy' ? [call.spec.checkpoint] : []))
+    expect(opened.at(-1)).toContain('checkpoint_final')
+    const trainer_config = { ...TRAINER_CONFIG, lora_config: { ...lora_config, r: 8 } }
+    await expect(initialize(app, { model: id, trainer_config })).rejects.toThrow('needs the same')
   })
 })
 

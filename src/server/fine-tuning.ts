@@ -1,7 +1,7 @@
 // All fine-tuning jobs of the process: made, trained one after the other, found again, also after a restart.
 
 import type { z } from 'zod'
-import type { Engine, ModelInfo } from '../engine/engine'
+import type { Engine, LoraSpec, ModelInfo } from '../engine/engine'
 import { OptionError } from '../errors'
 import { bareModelName, type FineTuningRequestSchema } from '../protocol'
 import { FileStore } from './file-store'
@@ -41,15 +41,46 @@ export class FineTuning {
     return [...this.#jobs.values()]
   }
 
-  find(id: string): FineTuningJob | null {
-    return this.#jobs.get(bareModelName(id)) ?? null
+  /** The job of this name, also one that an earlier process trained. */
+  find(name: string): FineTuningJob | null {
+    const id = bareModelName(name)
+    const known = this.#jobs.get(id) ?? (id.startsWith('ftjob:') ? this.#restore(id) : null)
+    if (known) this.#jobs.set(id, known)
+    return known
+  }
+
+  #restore(id: string): FineTuningJob | null {
+    const { engine, model, modelNames, codec, storage, log } = this.options
+    const folder = RunFolder.at(storage, id)
+    if (!folder.exists || folder.checkpoints().length === 0) return null
+    const config = folder.config() as CreateRequest & { readonly base: string }
+    if (!modelNames.includes(config.base)) return null // trained on another model than this server has
+    const plan = finetunePlan(config.hyperparameters, model.contextLength)
+    const common = { engine, codec, folder, contextLength: model.contextLength, ...(log ? { log } : {}) }
+    const given = { id, model: config.model, fileId: config.training_file, read: () => [], plan, from: null }
+    return FineTuningJob.restored({ ...common, ...given })
+  }
+
+  /**
+   * The weights of a trained job, for one that goes on from them; null for a name that no trained job has.
+   * @throws OptionError where the new job would train another adapter
+   */
+  weights(name: string, lora: LoraSpec | null): string | null {
+    const job = this.find(name)
+    const found = job?.weights
+    if (!job || !found) return null
+    if (JSON.stringify(found.plan.lora) === JSON.stringify(lora)) return found.dir
+    const { lora_config: shape } = found.plan.given
+    throw new OptionError(
+      `"${job.id}" was trained with the lora_config ${JSON.stringify(shape)}; a job that goes on from it needs the same.`,
+    )
   }
 
   /** Makes a job and returns at once; it trains when the jobs before it are done. @throws HttpError 400 or 404 for what can't be trained */
   create(request: CreateRequest): FineTuningJob {
     const { engine, model, modelNames, codec, storage, version, log } = this.options
     const plan = finetunePlan(request.hyperparameters, model.contextLength)
-    const from = this.#start(request.model, plan.lora)
+    const from = modelNames.includes(bareModelName(request.model)) ? null : this.#start(request.model, plan.lora)
     const { filename, purpose } = this.files.get(request.training_file)
     if (purpose !== 'fine-tune')
       throw new HttpError(400, `The file ${request.training_file} was uploaded for "${purpose}", not for "fine-tune".`, {
@@ -60,7 +91,7 @@ export class FineTuning {
     const taken = (name: string) => this.#jobs.has(name) || RunFolder.at(storage, name).exists
     const id = newJobId({ kind: 'ftjob', model: modelNames[0]!, runName: request.suffix ?? null }, taken)
     const folder = RunFolder.at(storage, id)
-    const config = { job_id: id, created: Date.now() / 1000, ...request }
+    const config = { job_id: id, created: Date.now() / 1000, base: modelNames[0], ...request }
     folder.create({ config, environment: { arbor_nb: version, node: process.version, model } })
     const common = { engine, codec, folder, contextLength: model.contextLength, ...(log ? { log } : {}) }
     const job = new FineTuningJob({ ...common, id, model: request.model, fileId: request.training_file, read, plan, from })
@@ -80,20 +111,13 @@ export class FineTuning {
     return this.#queue.idle()
   }
 
-  /** The weights a new job starts from: null for the base's, else the folder of another job's. */
-  #start(name: string, lora: unknown): string | null {
-    const bare = bareModelName(name)
-    const { modelNames } = this.options
-    if (modelNames.includes(bare)) return null
-    const weights = this.find(bare)?.weights
-    if (!weights)
-      throw new HttpError(404, `This server has the base model "${modelNames[0]}", not "${bare}".`, {
-        code: 'model_not_found',
-        param: 'model',
-      })
-    if (JSON.stringify(weights.plan.lora) === JSON.stringify(lora)) return weights.dir
-    throw new OptionError(
-      `"${bare}" was trained with the lora_config ${JSON.stringify(weights.plan.given.lora_config)}; a job that goes on from it needs the same.`,
-    )
+  /** The folder of another job's weights. */
+  #start(name: string, lora: LoraSpec | null): string {
+    const weights = this.weights(name, lora)
+    if (weights !== null) return weights
+    throw new HttpError(404, `This server has the base model "${this.options.modelNames[0]}", not "${bareModelName(name)}".`, {
+      code: 'model_not_found',
+      param: 'model',
+    })
   }
 }

@@ -62,7 +62,8 @@ export async function testApp(options: { engine?: Engine; storage?: string } = {
   const completions = new CompletionStore()
   const common = { engine, model, modelNames: [MODEL], codec: byteCodec, completions }
   const setup = { ...common, storage, version: '0.0.0' }
-  const services: Services = { ...common, jobs: new Jobs(setup), fineTuning: new FineTuning(setup) }
+  const fineTuning = new FineTuning(setup)
+  const services: Services = { ...common, jobs: new Jobs({ ...setup, fineTuning }), fineTuning }
   const fetch = createApp(services)
   const url = (path: string) => `http://localhost${path}`
   const post = (path: string, body: unknown) =>

@@ -43,6 +43,8 @@ export interface JobSetup {
   readonly completions: CompletionStore
   readonly batchIds: BatchIds
   readonly policyVersion: number
+  /** Whether the policy started as the base; else as a fine-tuned model. */
+  readonly onBase: boolean
   /** Hears why the job failed, with the stack. */
   readonly log?: (line: string) => void
   /** Where a resumed job goes on. */

@@ -6,6 +6,7 @@ import type { Engine, ModelInfo } from '../engine/engine'
 import { OptionError } from '../errors'
 import { bareModelName, type CheckpointRecord, type InitializeRequestSchema, type TrainerConfig } from '../protocol'
 import type { CompletionStore } from './completion-store'
+import type { FineTuning } from './fine-tuning'
 import { BatchIds, GrpoJob } from './grpo-job'
 import { HttpError } from './http-errors'
 import { newJobId } from './job-id'
@@ -21,6 +22,8 @@ export interface JobsSetup {
   readonly modelNames: readonly string[]
   readonly codec: TextCodec
   readonly completions: CompletionStore
+  /** Whose models a job may go on from. */
+  readonly fineTuning: FineTuning
   /** Runs are kept in `runs/` under this folder. */
   readonly storage: string
   /** Of this package; written into environment.json. */
@@ -62,12 +65,12 @@ export class Jobs {
 
   /** Opens a policy for a new job, or continues `resume_from`. */
   async initialize(request: Initialize): Promise<GrpoJob> {
-    this.checkModel(request.model)
     checkTrainerConfig(request.trainer_config)
+    const start = this.startOf(request)
     if (request.resume_from) return this.resume(request.resume_from, request)
     const names = { kind: 'grpo', model: this.setup.modelNames[0]!, runName: request.run_name ?? null } as const
     const id = newJobId(names, (name) => this.isTaken(name))
-    return this.open(id, request, null)
+    return this.open(id, request, { start })
   }
 
   /** Checkpoints what runs, so that it can be resumed. */
@@ -90,7 +93,7 @@ export class Jobs {
       const checkpoints = folder.checkpoints()
       const last = checkpoints.at(-1) ?? null
       folder.cutAfter(last?.global_step ?? 0)
-      return await this.open(id, request, last && { last, checkpoints })
+      return await this.open(id, request, last ? { last, checkpoints } : { start: this.startOf(request) })
     } finally {
       this.opening.delete(id)
     }
@@ -107,22 +110,33 @@ export class Jobs {
   private async open(
     id: string,
     request: Initialize,
-    from: { last: CheckpointRecord; checkpoints: readonly CheckpointRecord[] } | null,
+    from: { start: string | null } | { last: CheckpointRecord; checkpoints: readonly CheckpointRecord[] },
   ): Promise<GrpoJob> {
     const { engine, codec, completions, model, storage, log } = this.setup
     const { trainer_config: config } = request
     const folder = RunFolder.at(storage, id)
+    const checkpoint = 'last' in from ? from.last.checkpoint_dir : from.start
     this.opening.add(id)
     try {
       const { policyVersion } = await engine.openPolicy(id, {
         lora: loraSpec(config.lora_config),
         seed: config.seed,
-        ...(from ? { checkpoint: from.last.checkpoint_dir } : {}),
+        ...(checkpoint === null ? {} : { checkpoint }),
       })
       folder.create({ config: { job_id: id, created: Date.now() / 1000, ...request }, environment: this.environment(config) })
       const contextLength = Math.min(request.inference_config?.max_seq_len ?? model.contextLength, model.contextLength)
-      const resumed = from ? { records: folder.steps(), checkpoints: from.checkpoints } : undefined
-      const common = { engine, codec, completions, batchIds: this.batchIds, policyVersion, folder, ...(log ? { log } : {}) }
+      const resumed = 'last' in from ? { records: folder.steps(), checkpoints: from.checkpoints } : undefined
+      const onBase = this.setup.modelNames.includes(bareModelName(request.model))
+      const common = {
+        engine,
+        codec,
+        completions,
+        batchIds: this.batchIds,
+        policyVersion,
+        onBase,
+        folder,
+        ...(log ? { log } : {}),
+      }
       const job = new GrpoJob({ id, config, contextLength, ...common, ...(resumed ? { resumed } : {}) })
       this.jobs.set(id, job)
       return job
@@ -135,9 +149,12 @@ export class Jobs {
     return this.jobs.has(id) || this.opening.has(id) || RunFolder.at(this.setup.storage, id).exists
   }
 
-  private checkModel(name: string): void {
-    const bare = bareModelName(name)
-    if (this.setup.modelNames.includes(bare)) return
+  /** The weights a new job starts from: null for the base's, else the folder of a fine-tuned model's. */
+  private startOf({ model, trainer_config: config }: Initialize): string | null {
+    const bare = bareModelName(model)
+    if (this.setup.modelNames.includes(bare)) return null
+    const tuned = this.setup.fineTuning.weights(bare, loraSpec(config.lora_config))
+    if (tuned !== null) return tuned
     const job = this.jobs.get(bare)
     if (job)
       throw new OptionError(

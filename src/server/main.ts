@@ -87,7 +87,7 @@ async function loadServices(engine: Engine, options: ServerOptions): Promise<Ser
   const completions = new CompletionStore()
   const modelNames = [...new Set([name, source.name, model.name])]
   const setup = { engine, model, modelNames, codec, storage, version, ...(log ? { log } : {}) }
-  const jobs = new Jobs({ ...setup, completions })
   const fineTuning = new FineTuning(setup)
+  const jobs = new Jobs({ ...setup, completions, fineTuning })
   return { engine, model, modelNames, codec, completions, jobs, fineTuning, ...(log ? { log } : {}) }
 }

@@ -19,7 +19,7 @@ function rows(sample: Partial<StepSample>, ...completions: StoredCompletion[]) {
   const store = new CompletionStore()
   for (const completion of completions) store.add(completion)
   const whole: StepSample = { messages, completion: { role: 'assistant', content: 'answer' }, reward: 1, ...sample }
-  return trainingRows([whole], { codec: byteCodec, completions: store, policy: 'job', temperature: 1 })[0]!
+  return trainingRows([whole], { codec: byteCodec, completions: store, policy: 'job', temperature: 1, onBase: true })[0]!
 }
 
 describe('a sample becomes a row', () => {

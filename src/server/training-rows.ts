@@ -25,6 +25,8 @@ export interface RowContext {
   /** The job's policy; a rollout of the untouched base counts as one of its version 0. */
   readonly policy: string
   readonly temperature: number
+  /** Whether the policy started as the base. */
+  readonly onBase: boolean
 }
 
 /** Rows of the samples, in their order. Equal messages are tokenized once. */
@@ -63,7 +65,7 @@ function trainingRow(sample: StepSample, prompt: { text: string; tokens: number[
 
 function storedLogprobs(found: StoredCompletion, context: RowContext): TrainingRow['stored'] {
   const own = found.policy === context.policy
-  const base = found.policy === null && found.policyVersion === 0
+  const base = context.onBase && found.policy === null && found.policyVersion === 0
   if ((!own && !base) || found.temperature !== context.temperature) return null
   return { logprobs: found.logprobs, policyVersion: own ? found.policyVersion : 0, altered: found.altered }
 }
