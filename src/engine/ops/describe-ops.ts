@@ -146,7 +146,8 @@ async function checkDerivative(backend: Backend, one: OpCase, base: Downloaded):
 /** Gradients start from a value that shows when they are overwritten, from random ones when they are added to. */
 function isOverwritten(one: OpCase, name: string): boolean {
   const { data, shape } = one.tensors[name]!
-  return data.every((value) => value === stale(shape).data[0])
+  const untouched = stale(shape).data[0]
+  return data.every((value) => value === untouched)
 }
 
 function dot(a: ArrayLike<number>, b: ArrayLike<number>): number {
