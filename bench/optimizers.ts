@@ -54,7 +54,8 @@ const CONTENDERS: Record<string, Contender> = {
   BootstrapRS: async (setup) => bootstrapRS(setup).compile(await studentOf(setup.settings, setup.greedy), setsOf(setup)),
   MIPROv2: async (setup) => {
     const { settings, writer, greedy, seed } = setup
-    const mipro = new dspy.MIPROv2({ metric, promptModel: writer, ...settings.mipro, seed: seed + 9 })
+    const models = { promptModel: writer, teacherSettings: teacherSettings(setup) }
+    const mipro = new dspy.MIPROv2({ metric, ...models, ...settings.mipro, seed: seed + 9 })
     return mipro.compile(await studentOf(settings, greedy), { ...setsOf(setup), ...settings.miproCompile })
   },
   SIMBA: async (setup) => {
@@ -92,8 +93,13 @@ function loraConfig(): LoraConfig {
   return new LoraConfig({ r: 16, lora_alpha: 32 })
 }
 
-function bootstrapRS({ settings }: Setup): dspy.BootstrapRS {
-  return new dspy.BootstrapRS({ metric, ...settings.bootstrapRS })
+/** The model itself at temperature 1: greedily it shows one manner of answering alone. */
+function teacherSettings({ lm, seed }: Setup): { lm: dspy.LM } {
+  return { lm: lm.copy({ seed }) }
+}
+
+function bootstrapRS(setup: Setup): dspy.BootstrapRS {
+  return new dspy.BootstrapRS({ metric, ...setup.settings.bootstrapRS, teacherSettings: teacherSettings(setup) })
 }
 
 function grpo({ settings, seed }: Setup, steps: number): arbor.ArborGRPO {
