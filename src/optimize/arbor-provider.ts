@@ -4,7 +4,7 @@ import { OptionError } from '../errors'
 import type { BaseLM, LM } from '../program'
 import { bareModelName } from '../protocol'
 import { failure, reach, withSlash } from './arbor-job'
-import type { ReinforceProvider } from './dspy-grpo'
+import type { ReinforceProvider } from './dspy-session'
 import { type FinetuneRequest, finetuneOnServer } from './finetune-job'
 import { ArborReinforceJob } from './reinforce-job'
 

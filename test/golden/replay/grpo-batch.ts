@@ -1,7 +1,7 @@
 // Replays of golden/dspy: GRPO with `compat`, and the requests of arbor-ai's job.
 import { ArborError } from '../../../src/errors'
 import { ArborGRPO } from '../../../src/optimize'
-import type { DspyGrpoProgress } from '../../../src/optimize/dspy-grpo'
+import type { DspyGrpoProgress } from '../../../src/optimize/dspy-session'
 import {
   ArborReinforceJob,
   type CheckpointDetails,
