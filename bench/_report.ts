@@ -14,7 +14,10 @@ export function machine(): Record<string, string | number> {
   const [cpu] = cpus()
   let commit = 'unknown'
   try {
-    commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim()
+    commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    }).trim()
   } catch (cause) {
     if (!(cause instanceof Error)) throw cause // no git here: the commit stays unknown
   }

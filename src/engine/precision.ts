@@ -10,7 +10,7 @@ export type PrecisionWish = Precision | 'auto'
 const LEAST_BF16_HIDDEN = 0
 
 /** What to ask of a device: a wish, or $ARBOR_PRECISION, stands; 'auto' leaves it to the device, except for models that f32 suits better everywhere. */
-export function precisionFor({ hidden }: ModelConfig, wish: PrecisionWish): PrecisionWish {
+export function precisionFor({ hidden }: ModelConfig, wish: PrecisionWish, leastBf16Hidden = LEAST_BF16_HIDDEN): PrecisionWish {
   const asked = wish === 'auto' ? (process.env['ARBOR_PRECISION'] ?? 'auto') : wish
-  return asked === 'auto' && hidden < LEAST_BF16_HIDDEN ? 'f32' : wish
+  return asked === 'auto' && hidden < leastBf16Hidden ? 'f32' : wish
 }
