@@ -62,7 +62,12 @@ const TINY: OptimizerSettings = {
 
 const SMOL: OptimizerSettings = {
   why: 'six minutes on 16 cores. ChatAdapter is beyond it, so it gets XML and two worked examples',
-  sizes: { train: 64, val: 40, test: 100 },
+  sizes: {
+    train: 64,
+    val: 40,
+    test: 100,
+    categories: ['capital', 'currency', 'element', 'language', 'larger', 'product', 'smaller', 'symbol'],
+  },
   adapter: 'xml',
   demos: true,
   maxTokens: 48,
@@ -116,6 +121,6 @@ export function compareSettings(columns: Readonly<Record<string, OptimizerSettin
 
 function flat(value: object, path = ''): [string, unknown][] {
   return Object.entries(value).flatMap(([key, one]): [string, unknown][] =>
-    one !== null && typeof one === 'object' ? flat(one, `${path}${key}: `) : [[path + key, one]],
+    one !== null && typeof one === 'object' && !Array.isArray(one) ? flat(one, `${path}${key}: `) : [[path + key, one]],
   )
 }

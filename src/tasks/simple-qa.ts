@@ -41,11 +41,14 @@ export interface SimpleQASizes {
   readonly train: number
   readonly val: number
   readonly test: number
+  /** Kinds of question that are asked; absent: all. A model learns from those it is sometimes right about. */
+  readonly categories?: readonly string[]
 }
 
 /** So many training examples drawn by the seed, and the first ones of the validation and test questions. */
-export async function loadSimpleQA(sizes: SimpleQASizes, seed = 0): Promise<Record<keyof SimpleQASizes, Example[]>> {
-  const { trainset, devset, testset } = await loadExamples('data/simple-qa', { inputs: ['question'] })
+export async function loadSimpleQA(sizes: SimpleQASizes, seed = 0): Promise<Record<'train' | 'val' | 'test', Example[]>> {
+  const where = ({ category }: Loose) => sizes.categories?.includes(String(category)) ?? true
+  const { trainset, devset, testset } = await loadExamples('data/simple-qa', { inputs: ['question'], where })
   const train = new PythonRandom(seed).sample(trainset, Math.min(sizes.train, trainset.length))
   return { train, val: devset.slice(0, sizes.val), test: testset.slice(0, sizes.test) }
 }
