@@ -475,7 +475,9 @@ class Training(Case):
         )
         self.assertEqual(run.reply["status"], "ok", run.reply.get("evalue"))
         self.assertEqual(run.result()["text/plain"], f"[ {trained + 2}, true ]")
-        self.assertEqual(self.s.value("typeof (await optimized.call({ question: 'What is the capital of Peru?' })).answer"), "'string'")
+        # Greedy: of sampled answers so early in a training one in ten can't be read.
+        ask = "await optimized.call({ question: 'What is the capital of Peru?' }, { config: { temperature: 0 } })"
+        self.assertEqual(self.s.value(f"typeof ({ask}).answer"), "'string'")
 
     def test_a_second_interrupt_leaves_at_once_and_the_server_answers(self):
         self.s.run("const twice = new arbor.ArborGRPO({ ...options, checkpoint: 'twice', numTrainSteps: 100, numStepsForVal: 100 })")
