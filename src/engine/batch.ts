@@ -32,3 +32,12 @@ export interface LiveRows {
   /** Their attention, rows numbered from `start`. */
   readonly plan: AttentionPlan
 }
+
+/** The segments [count, 4] from row `start` on (none lies across it), rows numbered from there: the plan of LiveRows. */
+export function liveSegments(segments: Int32Array, start: number): Int32Array {
+  let first = 0
+  while (first < segments.length && segments[first]! < start) first += 4
+  const live = segments.slice(first)
+  for (let s = 0; s < live.length; s += 4) live[s]! -= start
+  return live
+}

@@ -1,7 +1,7 @@
 // Runs a batch plan on the device: uploads it, one forward pass, logits of the sampled rows, one token each. All that differs between
 // passes of one shape is uploaded, so the ops of a shape that comes again are enqueued as one capture.
 
-import type { Batch, KvStore, LiveRows } from './batch'
+import { type Batch, type KvStore, type LiveRows, liveSegments } from './batch'
 import { type BatchLimits, type BatchPlan, planOffsets, SEGMENTS } from './batch-plan'
 import { CaptureCache, type PassShape } from './capture-cache'
 import type { Model } from './model'
@@ -150,12 +150,11 @@ export class ModelRunner implements Runner {
   }
 
   /** The rows that are sampled from, their segments counted from the first of them. */
-  #uploadLive({ liveStart: start, liveSegment, segmentCount, segments }: BatchPlan): LiveRows {
-    const own = segments.slice(4 * liveSegment, 4 * segmentCount)
-    for (let s = 0; s < own.length; s += 4) own[s]! -= start
-    const { liveSegments, context } = this.#inputs
-    this.backend.upload(liveSegments.rows(0, own.length / 4), own)
-    return { start, plan: { segments: liveSegments, context, segmentCount: own.length / 4 } }
+  #uploadLive({ liveStart: start, segmentCount, segments: all }: BatchPlan): LiveRows {
+    const own = liveSegments(all.subarray(0, 4 * segmentCount), start)
+    const { liveSegments: segments, context } = this.#inputs
+    this.backend.upload(segments.rows(0, own.length / 4), own)
+    return { start, plan: { segments, context, segmentCount: own.length / 4 } }
   }
 
   /** Each sample's row, its sampling values, random number and, under a repetition penalty, the tokens it has seen. */

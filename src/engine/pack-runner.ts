@@ -1,7 +1,7 @@
 // Packs on the device: forward and backward of one after the other beside their tree's trunk, whose keys, values and activations stay
 // for as long as its packs come. What a pack finds out about the trunk's keys and values is added up, and the trunk goes back last.
 
-import type { Batch, KvStore } from './batch'
+import { type Batch, type KvStore, liveSegments } from './batch'
 import type { Activations, Model, TrunkGradient } from './model'
 import type { Arena, Backend, Tensor } from './ops/ops'
 import type { PolicyWeights } from './policy-weights'
@@ -167,13 +167,4 @@ export class PackRunner {
     this.backend.upload(tensor, data)
     return tensor
   }
-}
-
-/** The segments from row `start` on (none lies across it), rows numbered from there. */
-export function liveSegments(segments: Int32Array, start: number): Int32Array {
-  let first = 0
-  while (first < segments.length && segments[first]! < start) first += 4
-  const live = segments.slice(first)
-  for (let s = 0; s < live.length; s += 4) live[s]! -= start
-  return live
 }

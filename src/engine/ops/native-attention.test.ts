@@ -7,7 +7,8 @@ import { packageRoot } from '../package-root'
 import { ensureNative } from './build-native'
 import { type NativeLibrary, openNative } from './native'
 import { loadNative } from './native-library'
-import type { Backend, Tensor } from './ops'
+import type { Backend } from './ops'
+import { tensorsOn } from './tensors.fixture'
 
 const SIZES = { heads: 6, kvHeads: 2, headDim: 40 }
 const [WIDTH, KV_WIDTH] = [SIZES.heads * SIZES.headDim, SIZES.kvHeads * SIZES.headDim]
@@ -41,12 +42,7 @@ describe('native attention: rows beside others', { timeout: 60_000 }, () => {
   }, 600_000)
   afterAll(() => backend.close())
 
-  const upload = (shape: readonly number[], data: Float32Array | Int32Array): Tensor => {
-    const tensor = backend.arena(data.byteLength).tensor(shape, data instanceof Int32Array ? 'i32' : 'f32')
-    backend.upload(tensor, data)
-    return tensor
-  }
-  const download = async (tensor: Tensor) => (await backend.download(tensor)) as Float32Array
+  const { upload, download } = tensorsOn(() => backend)
   const sharedBlocks = () => Number(loadNative(library.path).call('arbor_attention_shared_blocks')())
 
   /** Runs sequences [from, to) of a crowd, whose rows stay the same numbers whichever part of it runs. */

@@ -3,7 +3,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ensureNative } from './build-native'
 import { openNative } from './native'
-import type { AttentionPlan, Backend, Tensor } from './ops'
+import type { AttentionPlan, Backend } from './ops'
+import { tensorsOn } from './tensors.fixture'
 
 const noise = (count: number, seed: number) =>
   Float32Array.from({ length: count }, (_, i) => Math.sin(i * 12.9898 + seed * 78.233))
@@ -15,12 +16,7 @@ describe('native: sums over many rows', { timeout: 60_000 }, () => {
   }, 600_000)
   afterAll(() => backend.close())
 
-  const upload = (shape: readonly number[], data: Float32Array | Int32Array): Tensor => {
-    const tensor = backend.arena(data.byteLength).tensor(shape, data instanceof Int32Array ? 'i32' : 'f32')
-    backend.upload(tensor, data)
-    return tensor
-  }
-  const download = async (tensor: Tensor) => (await backend.download(tensor)) as Float32Array
+  const { upload, download } = tensorsOn(() => backend)
   const expectClose = (actual: Float32Array, expected: ArrayLike<number>) => {
     const worst = actual.reduce((most, value, i) => Math.max(most, Math.abs(value - expected[i]!)), 0)
     const largest = Array.from(expected).reduce((most, value) => Math.max(most, Math.abs(value)), 0)

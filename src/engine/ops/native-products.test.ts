@@ -8,7 +8,8 @@ import { packageRoot } from '../package-root'
 import { ensureNative, possibleIsas } from './build-native'
 import { openNative } from './native'
 import { openBackend } from './open-backend'
-import type { Backend, Tensor } from './ops'
+import type { Backend } from './ops'
+import { tensorsOn } from './tensors.fixture'
 
 const noise = (count: number, seed: number) =>
   Float32Array.from({ length: count }, (_, i) => Math.sin(i * 12.9898 + seed * 78.233))
@@ -32,12 +33,7 @@ for (const precision of ['f32', 'bf16'] as const)
     }, 600_000)
     afterAll(() => backend.close())
 
-    const upload = (shape: readonly number[], data: Float32Array | Int32Array): Tensor => {
-      const tensor = backend.arena(data.byteLength).tensor(shape, data instanceof Int32Array ? 'i32' : 'f32')
-      backend.upload(tensor, data)
-      return tensor
-    }
-    const download = async (tensor: Tensor) => (await backend.download(tensor)) as Float32Array
+    const { upload, download } = tensorsOn(() => backend)
 
     it('a row has the same bits alone, among 5, 40 and 500 rows, forward and backward, and they are right', async () => {
       const [inner, out] = [903, 710]
