@@ -21,7 +21,7 @@ import { errorResponse, HttpError } from './http-errors'
 import { modelSlug } from './job-id'
 import { readBody } from './request-body'
 import { type RouteEnv, type Services, servedJob, servedNames } from './services'
-import { streamSteps } from './step-stream'
+import { type StepStreamOptions, streamSteps } from './step-stream'
 
 /** All routes, under /v1 and at the root; repeated slashes count as one. */
 export function createApp(services: Services): (request: Request) => Promise<Response> {
@@ -151,14 +151,16 @@ function grpoRoutes(app: Hono<RouteEnv>, { jobs }: Services): void {
       param: 'job_id',
     })
   })
-  app.get(`${grpo}/steps`, (c) => streamSteps(jobs.get(c.req.query('job_id') ?? ''), stepQuery(c), c.req.raw.signal))
+  app.get(`${grpo}/steps`, (c) => streamSteps(jobs.get(c.req.query('job_id') ?? ''), stepQuery(c)))
 }
 
-function stepQuery(c: Context<RouteEnv>): number {
-  const text = c.req.query('after') ?? '0'
+/** `after`, or for a browser that lost the connection the last event it had; `texts=0` leaves the completions out. */
+function stepQuery(c: Context<RouteEnv>): StepStreamOptions {
+  const text = c.req.header('last-event-id') ?? c.req.query('after') ?? '0'
   const after = Number(text)
-  if (Number.isInteger(after) && after >= 0) return after
-  throw new HttpError(400, `after is "${text}"; a step number (0 for all) is needed.`, { param: 'after' })
+  if (!(Number.isInteger(after) && after >= 0))
+    throw new HttpError(400, `after is "${text}"; a step number (0 for all) is needed.`, { param: 'after' })
+  return { after, texts: c.req.query('texts') !== '0', signal: c.req.raw.signal }
 }
 
 /** The path that routes are matched with: no /v1, no repeated slash. */

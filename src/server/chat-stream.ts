@@ -3,13 +3,14 @@
 import { type ChatPlan, chatUsage, choiceLogprobs, sampleChat } from './chat'
 import { errorBody } from './http-errors'
 import type { Services } from './services'
-import { eventStream, type SendEvent } from './sse'
+import { eventStream, type Reader, type SendEvent } from './sse'
+import type { CompletionText } from './stop-text'
 
 /** First chunk of a choice: the role; then text; last: `finish_reason`; then usage if asked for; then `[DONE]`. */
 export function streamChat(services: Services, plan: ChatPlan, options: { signal: AbortSignal; requestId: string }): Response {
   return eventStream(
-    async (send, signal) => {
-      await writeChunks(services, plan, { send, signal })
+    async (send, signal, reader) => {
+      await writeChunks(services, plan, { send, signal, reader })
       send('[DONE]')
     },
     { signal: options.signal, failed: (error) => JSON.stringify(errorBody(error, options.requestId).body) },
@@ -19,7 +20,7 @@ export function streamChat(services: Services, plan: ChatPlan, options: { signal
 async function writeChunks(
   services: Services,
   plan: ChatPlan,
-  { send, signal }: { send: SendEvent; signal: AbortSignal },
+  { send, signal, reader }: { send: SendEvent; signal: AbortSignal; reader: Reader },
 ): Promise<void> {
   const withUsage = plan.request.stream_options?.include_usage === true
   const head = { id: plan.id, object: 'chat.completion.chunk', created: plan.created, model: plan.request.model }
@@ -34,7 +35,11 @@ async function writeChunks(
     sent[index] = Math.max(sent[index]!, text.length)
   }
   for (const index of sent.keys()) delta(index, { role: 'assistant', content: '' })
-  const choices = await sampleChat(services, plan, { signal, onText: (index, text) => sendText(index, text.safeText) })
+  // For a slow reader the text waits in one piece, not in a chunk a token.
+  const onText = (index: number, text: CompletionText) => {
+    if (!reader.behind) sendText(index, text.safeText)
+  }
+  const choices = await sampleChat(services, plan, { signal, onText })
   for (const choice of choices) {
     sendText(choice.index, choice.text.text)
     const logprobs = choiceLogprobs(services, plan, choice)
