@@ -391,15 +391,25 @@ export interface FineTuningStep {
   readonly seconds: number
 }
 
-export interface FineTuningEvent {
+interface EventHead {
   readonly object: 'fine_tuning.job.event'
   readonly id: string
   readonly created_at: number
   readonly level: 'info' | 'warn' | 'error'
   readonly message: string
+}
+
+/** A metrics event tells an update, with the `source` that Arbor's watch_job looks for; it looks into the `data` of every event, so none is null. */
+export type FineTuningEvent = EventHead &
+  (
+    | { readonly type: 'message'; readonly data: Readonly<Record<string, never>> }
+    | { readonly type: 'metrics'; readonly data: FineTuningStep & { readonly source: 'training_log' } }
+  )
+
+/** The same of a GRPO job: `data` has the record's numbers. */
+export type GrpoEvent = EventHead & {
   readonly type: 'message' | 'metrics'
-  /** Of a metrics event: the step, and `source: 'training_log'`, which Arbor's watch_job looks for. */
-  readonly data: (FineTuningStep & { readonly source: 'training_log' }) | null
+  readonly data: Readonly<Record<string, string | number | null>>
 }
 
 // ---------------------------------------------------------------- chat

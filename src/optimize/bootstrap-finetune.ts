@@ -198,10 +198,10 @@ export class BootstrapFinetune {
     const steps: FineTuningStep[] = []
     const at = this.runs.push({ predictors: target.predictors, rows: trainData.length, steps, model: null }) - 1
     const report = reporter(target, steps)
-    const onEvent = ({ data, level, message }: FineTuningEvent) => {
-      if (data) steps.push(data)
-      if (level === 'warn') this.notes.push(message)
-      report('item', data ? { step: data } : { activity: message })
+    const onEvent = (event: FineTuningEvent) => {
+      if (event.type === 'metrics') steps.push(event.data)
+      if (event.level === 'warn') this.notes.push(event.message)
+      report('item', event.type === 'metrics' ? { step: event.data } : { activity: event.message })
     }
     report('start', { activity: `${trainData.length} conversations` })
     try {

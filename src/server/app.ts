@@ -130,7 +130,7 @@ function grpoRoutes(app: Hono<RouteEnv>, { jobs }: Services): void {
   app.post(`${grpo}/initialize`, async (c) =>
     c.json((await jobs.initialize(await readBody(c.req.raw, InitializeRequestSchema))).answer()),
   )
-  app.post(`${grpo}/status`, async (c) => c.json(jobs.get((await readBody(c.req.raw, JobRequestSchema)).job_id).answer()))
+  app.post(`${grpo}/status`, async (c) => c.json(jobs.get((await readBody(c.req.raw, JobRequestSchema)).job_id).asked()))
   app.post(`${grpo}/step`, async (c) => {
     const step = await readBody(c.req.raw, StepRequestSchema)
     return c.json(jobs.get(step.job_id).post(step))

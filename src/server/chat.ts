@@ -98,6 +98,7 @@ export async function sampleChat(
 
 function keep(services: Services, plan: ChatPlan, choice: ChatChoice): void {
   const { sampling, policy, prompt } = plan.generate
+  if (policy !== null) services.jobs.find(policy)?.sampled(prompt, plan.request.response_format != null)
   services.completions.add({
     id: `${plan.id}#${choice.index}`,
     policy,

@@ -235,15 +235,16 @@ export class FineTuningJob {
   }
 
   #say(level: FineTuningEvent['level'], message: string, step?: FineTuningStep): void {
-    this.events.push({
+    const head = {
       object: 'fine_tuning.job.event',
       id: `ftevent-${randomUUID()}`,
       created_at: Math.floor(Date.now() / 1000),
       level,
       message,
-      type: step ? 'metrics' : 'message',
-      data: step ? { ...step, source: 'training_log' } : null,
-    })
+    } as const
+    this.events.push(
+      step ? { ...head, type: 'metrics', data: { ...step, source: 'training_log' } } : { ...head, type: 'message', data: {} },
+    )
   }
 }
 

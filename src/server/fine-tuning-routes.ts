@@ -7,9 +7,11 @@ import {
   type FineTuningEvent,
   type FineTuningJobObject,
   FineTuningRequestSchema,
+  type GrpoEvent,
 } from '../protocol'
 import type { FineTuningJob } from './fine-tuning-job'
 import type { GrpoJob } from './grpo-job'
+import { grpoEvents, grpoObject } from './grpo-job-object'
 import { HttpError } from './http-errors'
 import { readBody } from './request-body'
 import type { RouteEnv, Services } from './services'
@@ -58,7 +60,7 @@ export function jobRoutes(app: Hono<RouteEnv>, services: Services): void {
 /** What the routes need of a job of either kind. */
 interface AnyJob {
   object(): FineTuningJobObject
-  readonly events: readonly FineTuningEvent[]
+  readonly events: readonly (FineTuningEvent | GrpoEvent)[]
   cancel(): Promise<void>
 }
 
@@ -88,46 +90,11 @@ async function cancelGrpo(job: GrpoJob): Promise<void> {
   await job.cancel()
 }
 
-function grpoObject(job: GrpoJob, model: string): FineTuningJobObject {
-  const first = job.records[0]?.time ?? Date.now() / 1000
-  const ended = job.status !== 'running'
-  return {
-    id: job.id,
-    object: 'fine_tuning.job',
-    model,
-    created_at: Math.floor(first),
-    finished_at: ended ? Math.floor(job.records.at(-1)?.time ?? first) : null,
-    status: job.status,
-    training_file: '',
-    validation_file: null,
-    fine_tuned_model: job.status === 'succeeded' ? job.id : null,
-    estimated_finish: null,
-    error: job.reason === null ? null : { code: `job_${job.status}`, message: job.reason, param: null },
-    hyperparameters: {},
-    trained_tokens: null,
-    organization_id: 'arbor-nb',
-    result_files: [],
-    seed: 0,
-  }
-}
-
-function grpoEvents(job: GrpoJob): FineTuningEvent[] {
-  return job.records.map((record) => ({
-    object: 'fine_tuning.job.event',
-    id: `ftevent-${job.id}-${record.step}`,
-    created_at: Math.floor(record.time),
-    level: 'info',
-    message: `Update ${record.step}: reward ${record.reward.toFixed(3)}, loss ${record.loss.toFixed(4)}`,
-    type: 'message',
-    data: null,
-  }))
-}
-
 /**
  * All events oldest first, as Arbor's watch_job counts them; with a `limit` the newest first, as OpenAI's clients page through them.
  * `after` is the id of the last event seen.
  */
-function eventPage(events: readonly FineTuningEvent[], c: Context<RouteEnv>) {
+function eventPage(events: AnyJob['events'], c: Context<RouteEnv>) {
   const limit = c.req.query('limit')
   const count = limit === undefined ? events.length : Number(limit)
   if (!(Number.isInteger(count) && count >= 0)) throw new HttpError(400, `limit is "${limit}"; a whole number is needed.`)

@@ -2,8 +2,8 @@
 
 import { describe, expect, it } from 'vitest'
 import { FakeEngine } from '../engine/fake-engine'
-import type { FileObject, FineTuningEvent, FineTuningJobObject } from '../protocol'
-import { byteCodec, FaultyEngine, initialize, MODEL, type TestApp, TRAINER_CONFIG, testApp } from './fixture'
+import type { FileObject, FineTuningEvent, FineTuningJobObject, GrpoEvent } from '../protocol'
+import { byteCodec, FaultyEngine, initialize, MODEL, sampledGroup, type TestApp, TRAINER_CONFIG, testApp } from './fixture'
 
 const line = (question: string, answer: string) =>
   JSON.stringify({
@@ -103,12 +103,13 @@ describe('a fine-tuning job', () => {
     const app = await testApp()
     const { id } = await trained(app, { n_epochs: 1, batch_size: 2, lr_scheduler_type: 'linear', learning_rate: 1 })
     const all = (await json<{ data: FineTuningEvent[] }>(app, `/v1/fine_tuning/jobs/${id}/events`)).data
-    const logged = all.filter(({ data }) => data?.source === 'training_log')
-    expect(logged.map(({ data }) => [data!.step, data!.steps, data!.learning_rate])).toEqual([
+    const logged = all.flatMap((event) => (event.type === 'metrics' ? [event.data] : []))
+    expect(logged.map(({ step, steps, learning_rate }) => [step, steps, learning_rate])).toEqual([
       [1, 2, 1],
       [2, 2, 0.5],
     ])
-    for (const { data } of logged) expect(data!.loss).toBeGreaterThan(0)
+    for (const { loss, source } of logged) expect([source, loss > 0]).toEqual(['training_log', true])
+    for (const { data } of all) expect(data).toBeTypeOf('object') // Arbor's watch_job looks into it without asking
     const page = await json<{ data: FineTuningEvent[]; has_more: boolean }>(app, `/v1//fine_tuning/jobs/${id}/events?limit=1`)
     expect(page).toMatchObject({ data: [all.at(-1)], has_more: true })
     const rest = await json<{ data: FineTuningEvent[] }>(app, `/v1/fine_tuning/jobs/${id}/events?after=${all[0]!.id}`)
@@ -216,7 +217,27 @@ describe('a GRPO job', () => {
     const app = await testApp()
     const { job_id: id } = await initialize(app)
     expect(await json(app, `/v1/fine_tuning/jobs/${encodeURIComponent(id)}`)).toMatchObject({ id, status: 'running' })
-    expect(await json(app, `/v1//fine_tuning/jobs/${id}/events`)).toMatchObject({ data: [] })
+    expect(await json(app, `/v1//fine_tuning/jobs/${id}/events`)).toMatchObject({
+      data: [{ message: `Created job ${id}.`, data: {} }],
+    })
     expect(await app.call(`/v1/fine_tuning/jobs/${id}/cancel`, {})).toMatchObject({ status: 'cancelled' })
+    const { data } = await json<{ data: GrpoEvent[] }>(app, `/v1/fine_tuning/jobs/${id}/events`)
+    expect(data.at(-1)).toMatchObject({ level: 'error', message: 'The job was ended: cancelled by a client' })
+  })
+
+  it('tells its updates as watch_job looks for them, and its end', async () => {
+    const app = await testApp()
+    const { job_id: id } = await initialize(app)
+    const batch = await sampledGroup(app, id, 'one')
+    await app.call('/v1/fine_tuning/grpo/step', { job_id: id, model: id, batch_id: 0, batch, metrics: { validation_score: 40 } })
+    await app.call('/v1/fine_tuning/grpo/terminate', { job_id: id })
+    const { data } = await json<{ data: GrpoEvent[] }>(app, `/v1/fine_tuning/jobs/${id}/events`)
+    expect(data.map(({ type }) => type)).toEqual(['message', 'metrics', 'message'])
+    expect(data[1]!.data).toMatchObject({ source: 'training_log', step: 1, reward: 0.5, validation_score: 40 })
+    expect(await json(app, `/v1/fine_tuning/jobs/${id}`)).toMatchObject({
+      status: 'succeeded',
+      fine_tuned_model: id,
+      error: null,
+    })
   })
 })

@@ -15,22 +15,12 @@ import type {
 import type { CompletionStore } from './completion-store'
 import { HttpError } from './http-errors'
 import { JobQueue } from './job-queue'
+import { type BatchIds, OfferedIds } from './offered-ids'
 import { updatePolicy } from './policy-update'
 import type { RunFolder } from './run-folder'
 import type { TextCodec } from './services'
 import { entropyStateAfter, rolloutLines, stepRecord } from './step-record'
 import { type TrainingRow, trainingRows } from './training-rows'
-
-/** Ids of batches are never used twice in a process: clients remember the ids that they served, across jobs. */
-export class BatchIds {
-  private next = 0
-  take(): number {
-    return this.next++
-  }
-}
-
-/** Arbor offers two batch ids at a time; with groups_per_step one id is a whole step. */
-const IDS_OFFERED = 2
 
 export interface JobSetup {
   readonly id: string
@@ -71,13 +61,16 @@ export class GrpoJob {
   /** Why it failed or was cancelled. */
   reason: string | null = null
   readonly records: StepRecord[] = []
+  /** Unix seconds. */
+  readonly created = Date.now() / 1000
+  /** Unix seconds; null while it runs. */
+  ended: number | null = null
   private policyVersion: number
   private interrupted = false
   private lastTime = Date.now() / 1000
   private readonly checkpoints = new Map<string, CheckpointRecord>()
   private lastCheckpoint: string | null = null
-  private readonly pending: number[] = []
-  private readonly served = new Map<number, string>() // batch id → hash of what was posted for it
+  private readonly ids: OfferedIds
   private readonly queue = new JobQueue()
   private readonly listeners = new Set<() => void>()
 
@@ -87,12 +80,17 @@ export class GrpoJob {
     this.policyVersion = setup.policyVersion
     this.records.push(...(setup.resumed?.records ?? []))
     for (const checkpoint of setup.resumed?.checkpoints ?? []) this.remember(checkpoint)
-    this.offerIds()
+    const { groups_per_step, num_generations } = setup.config
+    this.ids = new OfferedIds(setup.batchIds, groups_per_step === null ? num_generations : null)
   }
 
   /** Whether chat requests may name this job: all its life, unless it was cancelled. */
   get serves(): boolean {
     return this.status !== 'cancelled'
+  }
+
+  get hyperparameters(): TrainerConfig {
+    return this.setup.config
   }
 
   get step(): number {
@@ -107,7 +105,7 @@ export class GrpoJob {
       current_model: this.id,
       checkpoints: Object.fromEntries(this.checkpoints),
       last_checkpoint: this.lastCheckpoint,
-      pending_batch_ids: this.status === 'running' ? [...this.pending] : [],
+      pending_batch_ids: this.status === 'running' ? this.ids.list() : [],
     }
   }
 
@@ -123,18 +121,26 @@ export class GrpoJob {
     })
   }
 
+  /** The answer to a client that asks which batches the job waits for. @throws HttpError as `answer` */
+  asked(): GRPOStatus {
+    this.ids.count()
+    return this.answer()
+  }
+
+  /** A completion of this job's policy was sampled. @param json whether the request wanted JSON */
+  sampled(prompt: readonly number[], json: boolean): void {
+    if (this.status === 'running') this.ids.sampled(prompt.join(), json)
+  }
+
   /** Takes the groups of one step (or several, one update each, without groups_per_step) and returns at once. */
   post(request: ParsedStep): GRPOStatus {
     this.answer()
     if (this.status !== 'running')
       throw new HttpError(400, `Job ${this.id} has ended (${this.status}). Initialize with resume_from "${this.id}" to go on.`)
     const digest = createHash('sha256').update(JSON.stringify(request.batch)).digest('hex')
-    if (this.served.get(request.batch_id) === digest) return this.answer() // a repeated call is answered, not trained again
+    if (this.ids.posted(request.batch_id) === digest) return this.answer() // a repeated call is answered, not trained again
     const updates = this.updatesOf(request)
-    this.served.set(request.batch_id, digest)
-    const at = this.pending.indexOf(request.batch_id)
-    if (at >= 0) this.pending.splice(at, 1)
-    this.offerIds()
+    this.ids.serve(request.batch_id, digest)
     for (const update of updates) void this.queue.run(() => this.train(update))
     return this.answer()
   }
@@ -258,12 +264,8 @@ export class GrpoJob {
   private end(status: JobStatus, reason: string | null): void {
     this.status = status
     this.reason = reason
+    this.ended = Date.now() / 1000
     this.notify()
-  }
-
-  private offerIds(): void {
-    const offered = this.setup.config.groups_per_step === null ? IDS_OFFERED : 1
-    while (this.pending.length < offered) this.pending.push(this.setup.batchIds.take())
   }
 
   private notify(): void {

@@ -110,6 +110,23 @@ describe('a GRPO job', () => {
     expect(storedRecords(app, job_id)).toHaveLength(1)
   })
 
+  it('waits for as many groups as were rolled out since the client last asked', async () => {
+    const app = await testApp()
+    const { job_id } = await initialize(app)
+    const pending = async () => (await app.call<GRPOStatus>(grpo('status'), { job_id })).pending_batch_ids
+    expect(await pending()).toEqual([0, 1])
+    const groups = [
+      await sampledGroup(app, job_id, 'one'),
+      await sampledGroup(app, job_id, 'two'),
+      await sampledGroup(app, job_id, 'three'),
+    ]
+    const ids = await pending()
+    expect(ids).toEqual([0, 1, 2])
+    for (const [i, batch] of groups.entries()) await app.call(grpo('step'), { job_id, model: job_id, batch_id: ids[i], batch })
+    await app.call(grpo('terminate'), { job_id })
+    expect(storedRecords(app, job_id).map((record) => record.groups[0]!.title)).toEqual(['one', 'two', 'three'])
+  })
+
   it('samples from the weights of all steps posted before', async () => {
     const app = await testApp()
     const { job_id } = await initialize(app)

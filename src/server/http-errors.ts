@@ -37,7 +37,17 @@ export class BodyError extends HttpError {
 /** Any error as a response: OpenAI's `error` object and FastAPI's `detail`, because clients of both kinds read it. */
 export function errorResponse(error: unknown, requestId: string): Response {
   const { status, body } = errorBody(error, requestId)
-  return new Response(JSON.stringify(body), { status, headers: { 'content-type': 'application/json' } })
+  const statusText = reasonPhrase(String((body['error'] as { message: string }).message))
+  return new Response(JSON.stringify(body), { status, statusText, headers: { 'content-type': 'application/json' } })
+}
+
+/** A status line must stay short. */
+const LONGEST_REASON = 400
+
+/** The message as the status line's reason: Python's arbor-ai shows nothing but that line when a call fails (requests' raise_for_status). */
+function reasonPhrase(message: string): string {
+  const line = message.replace(/\s+/g, ' ').replace(/[^\x20-\x7e]/g, '?')
+  return line.length > LONGEST_REASON ? `${line.slice(0, LONGEST_REASON - 4)} ...` : line
 }
 
 /** The same for a stream that has begun, where a status can no longer be sent. */

@@ -1,6 +1,6 @@
 // A request handler on a port.
 
-import type { Server } from 'node:http'
+import type { Server, ServerResponse } from 'node:http'
 import { createAdaptorServer } from '@hono/node-server'
 import { OptionError } from '../errors'
 
@@ -22,12 +22,21 @@ export async function openSocket(
   handler: (request: Request) => Promise<Response>,
   { host = '127.0.0.1', port: wanted }: { host?: string; port?: number } = {},
 ): Promise<Socket> {
-  const server = createAdaptorServer({ fetch: handler }) as Server
+  const server = createAdaptorServer({ fetch: withReason(handler) }) as Server
   const first = wanted ?? FIRST_PORT
   const last = wanted ?? FIRST_PORT + PORTS_TRIED - 1
   for (let port = first; port <= last; port++) if (await listens(server, host, port)) return socketOf(server, host)
   if (wanted === undefined) throw new OptionError(`All ports from ${first} to ${last} are taken. Give one with --port.`)
   throw new OptionError(`Port ${wanted} is taken by another program. Give another --port, or none to take the next free one.`)
+}
+
+/** The adaptor sends a response's status without its text; errors have one (http-errors.ts). */
+function withReason(handler: (request: Request) => Promise<Response>) {
+  return async (request: Request, { outgoing }: { outgoing: unknown }): Promise<Response> => {
+    const response = await handler(request)
+    if (response.status >= 400) (outgoing as ServerResponse).statusMessage = response.statusText
+    return response
+  }
 }
 
 function socketOf(server: Server, host: string): Socket {

@@ -1,42 +1,22 @@
 // What dspy and arbor-ai really send is accepted, and answered with the keys that they read.
 
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { type RecordedCall, recordedCalls, shape } from '../../test/golden/arbor/shape'
 import { type TestApp, testApp } from './fixture'
 
-interface Call {
-  readonly seq: number
-  readonly path: string
-  readonly request: Record<string, unknown> & { job_id?: string; model?: string; batch_id?: number; trainer_config?: object }
-  readonly status: number
-  readonly answer: Record<string, unknown>
-}
-
-const calls = readFileSync(join(__dirname, '../../test/golden/arbor/traffic.jsonl'), 'utf8')
-  .trim()
-  .split('\n')
-  .map((line) => JSON.parse(line) as Call)
-
-/** Keys of an object and of the objects in it; a list counts by its first entry, a map of names by its first value. */
-function shape(value: unknown, key = ''): unknown {
-  if (Array.isArray(value)) return key === 'pending_batch_ids' ? 'ids' : value.length === 0 ? [] : [shape(value[0])]
-  if (typeof value !== 'object' || value === null) return key === 'metadata' ? 'metadata' : 'value'
-  if (key === 'metadata') return 'metadata'
-  return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, shape(inner, name)]))
-}
+const calls = recordedCalls()
 
 /** The recorded call with our job's id and our batch ids. */
-function translated(call: Call, ids: Map<string, string>, pending: readonly number[]): Record<string, unknown> {
+function translated(call: RecordedCall, ids: Map<string, string>, pending: readonly number[]): Record<string, unknown> {
   let text = JSON.stringify(call.request)
   for (const [theirs, ours] of ids) text = text.replaceAll(theirs, ours)
   text = text.replaceAll('"max_seq_len":512', '"max_seq_len":2048') // a token is a byte here
-  const body = JSON.parse(text) as Call['request']
-  if (body.batch_id !== undefined) body.batch_id = pending[0]!
+  const body = JSON.parse(text) as RecordedCall['request']
+  if (body['batch_id'] !== undefined) body['batch_id'] = pending[0]!
   return body
 }
 
-async function replay(app: TestApp, part: readonly Call[]): Promise<{ seq: number; theirs: unknown; ours: unknown }[]> {
+async function replay(app: TestApp, part: readonly RecordedCall[]): Promise<{ seq: number; theirs: unknown; ours: unknown }[]> {
   const ids = new Map<string, string>()
   let pending: readonly number[] = []
   const shapes = []

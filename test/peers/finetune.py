@@ -3,13 +3,8 @@ answer), max_tokens, train_kwargs. Answer: the model that the program ends with,
 
 import os
 import sys
-import types
 
-# `import arbor` imports its server, which wants torch, trl and vllm; the client asks no more of it than these two names.
-server = types.ModuleType("arbor.cli")
-server.start_server = server.stop_server = lambda *args, **kwargs: None
-sys.modules["arbor.cli"] = server
-
+import arbor_client  # noqa: F401  before arbor
 import dspy
 from arbor import ArborProvider
 from dspy.utils import DummyLM

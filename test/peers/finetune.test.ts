@@ -62,7 +62,7 @@ const jobOf = ({ model }: { model: string }) => get<FineTuningJobObject>(`fine_t
 
 async function lossesOf(run: { model: string }): Promise<number[]> {
   const { data } = await get<{ data: FineTuningEvent[] }>(`fine_tuning/jobs/${(await jobOf(run)).id}/events`)
-  return data.flatMap((event) => (event.data ? [event.data.loss] : []))
+  return data.flatMap((event) => (event.type === 'metrics' ? [event.data.loss] : []))
 }
 
 async function linesOf(run: { model: string }): Promise<unknown[]> {

@@ -1,0 +1,93 @@
+// As many ids as a client is about to post groups, whatever its program asks.
+
+import { describe, expect, it } from 'vitest'
+import { BatchIds, groupsIn, OfferedIds } from './offered-ids'
+
+/** `times` answers to each of these prompts. */
+function rollOut(ids: OfferedIds, prompts: readonly string[], times: number, json = false): void {
+  for (const prompt of prompts) for (let i = 0; i < times; i++) ids.sampled(prompt, json)
+}
+
+describe('the number of groups', () => {
+  it.each([
+    ['one call a rollout, all of an example alike', [4, 4, 4], 3],
+    ['an example twice in a step', [8, 4], 3],
+    ['rollouts that got lost', [4, 3, 3], 3],
+    ['two calls, the second with a prompt of its own in every rollout', [4, 4, 1, 1, 1, 1, 1, 1, 1, 1], 4],
+    ['two calls, some of the second ones alike', [4, 4, 3, 1, 2, 2], 4],
+    ['two calls, of which a rollout reached the second only three times', [4, 4, 1, 1, 1, 1, 1, 1, 1], 3],
+    ['many examples, in each of which one rollout asked otherwise', [3, 1, 3, 1, 3, 1, 3, 1, 3, 1, 3, 1], 6],
+    ['less than a group', [1, 1], 1],
+  ])('%s', (_, counts, groups) => {
+    expect(groupsIn(counts, 4)).toBe(groups)
+  })
+
+  it('groups of two', () => {
+    expect(groupsIn([2, 2, 1, 1, 1, 1], 2)).toBe(4)
+  })
+})
+
+describe('the ids offered', () => {
+  it("are Arbor's two until a step's size is known, then as many as it has groups, and stay so", () => {
+    const ids = new OfferedIds(new BatchIds(), 4)
+    ids.count()
+    expect(ids.list()).toEqual([0, 1])
+    rollOut(ids, ['a', 'b', 'c'], 4)
+    ids.count()
+    expect(ids.list()).toEqual([0, 1, 2])
+    for (const id of [0, 1, 2]) ids.serve(id, `digest ${id}`)
+    expect(ids.list()).toEqual([3, 4, 5])
+    ids.count()
+    expect(ids.list()).toEqual([3, 4, 5])
+  })
+
+  it('become fewer when a step has fewer groups', () => {
+    const ids = new OfferedIds(new BatchIds(), 4)
+    rollOut(ids, ['a'], 4)
+    ids.count()
+    expect(ids.list()).toEqual([0])
+    ids.serve(0, 'a')
+    expect(ids.list()).toEqual([1])
+  })
+
+  it("don't count second questions in JSON, but count those of a program that asks for JSON only", () => {
+    const ids = new OfferedIds(new BatchIds(), 4)
+    rollOut(ids, ['a', 'b'], 4)
+    rollOut(ids, ['a in JSON', 'b in JSON'], 3, true)
+    ids.count()
+    expect(ids.list()).toHaveLength(2)
+    rollOut(ids, ['a', 'b', 'c'], 4, true)
+    ids.count()
+    expect(ids.list()).toHaveLength(3)
+  })
+
+  it("don't count what was sampled before the last post: a validation is no step", () => {
+    const ids = new OfferedIds(new BatchIds(), 4)
+    rollOut(ids, ['a'], 4)
+    ids.count()
+    rollOut(
+      ids,
+      Array.from({ length: 40 }, (_, i) => `validation ${i}`),
+      1,
+    )
+    ids.serve(0, 'a')
+    ids.count()
+    expect(ids.list()).toEqual([1])
+  })
+
+  it('are one for a whole step where the client posts all groups together', () => {
+    const ids = new OfferedIds(new BatchIds(), null)
+    rollOut(ids, ['a', 'b', 'c'], 4)
+    ids.count()
+    expect(ids.list()).toEqual([0])
+  })
+
+  it('are never those of another job', () => {
+    const process = new BatchIds()
+    const [first, second] = [new OfferedIds(process, 4), new OfferedIds(process, 4)]
+    first.serve(0, 'x')
+    expect(first.list()).toEqual([1, 4])
+    expect(second.list()).toEqual([2, 3])
+    expect([first.posted(0), second.posted(0)]).toEqual(['x', null])
+  })
+})
