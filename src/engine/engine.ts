@@ -156,6 +156,8 @@ export interface Engine {
   /** The frozen base. */
   load(model: ModelSource): Promise<ModelInfo>
   openPolicy(name: string, spec: PolicySpec): Promise<{ policyVersion: number; parameters: number }>
+  /** What savePolicy or peft wrote, an adapter or all weights, to be asked only: it takes a quarter of the room, and can't be trained or saved. */
+  openSaved(name: string, dir: string): Promise<{ policyVersion: number; parameters: number }>
   generate(request: GenerateRequest, control?: GenerateControl): Promise<Completion[]>
   /** No update; null = base, LoRA off: the KL reference. */
   logprobs(

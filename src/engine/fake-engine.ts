@@ -41,6 +41,7 @@ export type FakeCall =
       readonly config: StepConfig
     }
   | { readonly method: 'openPolicy'; readonly policy: string; readonly spec: PolicySpec }
+  | { readonly method: 'openSaved'; readonly policy: string; readonly dir: string }
   | { readonly method: 'savePolicy' | 'closePolicy'; readonly policy: string }
 
 const END = 257
@@ -68,6 +69,13 @@ export class FakeEngine implements Engine {
   async openPolicy(name: string, spec: PolicySpec): Promise<{ policyVersion: number; parameters: number }> {
     this.calls.push({ method: 'openPolicy', policy: name, spec })
     const policyVersion = spec.checkpoint ? readVersion(spec.checkpoint) : 0
+    this.#versions.set(name, policyVersion)
+    return { policyVersion, parameters: 1 }
+  }
+
+  async openSaved(name: string, dir: string): Promise<{ policyVersion: number; parameters: number }> {
+    this.calls.push({ method: 'openSaved', policy: name, dir })
+    const policyVersion = readVersion(dir)
     this.#versions.set(name, policyVersion)
     return { policyVersion, parameters: 1 }
   }

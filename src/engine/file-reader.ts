@@ -95,3 +95,27 @@ export function f16ToFloat32(bits: Uint16Array): Float32Array {
   for (let i = 0; i < bits.length; i++) out[i] = table[bits[i]!]!
   return out
 }
+
+/** Rounds to the nearest IEEE half, a tie to the even one; beyond 65504 is infinity. */
+export function float32ToF16(values: Float32Array): Uint16Array {
+  const out = new Uint16Array(values.length)
+  const single = new Float32Array(1)
+  const bits = new Uint32Array(single.buffer)
+  for (let i = 0; i < out.length; i++) {
+    single[0] = values[i]!
+    const full = bits[0]!
+    const sign = (full >>> 16) & 0x8000
+    const magnitude = full & 0x7fffffff
+    if (magnitude > 0x7f800000) out[i] = sign | 0x7e00
+    else if (magnitude >= 0x477ff000) out[i] = sign | 0x7c00
+    else if (magnitude >= 0x38800000) out[i] = sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13)
+    else out[i] = sign | roundToEven(Math.abs(single[0]!) * 2 ** 24) // a subnormal counts steps of 2^-24
+  }
+  return out
+}
+
+function roundToEven(value: number): number {
+  const floor = Math.floor(value)
+  const rest = value - floor
+  return rest > 0.5 || (rest === 0.5 && floor % 2 === 1) ? floor + 1 : floor
+}

@@ -114,6 +114,16 @@ describeEachBackend((name, open, precision) =>
       expect(existsSync(join(folder, 'optimizer.safetensors'))).toBe(true)
     })
 
+    it('a saved one may be opened to be asked only: a quarter of the room, the same bits', async () => {
+      const engine = await startWithAll()
+      await engine.trainStep('full', ROWS, DOWN, STEP)
+      const folder = join(dir, 'asked')
+      await engine.savePolicy('full', folder)
+      expect((await engine.openSaved('asked', folder)).policyVersion).toBe(1)
+      expect(bits(await engine.generate(request({ policy: 'asked' })))).toEqual(bits(await engine.generate(request({}))))
+      await expect(engine.trainStep('asked', ROWS, DOWN, STEP)).rejects.toThrow(/opened to be asked only/)
+    })
+
     it('a checkpoint of the other kind, or of two steps, is refused by name', async () => {
       const engine = await startWithAll()
       await engine.savePolicy('lora', join(dir, 'lora'))

@@ -47,11 +47,12 @@ export async function saveFull(weights: FullWeights, dir: string, options: { bas
  * Reads what `saveFull` wrote, with its optimizer state and counters; a model folder without them starts with fresh ones.
  * Throws ModelError when a file is missing, cut short, or holds another model than the base.
  */
-export function loadFull(backend: Backend, config: ModelConfig, dir: string): FullWeights {
+export function loadFull(backend: Backend, config: ModelConfig, dir: string, options: { frozen?: boolean } = {}): FullWeights {
   const file = readSafetensors(join(dir, MODEL))
   try {
-    const weights = FullWeights.read(backend, { config, weights: file })
-    if (existsSync(join(dir, OPTIMIZER))) readOptimizer(weights, dir, file.metadata['step'])
+    const weights = FullWeights.read(backend, { config, weights: file }, options)
+    if (weights.frozen) weights.policyVersion = Number(file.metadata['policy_version'] ?? 0)
+    else if (existsSync(join(dir, OPTIMIZER))) readOptimizer(weights, dir, file.metadata['step'])
     return weights
   } finally {
     file.close()

@@ -1,11 +1,10 @@
 // A policy that trains all weights: its own f32 copy of the model, with gradients and AdamW's moments, all in one arena. Matrices lie
 // plain, [out, in], as the optimizer changes them in place. A tied head is the embedding: both gradients are summed in one tensor.
 
-import type { ModelConfig } from './model-config'
 import { type ModelParts, modelParts, readStack, type Stack } from './model-weights'
 import type { Arena, Backend, Tensor } from './ops/ops'
 import type { OwnModel, PolicyWeights, Trainable } from './policy-weights'
-import type { OpenModel, WeightFile } from './weights'
+import type { OpenModel } from './weights'
 
 /** One fused tensor and the checkpoint's weights that it stacks. */
 export interface StackedTrainable extends Trainable {
@@ -23,18 +22,17 @@ export class FullWeights implements PolicyWeights {
 
   private constructor(
     readonly backend: Backend,
-    config: ModelConfig,
-    file: WeightFile,
+    { config, weights: file }: OpenModel,
+    readonly frozen: boolean,
   ) {
     const trainables: StackedTrainable[] = []
     this.arena = backend.arena(1 << 20) // grows
     const take = (stack: Stack): StackedTrainable => {
       const values = readStack(file, stack)
       const shape = stack.columns === null ? [values.length] : [values.length / stack.columns, stack.columns]
-      const [param, grad, m, v] = [0, 1, 2, 3].map(() => this.arena.tensor(shape)) as [Tensor, Tensor, Tensor, Tensor]
+      const param = this.arena.tensor(shape)
       backend.upload(param, values)
-      for (const state of [grad, m, v]) backend.ops.fill(state, 0)
-      trainables.push({ stack, param, grad, m, v })
+      trainables.push({ stack, param, grad: this.state(param), m: this.state(param), v: this.state(param) })
       return trainables.at(-1)!
     }
     const parts = this.orFree(() => modelParts(config, file, take))
@@ -44,8 +42,8 @@ export class FullWeights implements PolicyWeights {
   }
 
   /** A copy of the file's weights, with fresh moments. Throws ModelError naming a weight that is missing or of another shape. */
-  static read(backend: Backend, { config, weights }: OpenModel): FullWeights {
-    return new FullWeights(backend, config, weights)
+  static read(backend: Backend, open: OpenModel, { frozen = false } = {}): FullWeights {
+    return new FullWeights(backend, open, frozen)
   }
 
   matrix(): null {
@@ -58,6 +56,13 @@ export class FullWeights implements PolicyWeights {
 
   close(): void {
     this.arena.close()
+  }
+
+  private state(param: Tensor): Tensor {
+    if (this.frozen) return param
+    const tensor = this.arena.tensor(param.shape)
+    this.backend.ops.fill(tensor, 0)
+    return tensor
   }
 
   private orFree<Result>(build: () => Result): Result {

@@ -4,6 +4,7 @@
 import { GGMLQuantizationType, gguf } from '@huggingface/gguf'
 import { ModelError } from '../errors'
 import { bf16ToFloat32, FileReader, f16ToFloat32, halfValues } from './file-reader'
+import { halvesFromPairs, huggingFaceName, interleavedHeads, ROPE_DIVISORS } from './gguf-names'
 import type { WeightFile } from './weights'
 
 /** Metadata values as GGUF gives them: numbers, strings, booleans and lists of these (64-bit integers as numbers). */
@@ -80,16 +81,11 @@ async function parse(path: string) {
   }
 }
 
-/** What config.json would say, from the metadata; `path` names the file in errors. */
-export function ggufConfig(file: GgufFile, path: string): Record<string, unknown> {
+/** What config.json would say, from the metadata. */
+export function ggufConfig(file: GgufFile): Record<string, unknown> {
   const { metadata, weights } = file
   const architecture = String(metadata['general.architecture'])
   const value = (key: string): unknown => metadata[`${architecture}.${key}`]
-  if (weights.has('rope_freqs.weight'))
-    throw new ModelError(
-      `${path}: scales its rope by a table (rope_freqs.weight), which is not supported. Use the safetensors files.`,
-    )
-  const scaling = value('rope.scaling.type')
   const eos = ['eos_token_id', 'eot_token_id', 'eom_token_id'].map((key) => metadata[`tokenizer.ggml.${key}`])
   return {
     model_type: architecture,
@@ -103,13 +99,20 @@ export function ggufConfig(file: GgufFile, path: string): Record<string, unknown
     max_position_embeddings: value('context_length'),
     rms_norm_eps: Math.fround(Number(value('attention.layer_norm_rms_epsilon') ?? 1e-6)),
     rope_theta: value('rope.freq_base') ?? 10000,
-    rope_scaling:
-      scaling === undefined || scaling === 'none' ? null : { rope_type: scaling, factor: value('rope.scaling.factor') },
+    rope_scaling: ropeScaling(file, architecture),
     tie_word_embeddings: !weights.has('lm_head.weight'),
     attention_bias: weights.has('model.layers.0.self_attn.q_proj.bias'),
     bos_token_id: metadata['tokenizer.ggml.bos_token_id'],
     eos_token_id: [...new Set(eos.filter((id) => typeof id === 'number'))],
   }
+}
+
+/** A table of divisors (Llama 3's kind of scaling comes as one), or a factor. */
+function ropeScaling({ metadata, weights }: GgufFile, architecture: string): Record<string, unknown> | null {
+  if (weights.has(ROPE_DIVISORS)) return { rope_type: 'divisors', divisors: [...weights.read(ROPE_DIVISORS)] }
+  const kind = metadata[`${architecture}.rope.scaling.type`]
+  if (kind === undefined || kind === 'none') return null
+  return { rope_type: kind, factor: metadata[`${architecture}.rope.scaling.factor`] }
 }
 
 function weightFile(file: FileReader, entries: ReadonlyMap<string, Entry>, metadata: GgufMetadata): WeightFile {
@@ -125,7 +128,7 @@ function weightFile(file: FileReader, entries: ReadonlyMap<string, Entry>, metad
     read: (name) => {
       const entry = find(name)
       const values = readEntry(file, entry)
-      const heads = interleavedHeads(entry.rawName, metadata)
+      const heads = interleavedHeads(entry.rawName, headsOf(metadata))
       return heads === 0 ? values : halvesFromPairs(values, entry.shape, heads)
     },
     close: () => file.close(),
@@ -178,53 +181,11 @@ function decodeQ4(bytes: Uint8Array, count: number, withMinimum: boolean): Float
   return out
 }
 
-/** llama.cpp rotates neighbouring pairs, so its converter reorders the rows of q and k of the llama architecture. 0 = not reordered. */
-function interleavedHeads(rawName: string, metadata: GgufMetadata): number {
-  if (metadata['general.architecture'] !== 'llama') return 0
-  const kind = /\.attn_([qk])\.(?:weight|bias)$/.exec(rawName)?.[1]
-  if (kind === undefined) return 0
+/** How many heads q and k have, where the file's architecture reorders their rows; null where it doesn't. */
+function headsOf(metadata: GgufMetadata): { heads: number; kvHeads: number } | null {
+  if (metadata['general.architecture'] !== 'llama') return null
   const heads = Number(metadata['llama.attention.head_count'])
-  return kind === 'q' ? heads : Number(metadata['llama.attention.head_count_kv'] ?? heads)
-}
-
-/** Row (head, pair j, side s) goes back to (head, s * headDim/2 + j), where Hugging Face rotates the halves of a head. */
-function halvesFromPairs(values: Float32Array, shape: readonly number[], heads: number): Float32Array {
-  const rows = shape[0]!
-  const width = values.length / rows
-  const headDim = rows / heads
-  const out = new Float32Array(values.length)
-  for (let row = 0; row < rows; row++) {
-    const inHead = row % headDim
-    const target = row - inHead + (inHead % 2) * (headDim / 2) + (inHead >> 1)
-    out.set(values.subarray(row * width, (row + 1) * width), target * width)
-  }
-  return out
-}
-
-const LAYER_NAMES: Readonly<Record<string, string>> = {
-  attn_norm: 'input_layernorm',
-  ffn_norm: 'post_attention_layernorm',
-  attn_q: 'self_attn.q_proj',
-  attn_k: 'self_attn.k_proj',
-  attn_v: 'self_attn.v_proj',
-  attn_output: 'self_attn.o_proj',
-  ffn_gate: 'mlp.gate_proj',
-  ffn_up: 'mlp.up_proj',
-  ffn_down: 'mlp.down_proj',
-}
-const OUTER_NAMES: Readonly<Record<string, string>> = {
-  token_embd: 'model.embed_tokens',
-  output_norm: 'model.norm',
-  output: 'lm_head',
-}
-
-/** A tensor that we have no name for keeps its own. */
-function huggingFaceName(name: string): string {
-  const layer = /^blk\.(\d+)\.(\w+)\.(weight|bias)$/.exec(name)
-  if (layer && LAYER_NAMES[layer[2]!]) return `model.layers.${layer[1]}.${LAYER_NAMES[layer[2]!]}.${layer[3]}`
-  const outer = /^(\w+)\.(weight|bias)$/.exec(name)
-  if (outer && OUTER_NAMES[outer[1]!]) return `${OUTER_NAMES[outer[1]!]}.${outer[2]}`
-  return name
+  return { heads, kvHeads: Number(metadata['llama.attention.head_count_kv'] ?? heads) }
 }
 
 function product(shape: readonly number[]): number {

@@ -22,13 +22,14 @@ import type {
   TrainSequence,
   TrainStats,
 } from './engine'
+import { sequenceLogits } from './logits'
 import { planActivations } from './memory-plan'
 import { Model } from './model'
 import { ModelRunner, planInference } from './model-runner'
 import { openModel } from './open-model'
 import { type Device, openBackend } from './ops/open-backend'
 import type { Backend } from './ops/ops'
-import { openWeights, saveWeights } from './policy-file'
+import { openFrozen, openWeights, type PolicyBase, saveWeights } from './policy-file'
 import type { PolicyWeights } from './policy-weights'
 import { type PrecisionWish, precisionFor } from './precision'
 import { Scheduler } from './scheduler'
@@ -84,13 +85,11 @@ export class LocalEngine implements Engine {
   }
 
   openPolicy(name: string, spec: PolicySpec): Promise<{ policyVersion: number; parameters: number }> {
-    return this.#exclusive(async () => {
-      const { backend, model, source } = this.#ready()
-      if (this.#policies.has(name)) throw new ArborError(`Policy "${name}" is open already. Close it first or take another name.`)
-      const weights = await openWeights({ backend, config: model.config, source }, spec)
-      this.#policies.set(name, weights)
-      return { policyVersion: weights.policyVersion, parameters: weights.parameters }
-    })
+    return this.#open(name, (base) => openWeights(base, spec))
+  }
+
+  openSaved(name: string, dir: string): Promise<{ policyVersion: number; parameters: number }> {
+    return this.#open(name, async (base) => openFrozen(base, dir))
   }
 
   /** Completions of one prompt. When the signal aborts, those not finished come back as they are, with finishReason 'abort'. */
@@ -117,10 +116,18 @@ export class LocalEngine implements Engine {
     })
   }
 
+  /** All logits [tokens, vocab] of a sequence under a policy, null = base: what models are compared by. */
+  logits(policy: string | null, tokens: readonly number[]): Promise<Float32Array> {
+    return this.#exclusive(async () => {
+      const { backend, model } = this.#ready()
+      return sequenceLogits(backend, model, { tokens, weights: policy === null ? null : this.#policy(policy) })
+    })
+  }
+
   trainStep(policy: string, sequences: readonly TrainSequence[], loss: TrainLoss, config: StepConfig): Promise<TrainStats> {
     return this.#exclusive(async () => {
       const { trainer, scheduler } = this.#ready()
-      const weights = this.#policy(policy)
+      const weights = this.#trainable(policy)
       try {
         return await this.#timed(() => trainer.trainStep(weights, sequences, loss, config))
       } finally {
@@ -130,7 +137,7 @@ export class LocalEngine implements Engine {
   }
 
   savePolicy(name: string, dir: string): Promise<void> {
-    return this.#exclusive(async () => saveWeights(this.#policy(name), dir, this.#ready().source))
+    return this.#exclusive(async () => saveWeights(this.#trainable(name), dir, this.#ready().source))
   }
 
   closePolicy(name: string): Promise<void> {
@@ -164,6 +171,19 @@ export class LocalEngine implements Engine {
       loaded?.runner.close()
       loaded?.model.close()
       ;(loaded?.backend ?? this.options.backend)?.close()
+    })
+  }
+
+  #open(
+    name: string,
+    open: (base: PolicyBase) => Promise<PolicyWeights>,
+  ): Promise<{ policyVersion: number; parameters: number }> {
+    return this.#exclusive(async () => {
+      const { backend, model, source } = this.#ready()
+      if (this.#policies.has(name)) throw new ArborError(`Policy "${name}" is open already. Close it first or take another name.`)
+      const weights = await open({ backend, config: model.config, source })
+      this.#policies.set(name, weights)
+      return { policyVersion: weights.policyVersion, parameters: weights.parameters }
     })
   }
 
@@ -234,6 +254,12 @@ export class LocalEngine implements Engine {
 
   #checkOpen(): void {
     if (this.#closed) throw new ArborError('The engine was closed.', { code: 'engine_closed' })
+  }
+
+  #trainable(name: string): PolicyWeights {
+    const weights = this.#policy(name)
+    if (!weights.frozen) return weights
+    throw new ArborError(`Policy "${name}" was opened to be asked only (openSaved). Open it with openPolicy to train or save it.`)
   }
 
   #policy(name: string): PolicyWeights {

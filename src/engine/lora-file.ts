@@ -3,7 +3,7 @@
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ModelError } from '../errors'
-import type { LoraSpec, LoraTarget } from './engine'
+import { LORA_TARGETS, type LoraSpec, type LoraTarget } from './engine'
 import { LoraWeights } from './lora'
 import type { ModelConfig } from './model-config'
 import type { Backend, Tensor } from './ops/ops'
@@ -12,7 +12,7 @@ import { type HostTensor, readSafetensors, type SafetensorsFile, writeSafetensor
 import { writeJson } from './whole-file'
 
 const CONFIG = 'adapter_config.json'
-const ADAPTER = 'adapter_model.safetensors'
+export const ADAPTER = 'adapter_model.safetensors'
 const OPTIMIZER = 'optimizer.safetensors'
 
 /**
@@ -39,11 +39,13 @@ export async function saveLora(weights: LoraWeights, dir: string, options: { bas
  * Reads an adapter that `saveLora` wrote, with its optimizer state and counters; one that peft wrote starts with fresh ones.
  * Throws ModelError when a file is missing, cut short, or the adapter was made for another model.
  */
-export function loadLora(backend: Backend, config: ModelConfig, dir: string): LoraWeights {
-  const weights = LoraWeights.empty(backend, config, readLoraSpec(dir))
+export function loadLora(backend: Backend, config: ModelConfig, dir: string, options: { frozen?: boolean } = {}): LoraWeights {
+  const weights = LoraWeights.empty(backend, config, { ...readLoraSpec(dir), ...options })
   try {
     const adapter = readInto(weights, join(dir, ADAPTER), [{ suffix: '', field: 'param' }])
-    if (!existsSync(join(dir, OPTIMIZER))) return weights
+    checkNothingElse(weights, join(dir, ADAPTER))
+    if (weights.frozen) weights.policyVersion = Number(adapter['policy_version'] ?? 0)
+    if (weights.frozen || !existsSync(join(dir, OPTIMIZER))) return weights
     const moments = [{ suffix: '.m', field: 'm' } as const, { suffix: '.v', field: 'v' } as const]
     const optimizer = readInto(weights, join(dir, OPTIMIZER), moments)
     if (adapter['step'] !== optimizer['step'])
@@ -59,20 +61,72 @@ export function loadLora(backend: Backend, config: ModelConfig, dir: string): Lo
   }
 }
 
-/** What adapter_config.json says. Throws ModelError for a kind of adapter that we don't compute. */
+export function isAdapterFolder(dir: string): boolean {
+  return existsSync(join(dir, CONFIG))
+}
+
+/** Fields of peft's config that change what an adapter computes, and that we don't compute. */
+const UNSUPPORTED = [
+  'use_dora',
+  'modules_to_save',
+  'rank_pattern',
+  'alpha_pattern',
+  'layers_to_transform',
+  'layer_replication',
+  'fan_in_fan_out',
+  'lora_bias',
+  'trainable_token_indices',
+  'target_parameters',
+  'alora_invocation_tokens',
+  'use_qalora',
+  'use_bdlora',
+  'kasa_config',
+  'monteclora_config',
+  'velora_config',
+] as const
+
+/** First values that change the base's weights as well: the adapter alone is only half of it. */
+const BASE_CHANGING = /^(pissa|olora|corda|lora_ga)/
+
+/**
+ * What adapter_config.json says; rsLoRA's scale, alpha / √r, is said as the alpha of a plain adapter.
+ * Throws ModelError for a kind of adapter that we don't compute.
+ */
 export function readLoraSpec(dir: string): LoraSpec {
   const path = join(dir, CONFIG)
   const json = readJson(path)
-  const unusual = ['use_dora', 'use_rslora', 'modules_to_save', 'rank_pattern', 'alpha_pattern'].find((key) => isSet(json[key]))
+  const unusual = UNSUPPORTED.find((key) => isSet(json[key]))
   if (json['peft_type'] !== 'LORA' || unusual !== undefined)
     throw new ModelError(`${path}: ${unusual ?? `peft_type "${json['peft_type']}"`} is not supported; plain LoRA is.`)
+  if (BASE_CHANGING.test(String(json['init_lora_weights'])))
+    throw new ModelError(
+      `${path}: init_lora_weights "${json['init_lora_weights']}" changed the base as well. Save the adapter with peft's path_initial_model_for_weight_conversion.`,
+    )
+  if (isSet(json['bias']) && json['bias'] !== 'none')
+    throw new ModelError(`${path}: bias "${json['bias']}" is not supported; "none" is.`)
   const targets = json['target_modules']
-  if (!Array.isArray(targets)) throw new ModelError(`${path}: target_modules must be a list of module names.`)
+  const rank = Number(json['r'])
   return {
-    rank: Number(json['r']),
-    alpha: Number(json['lora_alpha']),
+    rank,
+    alpha: Number(json['lora_alpha']) * (json['use_rslora'] === true ? Math.sqrt(rank) : 1),
     dropout: Number(json['lora_dropout'] ?? 0),
-    targets: targets as LoraTarget[],
+    // A pattern ("all-linear", a regular expression, a longer path) is told by what the file holds.
+    targets: isTargets(targets) ? targets : storedTargets(join(dir, ADAPTER)),
+  }
+}
+
+function isTargets(value: unknown): value is LoraTarget[] {
+  return Array.isArray(value) && value.every((name) => LORA_TARGETS.includes(name))
+}
+
+/** Those that the file holds, or may hold: one that we don't know is refused when the file is read. */
+function storedTargets(path: string): LoraTarget[] {
+  const file = readSafetensors(path)
+  try {
+    const modules = new Set(file.names.map((name) => /\.(\w+)\.lora_[AB]\.weight$/.exec(name)?.[1]))
+    return LORA_TARGETS.filter((target) => modules.has(target))
+  } finally {
+    file.close()
   }
 }
 
@@ -91,6 +145,18 @@ function peftConfig({ rank, alpha, dropout, targets }: LoraSpec, baseModel?: str
     init_lora_weights: true,
     modules_to_save: null,
   }
+}
+
+/** An adapter with more parts (on the head, on the embedding) computes something else. */
+function checkNothingElse(weights: LoraWeights, path: string): void {
+  const own = new Set(weights.modules.flatMap(({ name }) => [`${name}.lora_A.weight`, `${name}.lora_B.weight`]))
+  const file = readSafetensors(path)
+  const stray = file.names.find((name) => !own.has(name))
+  file.close()
+  if (stray !== undefined)
+    throw new ModelError(
+      `${path}: its "${stray}" has no place in this model. Supported are plain LoRA parts on ${LORA_TARGETS.join(', ')}, in every layer.`,
+    )
 }
 
 /** Uploads every module's tensors from one file; returns the file's metadata. */

@@ -35,20 +35,21 @@ export class LoraWeights implements PolicyWeights {
     readonly backend: Backend,
     readonly spec: LoraSpec,
     config: ModelConfig,
+    readonly frozen = false,
   ) {
     checkSpec(spec)
-    const built = new Builder(backend, spec, config)
+    const built = new Builder(backend, { ...spec, frozen }, config)
     this.arena = built.arena
     this.layers = Array.from({ length: config.layers }, (_, l) => built.layer(l))
     this.trainables = built.trainables
     this.modules = built.modules
     this.parameters = this.modules.reduce((sum, { a, b }) => sum + size(a.param) + size(b.param), 0)
-    for (const { param, grad, m, v } of this.trainables) for (const t of [param, grad, m, v]) backend.ops.fill(t, 0)
+    for (const { param, grad, m, v } of this.trainables) for (const t of new Set([param, grad, m, v])) backend.ops.fill(t, 0)
   }
 
   /** All zeros: for a checkpoint to be loaded into. */
-  static empty(backend: Backend, config: ModelConfig, spec: LoraSpec): LoraWeights {
-    return new LoraWeights(backend, spec, config)
+  static empty(backend: Backend, config: ModelConfig, { frozen, ...spec }: LoraSpec & { frozen?: boolean }): LoraWeights {
+    return new LoraWeights(backend, spec, config, frozen)
   }
 
   /**
@@ -89,7 +90,7 @@ class Builder {
 
   constructor(
     backend: Backend,
-    private readonly spec: LoraSpec,
+    private readonly spec: LoraSpec & { readonly frozen: boolean },
     config: ModelConfig,
   ) {
     this.shapes = linearShapes(config)
@@ -97,7 +98,7 @@ class Builder {
     for (const linear of FUSED_LINEARS)
       values += spec.rank * (this.shapes[linear].members.length * this.shapes[linear].in + this.shapes[linear].out)
     const tensors = 8 * FUSED_LINEARS.length * config.layers // each aligned to 64 bytes
-    this.arena = backend.arena(4 * 4 * values * config.layers + 64 * tensors)
+    this.arena = backend.arena((spec.frozen ? 1 : 4) * 4 * values * config.layers + 64 * tensors)
   }
 
   layer(l: number): Record<FusedLinear, LoraMatrix | null> {
@@ -125,8 +126,9 @@ class Builder {
   }
 
   private trainable(shape: readonly number[]): Trainable {
-    const [param, grad, m, v] = [0, 1, 2, 3].map(() => this.arena.tensor(shape)) as [Tensor, Tensor, Tensor, Tensor]
-    const trainable = { param, grad, m, v }
+    const param = this.arena.tensor(shape)
+    const state = () => (this.spec.frozen ? param : this.arena.tensor(shape))
+    const trainable = { param, grad: state(), m: state(), v: state() }
     this.trainables.push(trainable)
     return trainable
   }

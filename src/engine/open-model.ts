@@ -17,7 +17,7 @@ export async function openModel(source: ModelSource): Promise<OpenModel> {
 async function openGgufModel(path: string): Promise<OpenModel> {
   const file = await openGguf(path)
   try {
-    return { config: modelConfig(ggufConfig(file, path), path), weights: file.weights }
+    return { config: modelConfig(ggufConfig(file), path), weights: file.weights }
   } catch (error) {
     file.weights.close()
     throw error

@@ -2,12 +2,12 @@
 
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { OptionError } from '../errors'
+import { ModelError, OptionError } from '../errors'
 import type { LoraSpec, ModelSource, PolicySpec } from './engine'
 import { FullWeights } from './full-weights'
 import { loadFull, saveFull } from './full-weights-file'
 import { LoraWeights } from './lora'
-import { loadLora, saveLora } from './lora-file'
+import { isAdapterFolder, loadLora, saveLora } from './lora-file'
 import type { ModelConfig } from './model-config'
 import { openModel } from './open-model'
 import type { Backend } from './ops/ops'
@@ -24,7 +24,7 @@ export interface PolicyBase {
 export async function openWeights(base: PolicyBase, { lora, seed, checkpoint }: PolicySpec): Promise<PolicyWeights> {
   const { backend, config } = base
   if (checkpoint === undefined) return lora ? LoraWeights.fresh(backend, config, { spec: lora, seed }) : copyBase(base)
-  const isAdapter = existsSync(join(checkpoint, 'adapter_config.json'))
+  const isAdapter = isAdapterFolder(checkpoint)
   if (lora === null && isAdapter)
     throw new OptionError(
       `${checkpoint}: the checkpoint is a LoRA adapter; asked for was a policy of all weights. Give its lora values.`,
@@ -38,6 +38,13 @@ export async function openWeights(base: PolicyBase, { lora, seed, checkpoint }: 
   throw new OptionError(
     `${checkpoint}: the checkpoint's adapter is ${adapterText(weights.spec)}; asked for was ${adapterText(lora)}. Use the checkpoint's values.`,
   )
+}
+
+/** What was saved, of whichever kind, to be asked only. Throws ModelError for a folder that holds neither. */
+export function openFrozen({ backend, config }: PolicyBase, dir: string): PolicyWeights {
+  if (isAdapterFolder(dir)) return loadLora(backend, config, dir, { frozen: true })
+  if (existsSync(join(dir, 'model.safetensors'))) return loadFull(backend, config, dir, { frozen: true })
+  throw new ModelError(`${dir}: neither an adapter (adapter_config.json) nor a model (model.safetensors) lies there.`)
 }
 
 export function saveWeights(weights: PolicyWeights, dir: string, { name, kind, path }: ModelSource): Promise<void> {

@@ -27,6 +27,8 @@ export interface PolicyWeights {
   readonly backend: Backend
   /** Null: all weights are trained. */
   readonly spec: LoraSpec | null
+  /** To be asked only: `trainables` have no gradients and no moments of their own. */
+  readonly frozen: boolean
   /** Optimizer updates made so far. */
   step: number
   /** +1 per update; stays with the checkpoint. */

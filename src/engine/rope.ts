@@ -31,6 +31,7 @@ export function ropeFrequencies(config: ModelConfig): Float32Array {
   }
   if (kind === 'linear') return frequencies.map((frequency) => frequency / value('factor'))
   if (kind === 'llama3') return frequencies.map((frequency) => llama3(frequency, value))
+  if (kind === 'divisors') return frequencies.map((frequency, i) => frequency / (scaling['divisors'] as number[])[i]!) // a GGUF file's
   throw new ModelError(`rope_scaling of kind "${kind}" is not supported. Supported: default, linear, llama3.`)
 }
 

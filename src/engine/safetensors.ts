@@ -4,12 +4,17 @@
 import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { ModelError, nearestName } from '../errors'
-import { bf16ToFloat32, FileReader, f16ToFloat32, float32ToBf16 } from './file-reader'
+import { bf16ToFloat32, FileReader, f16ToFloat32, float32ToBf16, float32ToF16 } from './file-reader'
 import type { WeightFile } from './weights'
 
 /** The format's own limit on its header. */
 const MAX_HEADER_BYTES = 100_000_000
 const DTYPE_BYTES: Readonly<Record<string, number>> = { F32: 4, F16: 2, BF16: 2 }
+const ENCODERS: Readonly<Record<SafetensorsType, (values: Float32Array) => Float32Array | Uint16Array>> = {
+  F32: (values) => values,
+  BF16: float32ToBf16,
+  F16: float32ToF16,
+}
 
 interface Entry {
   readonly dtype: string
@@ -25,8 +30,11 @@ export interface SafetensorsFile extends WeightFile {
 
 export interface HostTensor {
   readonly shape: readonly number[]
+  /** Read once, when its turn to be written comes: a getter keeps a large model off the memory. */
   readonly data: Float32Array
 }
+
+export type SafetensorsType = 'F32' | 'BF16' | 'F16'
 
 /**
  * Opens one .safetensors file (F32, F16 and BF16 tensors; all are read as f32).
@@ -83,8 +91,8 @@ export function readSafetensorsFolder(folder: string): WeightFile {
 }
 
 export interface WriteOptions {
-  /** BF16 rounds to the nearest, a tie to the even one; default F32. */
-  readonly dtype?: 'F32' | 'BF16'
+  /** BF16 and F16 round to the nearest, a tie to the even one; default F32. */
+  readonly dtype?: SafetensorsType
 }
 
 /** Writes tensors, in the map's order, under a temporary name and renames it: a reader never sees half a file. */
@@ -97,9 +105,13 @@ export function writeSafetensors(
   const temporary = `${path}.${process.pid}.tmp`
   const fd = openSync(temporary, 'w')
   try {
-    writeAll(fd, encodeHeader(path, tensors, { metadata, dtype }))
-    for (const { data: values } of tensors.values()) {
-      const data = dtype === 'BF16' ? float32ToBf16(values) : values
+    writeAll(fd, encodeHeader(tensors, { metadata, dtype }))
+    for (const [name, tensor] of tensors) {
+      const { shape } = tensor
+      const values = tensor.data
+      if (product(shape) !== values.length)
+        throw new ModelError(`${path}: tensor "${name}" of shape [${shape}] has ${values.length} values.`)
+      const data = ENCODERS[dtype](values)
       writeAll(fd, new Uint8Array(data.buffer, data.byteOffset, data.byteLength))
     }
     fsyncSync(fd)
@@ -113,17 +125,13 @@ export function writeSafetensors(
 }
 
 function encodeHeader(
-  path: string,
   tensors: ReadonlyMap<string, HostTensor>,
-  { metadata, dtype }: { metadata: Readonly<Record<string, string>>; dtype: 'F32' | 'BF16' },
+  { metadata, dtype }: { metadata: Readonly<Record<string, string>>; dtype: SafetensorsType },
 ): Uint8Array {
   const header: Record<string, unknown> = Object.keys(metadata).length ? { __metadata__: metadata } : {}
   let offset = 0
-  for (const [name, { shape, data }] of tensors) {
-    if (product(shape) !== data.length)
-      throw new ModelError(`${path}: tensor "${name}" of shape [${shape}] has ${data.length} values.`)
-    header[name] = { dtype, shape, data_offsets: [offset, (offset += data.length * DTYPE_BYTES[dtype]!)] }
-  }
+  for (const [name, { shape }] of tensors)
+    header[name] = { dtype, shape, data_offsets: [offset, (offset += product(shape) * DTYPE_BYTES[dtype]!)] }
   const json = Buffer.from(JSON.stringify(header))
   const padded = Math.ceil(json.length / 8) * 8 // spaces, so that the data is aligned
   const out = Buffer.alloc(8 + padded, ' ')

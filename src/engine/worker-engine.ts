@@ -57,6 +57,10 @@ export class WorkerEngine implements Engine {
     return this.#call('openPolicy', [name, spec])
   }
 
+  openSaved(name: string, dir: string): Promise<{ policyVersion: number; parameters: number }> {
+    return this.#call('openSaved', [name, dir])
+  }
+
   async generate(request: GenerateRequest, { signal, onTokens }: GenerateControl = {}): Promise<Completion[]> {
     const id = this.#nextId
     const result = this.#call<Completion[]>('generate', [request, onTokens !== undefined], onTokens && { onTokens })

@@ -213,6 +213,44 @@ function declareTraining(start: Start): void {
     }
   })
 
+  it('what was saved may be opened to be asked only: same bits, no room for training', async () => {
+    const engine = await start()
+    const dir = mkdtempSync(join(tmpdir(), 'arbor-policy-'))
+    try {
+      await engine.trainStep('adapter', [{ prompt: [1, 2, 3], completion: [10, 20] }], towards, STEP)
+      await engine.savePolicy('adapter', dir)
+      const live = await engine.openPolicy('live', { lora: readLoraSpec(ADAPTER), seed: 0, checkpoint: dir })
+      expect(await engine.openSaved('asked', dir)).toEqual(live)
+      await engine.openSaved('peft', ADAPTER)
+      const policies = ['adapter', 'live', 'asked', 'peft']
+      const [trained, ...others] = await Promise.all(policies.map((policy) => engine.generate(request({ policy }))))
+      expect(others.map(bits)).toEqual([bits(trained!), bits(trained!), expect.not.arrayContaining(bits(trained!))])
+      expect(await engine.logits('asked', [1, 2, 3])).toEqual(await engine.logits('live', [1, 2, 3]))
+      const rows = [{ prompt: [1], completion: [2] }]
+      await expect(engine.trainStep('asked', rows, towards, STEP)).rejects.toThrow(/"asked" was opened to be asked only/)
+      await expect(engine.savePolicy('asked', dir)).rejects.toThrow(/"asked" was opened to be asked only/)
+      await expect(engine.openSaved('nothing', tmpdir())).rejects.toThrow(/neither an adapter .* nor a model/)
+    } finally {
+      rmSync(dir, { recursive: true })
+    }
+  })
+
+  it('all logits of a sequence end in the logprobs that it is trained with', async () => {
+    const engine = await start()
+    const [prompt, completion] = [
+      [3, 1, 4],
+      [1, 5, 9, 2],
+    ]
+    const logits = await engine.logits('adapter', [...prompt, ...completion])
+    const [stats] = await engine.logprobs('adapter', [{ prompt, completion }], { temperature: 1 })
+    const vocab = logits.length / 7
+    for (const [i, token] of completion.entries()) {
+      const row = logits.subarray((prompt.length - 1 + i) * vocab, (prompt.length + i) * vocab)
+      const sum = row.reduce((total, value) => total + Math.exp(value), 0)
+      expect(row[token]! - Math.log(sum)).toBeCloseTo(stats!.logprobs[i]!, 4)
+    }
+  })
+
   it('a fresh policy is the base', async () => {
     const engine = await start()
     await engine.openPolicy('fresh', { lora: readLoraSpec(ADAPTER), seed: 3 })
