@@ -25,7 +25,7 @@ afterEach(() => {
   vi.unstubAllEnvs()
 })
 
-const COMMANDS = ['serve', 'lab', 'init', 'run', 'pretrain', 'fetch', 'doctor']
+const COMMANDS = ['serve', 'lab', 'init', 'run', 'pretrain', 'python', 'fetch', 'doctor']
 
 describe('arbor-nb', () => {
   it('--help lists every command; without a command the same text comes with exit code 2', async () => {

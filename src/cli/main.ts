@@ -16,6 +16,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   init: { summary: 'write a folder to start from, with a first notebook', load: () => import('./init') },
   run: { summary: 'execute a notebook, write it with its outputs and as a page', load: () => import('./run') },
   pretrain: { summary: 'make a small base model from nothing', load: () => import('./pretrain') },
+  python: {
+    summary: 'say where the module for Python lies: arbor.init() then starts our server',
+    load: () => import('./python'),
+  },
   kernel: { summary: 'make the TypeScript kernel known to Jupyter', load: () => import('./kernel') },
   fetch: { summary: 'bring a model into the cache', load: () => import('./fetch') },
   doctor: { summary: 'say what is there, what is missing, and how to get it', load: () => import('./doctor') },

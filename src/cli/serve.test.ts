@@ -97,12 +97,21 @@ describe.skipIf(!existsSync(cli))('arbor-nb serve', () => {
     expect(checkpoints(server.storage)).toEqual(['interrupted'])
   })
 
+  it('without a model loads the one that the first request names, and saves its jobs as well', async () => {
+    const server = serve('--owner-pipe', '--port', '0')
+    const baseUrl = await server.ready
+    expect(await (await fetch(`${baseUrl}models`)).json()).toEqual({ object: 'list', data: [] })
+    await trainOneStep(baseUrl)
+    server.child.stdin!.end()
+    expect(await server.exit).toBe(0)
+    expect(checkpoints(server.storage)).toEqual(['interrupted'])
+  })
+
   it('says what is wrong with its arguments or its model', async () => {
     const fails = async (...args: string[]) => {
       const server = serve(...args)
       return `${await server.exit} ${server.stderr()}`
     }
-    expect(await fails()).toMatch(/^2 --model is missing/)
     expect(await fails('--model', model, '--prot', '1')).toMatch(/^2 .*--prot.*--port/)
     expect(await fails('--model', model, '--port', 'x')).toMatch(/^2 --port x/)
     expect(await fails('--model', model, '--memory', '0.1')).toMatch(/^2 --memory 0.1: a number of at least 0.5/)

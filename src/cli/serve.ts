@@ -2,17 +2,17 @@
 
 import { arborHome } from '../engine/arbor-home'
 import { PRECISION_WISHES } from '../engine/precision'
-import { OptionError } from '../errors'
 import { type RunningServer, startServer } from '../server/main'
 import { choiceOption, numberOption, parseOptions } from './options'
 import { packageInfo } from './package-info'
 import { progressReporter } from './progress'
 
-export const help = `Usage: arbor-nb serve --model MODEL [options]
+export const help = `Usage: arbor-nb serve [--model MODEL] [options]
 
 Serves a base model and trains policies on it: OpenAI's chat completions and Arbor's training protocol.
 
   --model MODEL     arbor-tiny (it comes with arbor-nb), a name on the Hugging Face hub, a folder, or a .gguf file
+                    (default: the one that the first request names is loaded then)
   --device DEVICE   cpu, cuda, tfjs or auto (default: $ARBOR_DEVICE, else auto)
   --precision P     of frozen weights: f32, bf16 or auto (default: $ARBOR_PRECISION, else bf16 where the CPU computes in it)
   --memory GIB      what the server should stay within while it trains, as far as the model's size allows (default 1.5; less is slower)
@@ -38,14 +38,13 @@ const OPTIONS = {
 
 export async function run(argv: readonly string[]): Promise<number> {
   const { values } = parseOptions(argv, OPTIONS)
-  if (values.model === undefined) throw new OptionError('--model is missing: arbor-tiny, a hub name, a folder or a .gguf file.')
   const device = choiceOption(values.device ?? process.env['ARBOR_DEVICE'] ?? 'auto', '--device', ['auto', 'cpu', 'cuda', 'tfjs'])
   const precision = choiceOption(values.precision ?? 'auto', '--precision', PRECISION_WISHES)
   const memory = numberOption(values.memory, '--memory', { min: 0.5 })
   const port = numberOption(values.port, '--port', { min: 0, max: 65535, integer: true })
   const ended = endOfService(values['owner-pipe'] === true)
   const server = await startServer({
-    model: values.model,
+    ...(values.model === undefined ? {} : { model: values.model }),
     device,
     precision,
     ...(memory === undefined ? {} : { memory: memory * 1024 ** 3 }),

@@ -18,6 +18,7 @@ import { chatBody, planChat, sampleChat } from './chat'
 import { streamChat } from './chat-stream'
 import { fileRoutes, jobRoutes } from './fine-tuning-routes'
 import { errorResponse, HttpError } from './http-errors'
+import { checkOrigin, routePath } from './incoming'
 import { modelSlug } from './job-id'
 import { readBody } from './request-body'
 import { type RouteEnv, type Services, servedJob, servedNames } from './services'
@@ -45,7 +46,7 @@ export function createApp(services: Services): (request: Request) => Promise<Res
   modelRoutes(app, services)
   chatRoutes(app, services)
   grpoRoutes(app, services)
-  fileRoutes(app, services)
+  fileRoutes(app, services.fineTuning.files)
   jobRoutes(app, services)
   return async (request) => app.fetch(request)
 }
@@ -161,18 +162,4 @@ function stepQuery(c: Context<RouteEnv>): StepStreamOptions {
   if (!(Number.isInteger(after) && after >= 0))
     throw new HttpError(400, `after is "${text}"; a step number (0 for all) is needed.`, { param: 'after' })
   return { after, texts: c.req.query('texts') !== '0', signal: c.req.raw.signal }
-}
-
-/** The path that routes are matched with: no /v1, no repeated slash. */
-function routePath(request: Request): string {
-  const path = new URL(request.url).pathname.replace(/\/{2,}/g, '/')
-  return path === '/v1' || path.startsWith('/v1/') ? path.slice(3) || '/' : path
-}
-
-/** A web page from elsewhere must not drive a server on this machine. Programs send no Origin. */
-function checkOrigin(request: Request): void {
-  const origin = request.headers.get('origin')
-  if (origin === null) return
-  if (/^https?:\/\/(localhost|127\.0\.0\.1|\[::1\])(:\d+)?$/.test(origin)) return
-  throw new HttpError(403, `Requests from the web page ${origin} are not answered.`, { code: 'foreign_origin' })
 }

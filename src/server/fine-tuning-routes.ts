@@ -9,6 +9,7 @@ import {
   FineTuningRequestSchema,
   type GrpoEvent,
 } from '../protocol'
+import type { FileStore } from './file-store'
 import type { FineTuningJob } from './fine-tuning-job'
 import type { GrpoJob } from './grpo-job'
 import { grpoEvents, grpoObject } from './grpo-job-object'
@@ -19,7 +20,7 @@ import { parseTrainingFile } from './training-file'
 
 const MAX_FILE_BYTES = 512 * 1024 * 1024
 
-export function fileRoutes(app: Hono<RouteEnv>, { fineTuning: { files } }: Services): void {
+export function fileRoutes(app: Hono<RouteEnv>, files: FileStore): void {
   app.post('/files', async (c) => c.json(files.add(await readUpload(c.req.raw))))
   app.get('/files', (c) => {
     const purpose = c.req.query('purpose')

@@ -7,6 +7,7 @@ import { bareModelName } from '../protocol'
 import { createApp } from './app'
 import { CompletionStore } from './completion-store'
 import { FineTuning } from './fine-tuning'
+import { type App, modelOnDemand } from './first-model'
 import { errorResponse, HttpError } from './http-errors'
 import { Jobs } from './jobs'
 import { type Services, textCodec } from './services'
@@ -14,8 +15,8 @@ import { openSocket } from './socket'
 import { loadTokenizer } from './tokenizer'
 
 export interface ServerOptions {
-  /** A model that comes with arbor-nb, a hub name, a folder or a GGUF file. */
-  readonly model: string
+  /** A model that comes with arbor-nb, a hub name, a folder or a GGUF file. Without one the first request that names a model has it loaded. */
+  readonly model?: string
   readonly device?: 'auto' | 'cpu' | 'cuda' | 'tfjs'
   /** Of frozen weights; default: bf16 where the CPU computes in it. */
   readonly precision?: 'auto' | 'f32' | 'bf16'
@@ -51,32 +52,57 @@ export interface RunningServer {
  * @throws OptionError for a taken port, ModelError for a model that cannot be had
  */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
-  let app = async (_request: Request): Promise<Response> =>
+  let app: App = async () =>
     errorResponse(
       new HttpError(503, `The model ${options.model} is being loaded. Ask again in a moment.`, { code: 'loading' }),
       '',
     )
   const { host, port, baseUrl, close: closeSocket } = await openSocket((request) => app(request), options)
+  const loaded: Loaded[] = []
+  const load = async (model: string): Promise<App> => {
+    const one = await loadModel(model, options)
+    loaded.push(one)
+    return createApp(one.services)
+  }
+  const close = async () => {
+    await closeSocket()
+    await Promise.all(loaded.map(closeModel))
+  }
+  if (options.model === undefined) app = modelOnDemand(options.storage, load)
+  else
+    try {
+      app = await load(options.model)
+    } catch (error) {
+      await closeSocket()
+      throw error
+    }
+  return { baseUrl, host, port, close }
+}
+
+interface Loaded {
+  readonly engine: Engine
+  readonly services: Services
+}
+
+async function loadModel(model: string, options: ServerOptions): Promise<Loaded> {
   const { device = 'auto', precision = 'auto', memory } = options
   const engine = options.engine ?? new WorkerEngine({ device, precision, ...(memory !== undefined && { memory }) })
   try {
-    const services = await loadServices(engine, options)
-    app = createApp(services)
-    const close = async () => {
-      await closeSocket()
-      await Promise.all([services.jobs.interrupt(), services.fineTuning.interrupt()])
-      await engine.close()
-    }
-    return { baseUrl, host, port, close }
+    return { engine, services: await loadServices(engine, model, options) }
   } catch (error) {
-    await Promise.allSettled([closeSocket(), engine.close()])
+    await Promise.allSettled([engine.close()])
     throw error
   }
 }
 
-async function loadServices(engine: Engine, options: ServerOptions): Promise<Services> {
+async function closeModel({ engine, services }: Loaded): Promise<void> {
+  await Promise.all([services.jobs.interrupt(), services.fineTuning.interrupt()])
+  await engine.close()
+}
+
+async function loadServices(engine: Engine, asked: string, options: ServerOptions): Promise<Services> {
   const { storage, version, log, progress } = options
-  const name = bareModelName(options.model)
+  const name = bareModelName(asked)
   const source = await resolveModel(name, { ...(log ? { log } : {}), ...(progress ? { progress } : {}) })
   log?.(`Loading ${source.name} (${source.origin}) …`)
   const [model, tokenizer] = await Promise.all([engine.load(source), loadTokenizer(source)])

@@ -11,7 +11,11 @@ export const MAX_BODY_BYTES = 32 * 1024 * 1024
  * @throws HttpError 400 for text that is no JSON, 413 for a body over the limit, 422 with the path of each wrong field.
  */
 export async function readBody<Schema extends z.ZodType>(request: Request, schema: Schema): Promise<z.output<Schema>> {
-  const text = await readText(request)
+  return parseBody(await readText(request), schema)
+}
+
+/** A body that was read before. @throws HttpError as `readBody` */
+export function parseBody<Schema extends z.ZodType>(text: string, schema: Schema): z.output<Schema> {
   let value: unknown
   try {
     value = text.trim() === '' ? {} : JSON.parse(text)
@@ -23,7 +27,8 @@ export async function readBody<Schema extends z.ZodType>(request: Request, schem
   return result.data
 }
 
-async function readText(request: Request): Promise<string> {
+/** @throws HttpError 413 for a body over the limit */
+export async function readText(request: Request): Promise<string> {
   const length = request.headers.get('content-length')
   if (Number(length ?? 0) > MAX_BODY_BYTES) throw tooLarge()
   if (length !== null) return request.text() // no more than that arrives, and a web stream would cost more than the rest of a request

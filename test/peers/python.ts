@@ -21,15 +21,21 @@ export function noPeers(): string | null {
 
 /**
  * One run of `test/peers/<script>`.
+ * @param environment more variables for it
  * @throws with the script's own words when it fails
  */
-export async function python<Answer>(script: string, request: object): Promise<Answer> {
+export async function python<Answer>(
+  script: string,
+  request: object,
+  environment: Readonly<Record<string, string>> = {},
+): Promise<Answer> {
   const folder = freshFolder()
   const [asked, answered] = [join(folder, 'request.json'), join(folder, 'answer.json')]
   try {
     writeFileSync(asked, JSON.stringify(request))
     await promisify(execFile)(PYTHON, [join(ROOT, 'test/peers', script), asked, answered], {
-      env: { ...process.env, ...quiet(folder) },
+      cwd: ROOT,
+      env: { ...process.env, ...quiet(folder), ...environment },
       maxBuffer: 64 * 2 ** 20,
     })
     return JSON.parse(readFileSync(answered, 'utf8')) as Answer

@@ -1,0 +1,74 @@
+// The README's lines for Python, run as they stand there: arbor.init() starts our server, ArborGRPO trains on it.
+
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { freshFolder, ROOT, recordsOnDisk, whyNot } from '../e2e/tiny'
+import { noPeers, python, SLOW } from './python'
+
+interface Said {
+  readonly printed: string
+  readonly result: unknown
+}
+
+interface Answer {
+  readonly printed: string
+  readonly server: { readonly base_url: string; readonly storage_path: string; readonly port: number }
+  readonly job: string
+  readonly models: string[]
+  readonly watched: Said
+  readonly killed: Said
+  readonly cancelled: Said
+  readonly watched_after: Said
+  readonly ended: Said
+  readonly second: { readonly server: Answer['server']; readonly outputs: string[] }
+}
+
+const storage = freshFolder()
+let missing: string | null
+let answer: Answer
+beforeAll(async () => {
+  missing = noPeers() ?? (await whyNot())
+  if (missing !== null) return
+  const [, code] = readFileSync(join(ROOT, 'README.md'), 'utf8').match(/^## From Python$[\s\S]*?^```python\n([\s\S]*?)^```$/m)!
+  answer = await python<Answer>('init.py', { code, storage }, { PYTHONPATH: join(ROOT, 'src/python'), ARBOR_DEVICE: 'cpu' })
+}, SLOW)
+beforeEach(({ skip }) => skip(missing !== null, missing ?? ''))
+
+describe('the lines of the README', () => {
+  it('start a server that loads the model that they name, and train on it', () => {
+    expect(answer.server.base_url).toBe(`http://127.0.0.1:${answer.server.port}/v1/`)
+    expect(answer.printed).toContain(`Arbor server started on 127.0.0.1:${answer.server.port}`)
+    expect(answer.job).toMatch(/^grpo:arbor-tiny:[a-z]+-[a-z]+:\d{8}$/)
+    expect(answer.models).toEqual(['arbor-tiny', answer.job])
+  })
+
+  it('keep the run in the folder that arbor.init told: a record for every group of every step', () => {
+    expect(answer.server.storage_path.startsWith(storage)).toBe(true)
+    const records = recordsOnDisk(answer.server.storage_path, answer.job)
+    expect(records).toHaveLength(10 * 4)
+    expect(records.at(-1)!.policy_version).toBeGreaterThan(10)
+  })
+})
+
+describe("arbor's functions", () => {
+  it('watch_job tells every update of a GRPO job, and its end', () => {
+    const lines = answer.watched.printed.split('\n')
+    expect(lines.filter((line) => line.includes('🔧 Update'))).toHaveLength(40)
+    expect(answer.watched.printed).toContain('🎉 Job SUCCEEDED!')
+    expect(answer.watched.printed).toContain(`🎯 Fine-tuned model: ${answer.job}`)
+    expect(answer.watched.printed).not.toContain('Error')
+  })
+
+  it('shutdown_job lets go of a model, and cancels a job, which watch_job then tells', () => {
+    expect(answer.killed.result).toMatchObject({ type: 'inference_job', status: 'terminated' })
+    expect(answer.cancelled.result).toMatchObject({ type: 'training_job', status: 'cancelled' })
+    expect(answer.watched_after.printed).toContain('🛑 Job CANCELLED!')
+  })
+
+  it('shutdown ends the server, another init starts one again, and the end of Python ends that', async () => {
+    expect(answer.ended.printed).toContain('Arbor server shutdown complete')
+    expect(answer.second.outputs).toHaveLength(1)
+    for (const { base_url } of [answer.server, answer.second.server]) await expect(fetch(`${base_url}health`)).rejects.toThrow()
+  })
+})
