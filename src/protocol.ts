@@ -259,6 +259,9 @@ export const StepRecordSchema = z.strictObject({
   clip_ratio_low: z.number(),
   clip_ratio_high: z.number(),
   clip_ratio_region: z.number(),
+  /** Smallest and largest share of a completion's tokens; missing without an update. */
+  clip_ratio_low_min: z.number().optional(),
+  clip_ratio_high_max: z.number().optional(),
   /** |stored logprob − training pass logprob| over trained tokens of matched rows; rollouts under truncation or penalty apart. null: nothing to compare. */
   logprob_gap_max: z.number().nullable(),
   logprob_gap_mean: z.number().nullable(),
@@ -324,7 +327,8 @@ export const HyperparametersSchema = z.strictObject({
   num_training_gpus: z.unknown().optional(),
   output_dir: z.unknown().optional(),
   packing: z.unknown().optional(),
-  report_to: z.unknown().optional(),
+  /** 'wandb', 'tensorboard', 'all', 'none' or a list. */
+  report_to: wish(z.union([z.string(), z.array(z.string())]).optional()),
 })
 /** With the defaults that don't depend on one another filled in. */
 export type Hyperparameters = z.output<typeof HyperparametersSchema>

@@ -9,6 +9,7 @@ import { uniforms } from '../engine/random'
 import { ArborError, OptionError } from '../errors'
 import type { FineTuningEvent, FineTuningJobObject, FineTuningStep } from '../protocol'
 import { type FinetunePlan, finetuneStep } from './hyperparameters'
+import type { TuningReports } from './report/job-reports'
 import type { RunFolder } from './run-folder'
 import type { TextCodec } from './services'
 import { type Conversation, trainSequence } from './training-file'
@@ -29,6 +30,8 @@ export interface FineTuningSetup {
   readonly folder: RunFolder
   /** Weights to go on from instead of the base's; a folder that the engine saved. */
   readonly from: string | null
+  /** Null for a job that an earlier process trained. */
+  readonly reports: TuningReports | null
   readonly log?: (line: string) => void
 }
 
@@ -89,6 +92,11 @@ export class FineTuningJob {
   get weights(): { readonly dir: string; readonly plan: FinetunePlan } | null {
     const saved = this.serves ? this.#setup.folder.checkpoints().at(-1) : undefined
     return saved ? { dir: saved.checkpoint_dir, plan: this.#setup.plan } : null
+  }
+
+  /** Resolves when a run that has ended is uploaded, where it is, or after `ms`. */
+  async reported(ms: number): Promise<void> {
+    await this.#setup.reports?.finished(ms)
   }
 
   object(): FineTuningJobObject {
@@ -193,7 +201,9 @@ export class FineTuningJob {
       seconds,
     }
     this.steps.push(done)
+    const warnings = this.#setup.reports?.step(done) ?? []
     folder.appendLoss(done)
+    for (const warning of warnings) this.#say('warn', warning)
     this.#say('info', `Update ${done.step}/${done.steps}: loss ${loss.toFixed(4)}`, done)
   }
 
@@ -220,10 +230,11 @@ export class FineTuningJob {
     if (opened) await this.#setup.engine.closePolicy(this.id).catch((error: Error) => this.#setup.log?.(error.message))
   }
 
-  #end(status: Status, reason: string | null): void {
+  #end(status: 'succeeded' | 'failed' | 'cancelled', reason: string | null): void {
     this.#status = status
     this.#error = reason
     this.#finished = Date.now() / 1000
+    this.#setup.reports?.end(status, reason)
     if (reason !== null) this.#say('error', `The job ${status === 'failed' ? 'failed' : 'was ended'}: ${reason}`)
   }
 

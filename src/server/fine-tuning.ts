@@ -10,6 +10,9 @@ import { HttpError } from './http-errors'
 import { finetunePlan } from './hyperparameters'
 import { newJobId } from './job-id'
 import { JobQueue } from './job-queue'
+import { reporterNames, TuningReports } from './report/job-reports'
+import { UPLOAD_MS } from './report/reports'
+import { runEnvironment } from './run-environment'
 import { RunFolder } from './run-folder'
 import type { TextCodec } from './services'
 import { parseTrainingFile } from './training-file'
@@ -57,7 +60,7 @@ export class FineTuning {
     if (!modelNames.includes(config.base)) return null // trained on another model than this server has
     const plan = finetunePlan(config.hyperparameters, model.contextLength)
     const common = { engine, codec, folder, contextLength: model.contextLength, ...(log ? { log } : {}) }
-    const given = { id, model: config.model, fileId: config.training_file, read: () => [], plan, from: null }
+    const given = { id, model: config.model, fileId: config.training_file, read: () => [], plan, from: null, reports: null }
     return FineTuningJob.restored({ ...common, ...given })
   }
 
@@ -80,6 +83,8 @@ export class FineTuning {
   create(request: CreateRequest): FineTuningJob {
     const { engine, model, modelNames, codec, storage, version, log } = this.options
     const plan = finetunePlan(request.hyperparameters, model.contextLength)
+    const reportTo = plan.given.report_to ?? 'none'
+    reporterNames(reportTo)
     const from = modelNames.includes(bareModelName(request.model)) ? null : this.#start(request.model, plan.lora)
     const { filename, purpose } = this.files.get(request.training_file)
     if (purpose !== 'fine-tune')
@@ -91,10 +96,23 @@ export class FineTuning {
     const taken = (name: string) => this.#jobs.has(name) || RunFolder.at(storage, name).exists
     const id = newJobId({ kind: 'ftjob', model: modelNames[0]!, runName: request.suffix ?? null }, taken)
     const folder = RunFolder.at(storage, id)
-    const config = { job_id: id, created: Date.now() / 1000, base: modelNames[0], ...request }
-    folder.create({ config, environment: { arbor_nb: version, node: process.version, model } })
+    const started = Date.now() / 1000
+    const environment = runEnvironment(version, model, plan.given.seed)
+    folder.create({ config: { job_id: id, created: started, base: modelNames[0], ...request }, environment })
+    const shown = { model: request.model, ...plan.given, environment }
+    const say = (line: string) => log?.(line)
+    const reports = new TuningReports({ id, folder: folder.path, started, config: shown, reportTo, say })
     const common = { engine, codec, folder, contextLength: model.contextLength, ...(log ? { log } : {}) }
-    const job = new FineTuningJob({ ...common, id, model: request.model, fileId: request.training_file, read, plan, from })
+    const job = new FineTuningJob({
+      ...common,
+      id,
+      model: request.model,
+      fileId: request.training_file,
+      read,
+      plan,
+      from,
+      reports,
+    })
     this.#jobs.set(id, job)
     void this.#queue.run(() => job.run())
     return job
@@ -104,6 +122,7 @@ export class FineTuning {
   async interrupt(): Promise<void> {
     for (const job of this.#jobs.values()) if (!job.ended) job.stop('the server was ended')
     await this.#queue.idle()
+    await Promise.all(this.list().map((job) => job.reported(UPLOAD_MS)))
   }
 
   /** Resolves when all jobs made so far have ended. */

@@ -17,6 +17,7 @@ import { HttpError } from './http-errors'
 import { JobQueue } from './job-queue'
 import { type BatchIds, OfferedIds } from './offered-ids'
 import { updatePolicy } from './policy-update'
+import type { GrpoReports } from './report/job-reports'
 import type { RunFolder } from './run-folder'
 import type { TextCodec } from './services'
 import { entropyStateAfter, rolloutLines, stepRecord } from './step-record'
@@ -32,6 +33,7 @@ export interface JobSetup {
   readonly codec: TextCodec
   readonly completions: CompletionStore
   readonly batchIds: BatchIds
+  readonly reports: GrpoReports
   readonly policyVersion: number
   /** Whether the policy started as the base; else as a fine-tuned model. */
   readonly onBase: boolean
@@ -180,6 +182,7 @@ export class GrpoJob {
       // What a client noted with its last checkpoint (its best score so far) still holds.
       if (this.status === 'running' && this.step > (last?.global_step ?? 0))
         await this.save('interrupted', last?.metadata ?? null)
+      this.setup.reports.end('interrupted', null) // changes nothing where the job has ended
     })
   }
 
@@ -189,6 +192,11 @@ export class GrpoJob {
     await this.interrupt()
     if (this.status === 'running') this.end('cancelled', 'resumed by another client')
     await this.queue.run(() => this.setup.engine.closePolicy(this.id))
+  }
+
+  /** Resolves when a run that has ended is uploaded, where it is, or after `ms`. */
+  reported(ms: number): Promise<void> {
+    return this.setup.reports.finished(ms)
   }
 
   /** Resolves when the steps posted so far are trained. */
@@ -229,7 +237,7 @@ export class GrpoJob {
     if (this.status !== 'running' || this.interrupted) return
     const step = this.step + 1
     try {
-      const { engine, config, contextLength, folder } = this.setup
+      const { engine, config, contextLength, folder, reports } = this.setup
       const result = await updatePolicy(update.groups, {
         engine,
         config,
@@ -241,7 +249,9 @@ export class GrpoJob {
       })
       this.policyVersion = result.policyVersion
       const record = stepRecord({ ...update, jobId: this.id, step, lastTime: this.lastTime, result })
-      folder.appendStep(record, rolloutLines(record, update.samples, update.batchId))
+      const lines = rolloutLines(record, update.samples, update.batchId)
+      record.notes.push(...reports.step(record, lines))
+      folder.appendStep(record, lines)
       this.lastTime = record.time
       this.records.push(record)
       this.notify()
@@ -265,6 +275,7 @@ export class GrpoJob {
     this.status = status
     this.reason = reason
     this.ended = Date.now() / 1000
+    if (status !== 'running') this.setup.reports.end(status, reason)
     this.notify()
   }
 

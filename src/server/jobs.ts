@@ -1,16 +1,24 @@
 // All jobs of the process: initialize, resume, find.
 
-import { cpus, totalmem } from 'node:os'
 import type { z } from 'zod'
 import type { Engine, ModelInfo } from '../engine/engine'
 import { OptionError } from '../errors'
-import { bareModelName, type CheckpointRecord, type InitializeRequestSchema, type TrainerConfig } from '../protocol'
+import {
+  bareModelName,
+  type CheckpointRecord,
+  type InitializeRequestSchema,
+  type StepRecord,
+  type TrainerConfig,
+} from '../protocol'
 import type { CompletionStore } from './completion-store'
 import type { FineTuning } from './fine-tuning'
 import { GrpoJob } from './grpo-job'
 import { HttpError } from './http-errors'
 import { newJobId } from './job-id'
 import { BatchIds } from './offered-ids'
+import { GrpoReports, reporterNames } from './report/job-reports'
+import { UPLOAD_MS } from './report/reports'
+import { runEnvironment } from './run-environment'
 import { RunFolder } from './run-folder'
 import type { TextCodec } from './services'
 import { checkTrainerConfig, loraSpec } from './trainer-config'
@@ -67,6 +75,7 @@ export class Jobs {
   /** Opens a policy for a new job, or continues `resume_from`. */
   async initialize(request: Initialize): Promise<GrpoJob> {
     checkTrainerConfig(request.trainer_config)
+    reporterNames(request.trainer_config.report_to)
     const start = this.startOf(request)
     if (request.resume_from) return this.resume(request.resume_from, request)
     const names = { kind: 'grpo', model: this.setup.modelNames[0]!, runName: request.run_name ?? null } as const
@@ -76,7 +85,9 @@ export class Jobs {
 
   /** Checkpoints what runs, so that it can be resumed. */
   async interrupt(): Promise<void> {
-    await Promise.all([...this.jobs.values()].map((job) => job.interrupt()))
+    const all = [...this.jobs.values()]
+    await Promise.all(all.map((job) => job.interrupt()))
+    await Promise.all(all.map((job) => job.reported(UPLOAD_MS)))
   }
 
   private async resume(id: string, request: Initialize): Promise<GrpoJob> {
@@ -124,7 +135,9 @@ export class Jobs {
         seed: config.seed,
         ...(checkpoint === null ? {} : { checkpoint }),
       })
-      folder.create({ config: { job_id: id, created: Date.now() / 1000, ...request }, environment: this.environment(config) })
+      const created = folder.exists ? (folder.config() as StoredConfig).created : Date.now() / 1000
+      const environment = runEnvironment(this.setup.version, model, config.seed)
+      folder.create({ config: { job_id: id, created, ...request }, environment })
       const contextLength = Math.min(request.inference_config?.max_seq_len ?? model.contextLength, model.contextLength)
       const resumed = 'last' in from ? { records: folder.steps(), checkpoints: from.checkpoints } : undefined
       const onBase = this.setup.modelNames.includes(bareModelName(request.model))
@@ -136,6 +149,7 @@ export class Jobs {
         policyVersion,
         onBase,
         folder,
+        reports: openReports(folder, { id, created, environment, request, before: resumed?.records ?? [] }, log),
         ...(log ? { log } : {}),
       }
       const job = new GrpoJob({ id, config, contextLength, ...common, ...(resumed ? { resumed } : {}) })
@@ -170,23 +184,26 @@ export class Jobs {
       },
     )
   }
+}
 
-  private environment(config: TrainerConfig): Record<string, unknown> {
-    const cpu = cpus()
-    return {
-      arbor_nb: this.setup.version,
-      node: process.version,
-      platform: `${process.platform} ${process.arch}`,
-      processor: cpu[0]?.model ?? 'unknown',
-      threads: cpu.length,
-      memory_bytes: totalmem(),
-      seed: config.seed,
-      model: this.setup.model,
-    }
-  }
+interface Opened {
+  readonly id: string
+  readonly created: number
+  readonly environment: Record<string, unknown>
+  readonly request: Initialize
+  readonly before: readonly StepRecord[]
+}
+
+function openReports(folder: RunFolder, opened: Opened, log?: (line: string) => void): GrpoReports {
+  const { id, created: started, environment, request, before: records } = opened
+  const { trainer_config: options, model } = request
+  const config = { model, ...options, environment }
+  const facts = { id, folder: folder.path, started, config, reportTo: options.report_to, say: (line: string) => log?.(line) }
+  return new GrpoReports(facts, options, { records, lines: records.length > 0 ? folder.rollouts() : [] })
 }
 
 interface StoredConfig {
+  readonly created: number
   readonly model: string
   readonly trainer_config: TrainerConfig
 }

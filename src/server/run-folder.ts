@@ -1,4 +1,4 @@
-// The files of one run: config.json, environment.json, checkpoints/, and of a GRPO run steps.jsonl and rollouts.jsonl, of a fine-tuning run loss.jsonl.
+// The files of one run: config.json, environment.json, checkpoints/, steps.jsonl, and of a GRPO run rollouts.jsonl. Beside them reports (report/).
 // Everything but the two logs is written to a temporary name and renamed; the logs grow by whole lines.
 
 import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
@@ -13,6 +13,7 @@ import {
   type StepRecord,
   StepRecordSchema,
 } from '../protocol'
+import type { RolloutLine } from './step-record'
 
 const JOB_ID = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,254}$/
 
@@ -50,11 +51,15 @@ export class RunFolder {
 
   /** One update of a fine-tuning job. */
   appendLoss(step: FineTuningStep): void {
-    appendLines(join(this.path, 'loss.jsonl'), [step])
+    appendLines(join(this.path, 'steps.jsonl'), [step])
   }
 
   steps(): StepRecord[] {
     return readLines(join(this.path, 'steps.jsonl')).map((line) => StepRecordSchema.parse(line))
+  }
+
+  rollouts(): RolloutLine[] {
+    return readLines(join(this.path, 'rollouts.jsonl')) as RolloutLine[]
   }
 
   /** Forgets what was logged after `step`, so that a resumed run writes each step once. */

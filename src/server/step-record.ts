@@ -1,7 +1,7 @@
 // What a step's record says: rewards, loss, lengths and the groups a person looks at.
 
 import { type EntropyState, mean, nextEntropyState, standardDeviation } from '../grpo'
-import type { GroupInfo, GroupRecord, StepRecord, StepSample, TrainerConfig } from '../protocol'
+import type { GroupInfo, GroupRecord, Message, StepRecord, StepSample, TrainerConfig } from '../protocol'
 import type { UpdateResult } from './policy-update'
 import { entropyControl } from './trainer-config'
 import type { TrainingRow } from './training-rows'
@@ -46,6 +46,7 @@ export function stepRecord(facts: StepFacts): StepRecord {
     clip_ratio_low: loss?.metrics.clipLow ?? 0,
     clip_ratio_high: loss?.metrics.clipHigh ?? 0,
     clip_ratio_region: loss?.metrics.clipRegion ?? 0,
+    ...clipExtremes(loss),
     logprob_gap_max: result.gap?.max ?? null,
     logprob_gap_mean: result.gap?.mean ?? null,
     completion_length_mean: mean(lengths),
@@ -61,6 +62,12 @@ export function stepRecord(facts: StepFacts): StepRecord {
     notes: [...result.notes],
     groups: groupRecords(facts),
   }
+}
+
+/** Nothing where no token could be held: NaN has no place in JSON. */
+function clipExtremes(loss: UpdateResult['loss']): Pick<StepRecord, 'clip_ratio_low_min' | 'clip_ratio_high_max'> {
+  if (loss === null || Number.isNaN(loss.metrics.clipLowMin)) return {}
+  return { clip_ratio_low_min: loss.metrics.clipLowMin, clip_ratio_high_max: loss.metrics.clipHighMax }
 }
 
 function groupRecords(facts: StepFacts): GroupRecord[] {
@@ -94,8 +101,28 @@ export function entropyStateAfter(records: readonly StepRecord[], config: Traine
     .reduce((state, record) => nextEntropyState(state, record.entropy, control), start)
 }
 
-/** The lines of rollouts.jsonl: one a group, its messages and what came of them. */
-export function rolloutLines(record: StepRecord, samples: StepFacts['samples'], batchId: number): Record<string, unknown>[] {
+/** A line of rollouts.jsonl: a group, its messages and what came of them. */
+export interface RolloutLine {
+  readonly step: number
+  readonly batch_id: number
+  readonly predictor: string
+  readonly example: string | number
+  readonly title: string
+  readonly messages: readonly Message[]
+  readonly rollouts: readonly {
+    readonly completion: string
+    readonly completion_id: string | null
+    readonly reward: number
+    /** Of each reward function, where there are several. */
+    readonly rewards?: readonly (number | null)[]
+    readonly advantage: number
+    readonly tokens: number
+    readonly truncated: boolean
+    readonly source: string
+  }[]
+}
+
+export function rolloutLines(record: StepRecord, samples: StepFacts['samples'], batchId: number): RolloutLine[] {
   return record.groups.map((group, g) => ({
     step: record.step,
     batch_id: batchId,
@@ -104,13 +131,14 @@ export function rolloutLines(record: StepRecord, samples: StepFacts['samples'], 
     title: group.title,
     messages: samples[g]![0]!.messages,
     rollouts: group.rewards.map((reward, i) => ({
-      completion: group.completions[i],
+      completion: group.completions[i]!,
       completion_id: samples[g]![i]!.completion_id ?? null,
       reward,
-      advantage: group.advantages[i],
-      tokens: group.lengths[i],
-      truncated: group.truncated[i],
-      source: group.sources[i],
+      ...(samples[g]![i]!.rewards && { rewards: samples[g]![i]!.rewards }),
+      advantage: group.advantages[i]!,
+      tokens: group.lengths[i]!,
+      truncated: group.truncated[i]!,
+      source: group.sources[i]!,
     })),
   }))
 }

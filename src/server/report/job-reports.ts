@@ -1,0 +1,105 @@
+// What a job tells of itself: `report_to` read, its steps in the words of the reporters.
+
+import { nearestName, OptionError } from '../../errors'
+import type { FineTuningStep, StepRecord, TrainerConfig } from '../../protocol'
+import type { RolloutLine } from '../step-record'
+import { GrpoSteps, reportedUpdate } from './reported-step'
+import type { ReportedRun, Reporter, RunEnd } from './reporter'
+import { Reports } from './reports'
+import { StatusReporter } from './status'
+import { TensorBoardReporter } from './tensorboard'
+import { WandbReporter } from './wandb'
+
+const NAMES = ['wandb', 'tensorboard'] as const
+export type ReporterName = (typeof NAMES)[number]
+
+/**
+ * What `report_to` names: 'none', 'all', one place or a list.
+ * @throws OptionError for a place that we don't write to
+ */
+export function reporterNames(wish: string | readonly string[]): ReporterName[] {
+  const wishes = typeof wish === 'string' ? [wish] : wish
+  for (const name of wishes) {
+    const known = ['none', 'all', ...NAMES]
+    if (known.includes(name)) continue
+    const near = nearestName(name, known)
+    throw new OptionError(
+      `report_to names "${name}"; runs are reported to wandb and tensorboard.${near ? ` Did you mean "${near}"?` : ' "none" reports nowhere; the run\'s folder holds every step either way.'}`,
+    )
+  }
+  return NAMES.filter((name) => wishes.includes(name) || wishes.includes('all'))
+}
+
+type RunFacts = Omit<ReportedRun, 'completionsEvery'> & {
+  readonly reportTo: string | readonly string[]
+  readonly say: (line: string) => void
+}
+
+/** Of one GRPO job. */
+export class GrpoReports {
+  private readonly steps: GrpoSteps
+  private readonly reports: Reports
+
+  /** @param before what a resumed run has already: its records, and the lines of its rollouts */
+  constructor(facts: RunFacts, config: TrainerConfig, before: { records: readonly StepRecord[]; lines: readonly RolloutLine[] }) {
+    this.steps = new GrpoSteps(config.loss_type)
+    const linesOf = (step: number) => before.lines.filter((line) => line.step === step)
+    const told = before.records.map((record) => this.steps.reported(record, linesOf(record.step)))
+    this.reports = new Reports(setup(facts, completionsEvery(config)), told)
+  }
+
+  /** Answers warnings for the step's record. */
+  step(record: StepRecord, lines: readonly RolloutLine[]): string[] {
+    this.reports.step(this.steps.reported(record, lines))
+    return this.reports.takeWarnings()
+  }
+
+  end(how: RunEnd, reason: string | null): void {
+    this.reports.end(how, reason)
+  }
+
+  finished(ms: number): Promise<void> {
+    return this.reports.finished(ms)
+  }
+}
+
+/** Of one fine-tuning job. */
+export class TuningReports {
+  private readonly reports: Reports
+  private tokens = 0
+
+  constructor(facts: RunFacts) {
+    this.reports = new Reports(setup(facts, null))
+  }
+
+  /** Answers warnings for the job's events. */
+  step(update: FineTuningStep): string[] {
+    this.tokens += update.tokens
+    this.reports.step(reportedUpdate(update, this.tokens))
+    return this.reports.takeWarnings()
+  }
+
+  end(how: RunEnd, reason: string | null): void {
+    this.reports.end(how, reason)
+  }
+
+  finished(ms: number): Promise<void> {
+    return this.reports.finished(ms)
+  }
+}
+
+function setup({ reportTo, say, ...run }: RunFacts, every: number | null): ConstructorParameters<typeof Reports>[0] {
+  const made: Record<ReporterName, () => Reporter> = {
+    wandb: () => new WandbReporter({ say }),
+    tensorboard: () => new TensorBoardReporter(),
+  }
+  const off = process.env['WANDB_MODE'] === 'disabled'
+  const names = reporterNames(reportTo).filter((name) => name !== 'wandb' || !off)
+  const reporters = { 'status.json': new StatusReporter(), ...Object.fromEntries(names.map((name) => [name, made[name]()])) }
+  return { reporters, run: { ...run, completionsEvery: every }, say }
+}
+
+/** logging_steps spaces out the tables of completions; below 1 it is a share of all steps, as in transformers. */
+function completionsEvery({ log_completions: wanted, logging_steps: steps, max_steps: all }: TrainerConfig): number | null {
+  return wanted ? Math.max(1, Math.round(steps < 1 ? steps * all : steps)) : null
+}
