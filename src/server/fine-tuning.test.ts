@@ -1,6 +1,8 @@
 // Files and fine-tuning jobs through the routes, over the fake engine.
 
-import { describe, expect, it } from 'vitest'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it, vi } from 'vitest'
 import { FakeEngine } from '../engine/fake-engine'
 import type { FileObject, FineTuningEvent, FineTuningJobObject, GrpoEvent } from '../protocol'
 import { byteCodec, FaultyEngine, initialize, MODEL, sampledGroup, type TestApp, TRAINER_CONFIG, testApp } from './fixture'
@@ -239,5 +241,36 @@ describe('a GRPO job', () => {
       fine_tuned_model: id,
       error: null,
     })
+  })
+})
+
+describe('the record of a job', () => {
+  const runFile = (app: TestApp, id: string, ...path: string[]) => join(app.storage, 'runs', id.replaceAll(':', '+'), ...path)
+
+  it('goes where report_to says, a step an update, and the run folder says how it ended', async () => {
+    vi.stubEnv('WANDB_MODE', 'offline')
+    const app = await testApp()
+    const { id, status } = await trained(app, { report_to: ['wandb', 'tensorboard'], batch_size: 1, n_epochs: 1, seed: 5 })
+    vi.unstubAllEnvs()
+    expect(status).toBe('succeeded')
+    const steps = readFileSync(runFile(app, id, 'steps.jsonl'), 'utf8')
+      .trim()
+      .split('\n')
+    expect(steps.map((step) => (JSON.parse(step) as { step: number }).step)).toEqual([1, 2, 3])
+    for (const place of ['wandb', 'tensorboard']) {
+      const files = readdirSync(runFile(app, id, place), { recursive: true, encoding: 'utf8' })
+      const log = readFileSync(runFile(app, id, place, files.find((name) => /\.wandb$|tfevents/.test(name))!), 'latin1')
+      expect(log.split('train/epoch').length - 1).toBe(place === 'wandb' ? 6 : 3) // in wandb's summary, too
+    }
+    expect(JSON.parse(readFileSync(runFile(app, id, 'status.json'), 'utf8'))).toMatchObject({ status: 'succeeded', reason: null })
+    expect(JSON.parse(readFileSync(runFile(app, id, 'environment.json'), 'utf8'))).toMatchObject({ seed: 5, device: 'no device' })
+  })
+
+  it('is refused for a place that we do not write to, before anything is trained', async () => {
+    const app = await testApp()
+    const body = { model: MODEL, training_file: await uploaded(app), hyperparameters: { report_to: 'tensorbord' } }
+    const answer = await app.post('/v1/fine_tuning/jobs', body)
+    expect(answer.status).toBe(400)
+    expect(await message(answer)).toContain('Did you mean "tensorboard"?')
   })
 })

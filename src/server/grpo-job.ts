@@ -152,6 +152,7 @@ export class GrpoJob {
     return this.queue.run(async () => {
       this.answer()
       await this.save(name, metadata)
+      this.setup.reports.checkpointed(this.step, metadata)
       return this.answer()
     })
   }

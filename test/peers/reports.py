@@ -1,5 +1,6 @@
-"""What the real wandb and the real TensorBoard read of a run. Request: bin (of this environment), wandb (the offline run's folder), tensorboard
-(its folder), rows (of the last table). Answer: the records of the log, scalars and texts of the event file, and how the client itself writes the table."""
+"""What the real wandb and the real TensorBoard read of runs. Request: bin (of this environment), runs (each with its offline run's folder as wandb and
+its tensorboard), columns and rows of a table. Answer: of each run the records of the log, scalars and texts of the event file, and the artifacts'
+digests by the client; and how the client itself writes the table."""
 
 import json
 import os
@@ -11,9 +12,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from wire import answer, request
 
 
-def records(asked):
+def records(folder, bin):
     """wandb-core reads the log; its inspector prints a record a line."""
-    command = [os.path.join(asked["bin"], "wandb"), "leet", "inspect", "--json", asked["wandb"]]
+    command = [os.path.join(bin, "wandb"), "leet", "inspect", "--json", folder]
     return [json.loads(line) for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()]
 
 
@@ -45,15 +46,11 @@ def digests(path, name):
     return {"entry": entry.digest, "artifact": artifact.digest}
 
 
+def read(run, bin):
+    log = records(run["wandb"], bin)
+    entries = [record["artifact"]["manifest"]["contents"][0] for record in log if record["type"] == "artifact"]
+    return {"records": log, **events(run["tensorboard"]), "digests": [digests(entry["local_path"], entry["path"]) for entry in entries]}
+
+
 asked = request()
-log = records(asked)
-artifacts = [record["artifact"] for record in log if record["type"] == "artifact"]
-entries = [artifact["manifest"]["contents"][0] for artifact in artifacts]
-answer(
-    {
-        "records": log,
-        **events(asked["tensorboard"]),
-        "table": table(asked),
-        "digests": [digests(entry["local_path"], entry["path"]) for entry in entries],
-    }
-)
+answer({"runs": [read(run, asked["bin"]) for run in asked["runs"]], "table": table(asked)})

@@ -1,12 +1,13 @@
 // A run that `report_to` recorded, read by the programs that people use: the real wandb and the real TensorBoard, against steps.jsonl and
 // rollouts.jsonl. wandb's own command uploads it to a stand-in on the loopback address.
 
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync, truncateSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { ServerInfo } from '../../src/optimize'
-import type { StepRecord } from '../../src/protocol'
-import { compile, freshFolder, ROOT, recordsOnDisk, runFolder, serve, sleep, TRAIN_KWARGS, whyNot } from '../e2e/tiny'
+import { type GRPOStatus, type StepRecord, StepRecordSchema } from '../../src/protocol'
+import { initialize, sampledGroup, type TestApp, TRAINER_CONFIG, testApp } from '../../src/server/fixture'
+import { compile, freshFolder, ROOT, recordsOnDisk, runFolder, serve, sleep, TRAIN_KWARGS, TRAINSET, whyNot } from '../e2e/tiny'
 import { noPeers, python, SLOW } from './python'
 import { type WandbCloud, wandbCloud } from './wandb-cloud'
 
@@ -20,8 +21,13 @@ interface Read {
   readonly records: readonly { readonly num: number; readonly type: string; readonly [type: string]: unknown }[]
   readonly scalars: Readonly<Record<string, readonly (readonly [step: number, value: number, time: number])[]>>
   readonly texts: Readonly<Record<string, readonly (readonly [step: number, text: string, plugin: string])[]>>
-  readonly table: { readonly content: Record<string, unknown>; readonly path: string }
   readonly digests: readonly { readonly entry: string; readonly artifact: string }[]
+}
+
+/** A row of numbers, at its global step. */
+interface Row {
+  readonly step: number
+  readonly numbers: Readonly<Record<string, number>>
 }
 
 interface Rollouts {
@@ -40,8 +46,11 @@ let server: ServerInfo
 let cloud: WandbCloud
 let wandbRun: string
 let records: StepRecord[]
+let expectedRows: Row[]
 let rows: Map<number, (string | number | boolean)[][]>
 let read: Read
+let resumed: { read: Read; records: StepRecord[] }
+let table: { readonly content: Record<string, unknown>; readonly path: string }
 const said: string[] = []
 
 beforeAll(async () => {
@@ -55,21 +64,20 @@ beforeAll(async () => {
   for (const name of ['WANDB_CONFIG_DIR', 'WANDB_CACHE_DIR', 'WANDB_DATA_DIR']) vi.stubEnv(name, freshFolder())
   server = await serve({ storagePath, onLog: (line) => said.push(line) })
   const trainKwargs = { ...TRAIN_KWARGS, report_to: ['wandb', 'tensorboard'], logging_steps: EVERY }
-  const { compiler } = await compile(server, { trainKwargs, numStepsForVal: 3 })
+  const { compiler } = await compile(server, { trainKwargs, numStepsForVal: 3 }, { valset: TRAINSET.slice(0, 2) })
   const jobId = compiler.run!.jobId
   const folder = runFolder(storagePath, jobId)
   records = recordsOnDisk(storagePath, jobId)
+  expectedRows = rowsOf(records, compiler.run!.validation)
   rows = tableRows(folder)
-  const [name] = readdirSync(join(folder, 'wandb')).filter((entry) => entry.startsWith('offline-run-'))
-  wandbRun = join(folder, 'wandb', name!)
+  wandbRun = runPaths(folder).wandb
   for (let left = 600; left > 0 && !said.some((line) => line.startsWith('W&B: ')); left--) await sleep(100)
-  read = await python<Read>('reports.py', {
-    bin: BIN,
-    wandb: wandbRun,
-    tensorboard: join(folder, 'tensorboard'),
-    columns: COLUMNS,
-    rows: [...rows.values()].at(-1),
-  })
+  const other = await tornAndResumed()
+  const asked = { bin: BIN, runs: [runPaths(folder), runPaths(other)], columns: COLUMNS, rows: [...rows.values()].at(-1) }
+  const answer = await python<{ runs: [Read, Read]; table: typeof table }>('reports.py', asked)
+  read = answer.runs[0]
+  resumed = { read: answer.runs[1], records: stepsIn(other) }
+  table = answer.table
 }, SLOW)
 beforeEach(({ skip }) => skip(missing !== null, missing ?? ''))
 afterAll(async () => {
@@ -77,6 +85,56 @@ afterAll(async () => {
   cloud?.close()
   vi.unstubAllEnvs()
 })
+
+function runPaths(folder: string): { wandb: string; tensorboard: string } {
+  const name = readdirSync(join(folder, 'wandb')).find((entry) => entry.startsWith('offline-run-'))
+  return { wandb: join(folder, 'wandb', name!), tensorboard: join(folder, 'tensorboard') }
+}
+
+/** A run of five steps: four, of which the last two are lost with the ends of the files, and three after it was resumed from the second. */
+async function tornAndResumed(): Promise<string> {
+  vi.stubEnv('WANDB_MODE', 'offline')
+  const before = await testApp()
+  const trainer_config = { ...TRAINER_CONFIG, report_to: 'all', log_completions: true, logging_steps: 1 }
+  const { job_id } = await initialize(before, { trainer_config })
+  await train(before, job_id, [40, null])
+  await before.call('/fine_tuning/grpo/checkpoint', { job_id, checkpoint_name: 'two', metadata: { score: 50 } })
+  await train(before, job_id, [50, null])
+  const folder = runFolder(before.storage, job_id)
+  const { wandb, tensorboard } = runPaths(folder)
+  const files = [
+    join(wandb, readdirSync(wandb).find((name) => name.endsWith('.wandb'))!),
+    join(tensorboard, readdirSync(tensorboard)[0]!),
+  ]
+  for (const file of files) truncateSync(file, statSync(file).size - 11)
+  const after = await testApp({ storage: before.storage })
+  await initialize(after, { trainer_config, resume_from: job_id })
+  await train(after, job_id, [50, null, 60])
+  await after.call('/fine_tuning/grpo/terminate', { job_id })
+  return folder
+}
+
+async function train(app: TestApp, job_id: string, scores: readonly (number | null)[]): Promise<void> {
+  for (const validation_score of scores) {
+    const { pending_batch_ids } = await app.call<GRPOStatus>('/fine_tuning/grpo/status', { job_id })
+    const batch = await sampledGroup(app, job_id, `a | b <i>*c*</i>\n${'x'.repeat(1500)}`)
+    const body = { job_id, model: job_id, batch_id: pending_batch_ids[0], batch, metrics: { validation_score } }
+    await app.call('/fine_tuning/grpo/step', body)
+    await app.services.jobs.get(job_id).trained()
+  }
+}
+
+function stepsIn(folder: string): StepRecord[] {
+  const lines = readFileSync(join(folder, 'steps.jsonl'), 'utf8').trim().split('\n')
+  return lines.map((line) => StepRecordSchema.parse(JSON.parse(line)))
+}
+
+/** The updates, and each validation behind the update that it judges. */
+function rowsOf(records: readonly StepRecord[], validation: readonly { step: number; score: number }[]): Row[] {
+  const judged = validation.map(({ step, score }) => ({ step, numbers: { 'train/global_step': step, 'eval/score': score } }))
+  const trained = records.map((record) => ({ step: record.step, numbers: Object.fromEntries(known(record)) }))
+  return [...trained, ...judged].sort((a, b) => a.step - b.step) // keeps the update before its validation
+}
 
 /** What the tables have to hold, from the run's own files: of the first step and every second one. */
 function tableRows(folder: string): Map<number, (string | number | boolean)[][]> {
@@ -123,13 +181,21 @@ function expected(record: StepRecord): Record<string, number | null> {
     'train/sampling/sampling_logp_difference/mean': record.logprob_gap_mean,
     'train/sampling/sampling_logp_difference/max': record.logprob_gap_max,
     'train/step_time': record.seconds_between + record.seconds_train,
-    'eval/score': record.validation_score,
   }
 }
 
 const known = (record: StepRecord) => Object.entries(expected(record)).filter((entry) => entry[1] !== null) as [string, number][]
-const ofType = <T>(type: string) => read.records.filter((record) => record.type === type).map((record) => record[type] as T)
-const historyRows = () => ofType<{ item: Record<string, unknown> }>('history').map(({ item }) => item)
+const ofType = <T>(type: string, from = read) =>
+  from.records.filter((record) => record.type === type).map((record) => record[type] as T)
+const historyRows = (from = read) => ofType<{ item: Record<string, unknown> }>('history', from).map(({ item }) => item)
+
+function expectRows(found: readonly Record<string, unknown>[], wanted: readonly Row[]): void {
+  expect(found.map((row) => row['train/global_step'])).toEqual(wanted.map(({ step }) => step))
+  expect(found.map((row) => row['_step'])).toEqual(wanted.map((_, i) => i))
+  wanted.forEach(({ numbers }, i) => {
+    for (const [name, value] of Object.entries(numbers)) expect(found[i]![name], `${name} of row ${i}`).toBe(value)
+  })
+}
 
 describe('wandb’s own reader', () => {
   it('reads every record of the log, from the header to the exit', () => {
@@ -141,12 +207,10 @@ describe('wandb’s own reader', () => {
   })
 
   it('finds the number of each step, to the last bit', () => {
-    const history = historyRows()
-    expect(history).toHaveLength(records.length)
-    records.forEach((record, i) => {
-      for (const [name, value] of known(record)) expect(history[i]![name], `${name} of step ${record.step}`).toBe(value)
-      expect(history[i]).toMatchObject({ _step: record.step, _timestamp: record.time })
-    })
+    expect(expectedRows.map(({ step }) => step)).toEqual([0, 1, 2, 3, 3, 4, 4])
+    expectRows(historyRows(), expectedRows)
+    const trained = historyRows().filter((row) => 'train/loss' in row)
+    expect(trained.map((row) => row['_timestamp'])).toEqual(records.map(({ time }) => time))
     const last = Object.assign({}, ...ofType<{ update: object }>('summary').map(({ update }) => update)) as Record<
       string,
       unknown
@@ -166,7 +230,7 @@ describe('wandb’s own reader', () => {
 
   it('finds the completions with rewards and advantages in the table of each step that has one', () => {
     const tables = historyRows().filter((row) => row['completions._type'] === 'table-file')
-    expect(tables.map((row) => row['_step'])).toEqual([...rows.keys()])
+    expect(tables.map((row) => row['train/global_step'])).toEqual([...rows.keys()])
     tables.forEach((row, i) => {
       const file = JSON.parse(readFileSync(join(wandbRun, 'files', String(row['completions.path'])), 'utf8')) as object
       expect(file).toEqual({ columns: COLUMNS, data: [...rows.values()][i] })
@@ -179,11 +243,11 @@ describe('wandb’s own reader', () => {
     expect(artifacts).toHaveLength(rows.size)
     artifacts.forEach(({ name, digest, manifest }, i) => {
       expect(name).toMatch(/^run-[a-z0-9]{8}-completions$/)
-      expect(manifest.contents[0]!.path).toBe(read.table.path)
+      expect(manifest.contents[0]!.path).toBe(table.path)
       expect({ entry: manifest.contents[0]!.digest, artifact: digest }).toEqual(read.digests[i])
     })
     const local = artifacts.at(-1)!.manifest.contents[0]!.local_path
-    expect(JSON.parse(readFileSync(local, 'utf8'))).toEqual(read.table.content)
+    expect(JSON.parse(readFileSync(local, 'utf8'))).toEqual(table.content)
   })
 })
 
@@ -196,10 +260,7 @@ describe('wandb sync', () => {
   })
 
   it('sent every number, the tables and the summary', () => {
-    expect(cloud.history).toHaveLength(records.length)
-    records.forEach((record, i) => {
-      for (const [name, value] of known(record)) expect(cloud.history[i]![name], name).toBe(value)
-    })
+    expectRows(cloud.history, expectedRows)
     const tables = [...cloud.files.keys()].filter((path) => path.startsWith('media/table/'))
     expect(tables).toHaveLength(rows.size)
     for (const path of tables) expect(cloud.files.get(path)!.equals(readFileSync(join(wandbRun, 'files', path)))).toBe(true)
@@ -220,7 +281,9 @@ describe('TensorBoard’s EventAccumulator', () => {
         expect(event, `${name} of step ${record.step}`).toEqual([record.step, Math.fround(value), record.time])
       }
     expect(read.scalars['train/loss']).toHaveLength(records.length)
-    expect(existsSync(wandbRun)).toBe(true)
+    const scores = expectedRows.filter(({ numbers }) => 'eval/score' in numbers)
+    const judged = scores.map(({ step, numbers }) => [step, Math.fround(numbers['eval/score']!)])
+    expect(read.scalars['eval/score']!.map(([step, value]) => [step, value])).toEqual(judged)
   })
 
   it('reads the options and a table of completions as text', () => {
@@ -235,5 +298,35 @@ describe('TensorBoard’s EventAccumulator', () => {
       expect(lines[0]).toBe(`| ${COLUMNS.join(' | ')} |`)
       expect(lines).toHaveLength([...rows.values()][i]!.length + 2)
     })
+  })
+})
+
+describe('a run that was torn and resumed', () => {
+  it('holds every step and validation once, for both readers', () => {
+    const wanted = rowsOf(resumed.records, [
+      { step: 0, score: 40 },
+      { step: 2, score: 50 },
+      { step: 4, score: 60 },
+    ])
+    expect(wanted.map(({ step }) => step)).toEqual([0, 1, 2, 2, 3, 4, 4, 5])
+    expectRows(historyRows(resumed.read), wanted)
+    expect(ofType('exit', resumed.read)).toHaveLength(1)
+    const { scalars, texts } = resumed.read
+    expect(scalars['train/loss']!.map(([step, value]) => [step, value])).toEqual(
+      resumed.records.map(({ step, loss }) => [step, Math.fround(loss)]),
+    )
+    expect(scalars['eval/score']!.map(([step, value]) => [step, value])).toEqual([
+      [0, 40],
+      [2, 50],
+      [4, 60],
+    ])
+    expect(texts['completions/text_summary']!.map(([step]) => step)).toEqual([1, 2, 3, 4, 5])
+    expect(texts['config/text_summary']).toHaveLength(1)
+  })
+
+  it('keeps what was asked as text: no row is broken, no markup is left', () => {
+    const [, text] = resumed.read.texts['completions/text_summary']![0]!
+    expect(text.split('\n')).toHaveLength(2 + 4)
+    expect(text).toContain('a \\| b &#60;i&#62;\\*c\\*&#60;/i&#62;<br>xxx')
   })
 })

@@ -1,6 +1,6 @@
 // The bytes of both log formats. What the real readers make of them stands in test/peers/reports.test.ts.
 
-import { appendFileSync, mkdtempSync, readFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
@@ -67,22 +67,14 @@ describe('a W&B log', () => {
 })
 
 describe('an event file', () => {
-  it('goes on behind its last whole event and tells readers from which step on', () => {
+  it('holds its version, a start, and every event behind it, whole', () => {
     const path = join(folder(), 'events')
-    const file = EventFile.create(path)
-    file.append([scalars(1, 1, { a: 1 }), scalars(2, 2, { a: 2 })])
-    const whole = readFileSync(path).length
-    file.append([scalars(3, 3, { a: 3 })])
-    const torn = readFileSync(path).subarray(0, -5)
-    const other = join(folder(), 'events')
-    appendFileSync(other, torn)
-    EventFile.resume(other, 2).append([scalars(4, 2, { a: 4 })])
-    const resumed = readFileSync(other)
-    expect(resumed.subarray(0, whole).equals(readFileSync(path).subarray(0, whole))).toBe(true)
-    const events = readEvents(resumed)
-    expect(events).toHaveLength(5) // version, two steps, the start, the step again
-    expect(events[3]!.subarray(-4).toString('hex')).toBe('3a020801') // session_log { status: START }
-    expect(events[4]!.equals(scalars(4, 2, { a: 4 }))).toBe(true)
+    EventFile.create(path, [scalars(1, 1, { a: 1 })]).append([scalars(2, 2, { a: 2 }), scalars(3, 2 ** 40, { a: Number.NaN })])
+    const events = readEvents(readFileSync(path))
+    expect(events[0]!.subarray(11).toString('latin1')).toBe('\x1a\x0dbrain.Event:2')
+    expect(events[1]!.subarray(-4).toString('hex')).toBe('3a020801') // session_log { status: START }
+    expect(events.slice(2)).toEqual([scalars(1, 1, { a: 1 }), scalars(2, 2, { a: 2 }), scalars(3, 2 ** 40, { a: Number.NaN })])
+    expect(() => EventFile.create(path, [])).toThrow('EEXIST')
   })
 })
 

@@ -3,7 +3,7 @@
 import { nearestName, OptionError } from '../../errors'
 import type { FineTuningStep, StepRecord, TrainerConfig } from '../../protocol'
 import type { RolloutLine } from '../step-record'
-import { GrpoSteps, reportedUpdate } from './reported-step'
+import { GrpoSteps, reportedUpdate, validation } from './reported-step'
 import type { ReportedRun, Reporter, RunEnd } from './reporter'
 import { Reports } from './reports'
 import { StatusReporter } from './status'
@@ -39,22 +39,32 @@ type RunFacts = Omit<ReportedRun, 'completionsEvery'> & {
 export class GrpoReports {
   private readonly steps: GrpoSteps
   private readonly reports: Reports
+  private latest: { readonly step: number; readonly score: number } | null = null
 
   /** @param before what a resumed run has already: its records, and the lines of its rollouts */
   constructor(facts: RunFacts, config: TrainerConfig, before: { records: readonly StepRecord[]; lines: readonly RolloutLine[] }) {
     this.steps = new GrpoSteps(config.loss_type)
     const linesOf = (step: number) => before.lines.filter((line) => line.step === step)
-    const told = before.records.map((record) => this.steps.reported(record, linesOf(record.step)))
+    const told = before.records.flatMap((record) => this.steps.reported(record, linesOf(record.step)))
     this.reports = new Reports(setup(facts, completionsEvery(config)), told)
   }
 
   /** Answers warnings for the step's record. */
   step(record: StepRecord, lines: readonly RolloutLine[]): string[] {
-    this.reports.step(this.steps.reported(record, lines))
+    this.latest = null // what the record says of validation is the same
+    for (const step of this.steps.reported(record, lines)) this.reports.step(step)
     return this.reports.takeWarnings()
   }
 
+  /** A client saves what it has just validated; its next step brings the score as well, but after the last step there is none. */
+  checkpointed(step: number, metadata: Readonly<Record<string, unknown>> | null): void {
+    const score = metadata?.['score']
+    if (typeof score === 'number') this.latest = { step, score }
+  }
+
   end(how: RunEnd, reason: string | null): void {
+    if (this.latest) this.reports.step(validation(this.latest.step, this.latest.score, Date.now() / 1000))
+    this.latest = null
     this.reports.end(how, reason)
   }
 

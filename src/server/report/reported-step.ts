@@ -4,8 +4,10 @@ import { mean, standardDeviation } from '../../grpo'
 import type { FineTuningStep, StepRecord } from '../../protocol'
 import type { RolloutLine } from '../step-record'
 
+/** A row of numbers: of a step, or of the validation after it. */
 export interface ReportedStep {
-  readonly step: number // from 1
+  /** Updates made, as in transformers' global_step: a validation before training has 0. */
+  readonly step: number
   readonly time: number // unix seconds
   /** As transformers' callbacks name them: train/… and eval/…. */
   readonly metrics: Readonly<Record<string, number>>
@@ -41,7 +43,8 @@ export class GrpoSteps {
 
   constructor(private readonly lossType: string) {}
 
-  reported(record: StepRecord, lines: readonly RolloutLine[]): ReportedStep {
+  /** A record's validation was made before its update, so it stands before it, at the step before. */
+  reported(record: StepRecord, lines: readonly RolloutLine[]): ReportedStep[] {
     this.tokens += record.tokens_unshared
     const metrics = {
       ...progress(record, this.tokens),
@@ -51,14 +54,14 @@ export class GrpoSteps {
     }
     const named = Object.entries(metrics).filter((entry): entry is [string, number] => entry[1] !== null)
     const train = Object.fromEntries(named.map(([name, value]) => [`train/${name}`, value]))
-    const { validation_score: score } = record
-    return {
-      step: record.step,
-      time: record.time,
-      metrics: score === null ? train : { ...train, 'eval/score': score },
-      completions: lines.flatMap(completionRows),
-    }
+    const { step, time, validation_score: score } = record
+    const update = { step, time, metrics: train, completions: lines.flatMap(completionRows) }
+    return score === null ? [update] : [validation(step - 1, score, time - record.seconds_train), update]
   }
+}
+
+export function validation(step: number, score: number, time: number): ReportedStep {
+  return { step, time, metrics: { 'eval/score': score }, completions: [] }
 }
 
 function progress(record: StepRecord, tokens: number) {

@@ -8,7 +8,7 @@ import type { GRPOStatus, StepRecord } from '../../protocol'
 import { initialize, sampledGroup, type TestApp, TRAINER_CONFIG, testApp } from '../fixture'
 import { RunFolder } from '../run-folder'
 import { reporterNames } from './job-reports'
-import { GrpoSteps } from './reported-step'
+import { GrpoSteps, type ReportedStep } from './reported-step'
 import { syncRun } from './wandb-sync'
 
 const grpo = (name: string) => `/fine_tuning/grpo/${name}`
@@ -185,13 +185,14 @@ describe('the names of the numbers', () => {
   } as unknown as StepRecord
 
   it('leave out what there is nothing of, and keep zeros', () => {
-    const { metrics } = new GrpoSteps('dapo').reported(record, [])
+    const [validation, { metrics }] = new GrpoSteps('dapo').reported(record, []) as [ReportedStep, ReportedStep]
+    expect(validation).toMatchObject({ step: 2, metrics: { 'eval/score': 0 } })
     expect(metrics).not.toHaveProperty('train/kl')
-    expect(metrics).toMatchObject({ 'eval/score': 0, 'train/completions/max_terminated_length': 2, 'train/num_tokens': 10 })
+    expect(metrics).toMatchObject({ 'train/completions/max_terminated_length': 2, 'train/num_tokens': 10 })
   })
 
   it('are cispo’s own where the loss is', () => {
-    const { metrics } = new GrpoSteps('cispo').reported(record, [])
+    const { metrics } = new GrpoSteps('cispo').reported(record, []).at(-1)!
     expect(metrics['train/cispo_clip_ratio']).toBe(0.25)
     expect(metrics).not.toHaveProperty('train/clip_ratio/high_mean')
   })
@@ -199,7 +200,7 @@ describe('the names of the numbers', () => {
   it('tell several reward functions apart', () => {
     const rollouts = [[1, null] as const, [0, 0.5] as const].map((rewards) => ({ rewards, reward: 1 }))
     const lines = [{ step: 3, messages: [], rollouts }] as never
-    const { metrics } = new GrpoSteps('dapo').reported(record, lines)
+    const { metrics } = new GrpoSteps('dapo').reported(record, lines).at(-1)!
     expect(metrics).toMatchObject({ 'train/rewards/reward_0/mean': 0.5, 'train/rewards/reward_1/mean': 0.5 })
     expect(metrics['train/rewards/reward_1/std']).toBe(0)
   })

@@ -1,36 +1,43 @@
 // TensorBoard: scalars, the options and tables of completions as text, in one event file of the run's folder.
 
-import { mkdirSync, readdirSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { COMPLETION_COLUMNS, type CompletionRow, type ReportedStep } from './reported-step'
 import { type ReportedRun, type Reporter, showsCompletions } from './reporter'
 import { EventFile, scalars, text } from './tensorboard-log'
 
+const PREFIX = 'events.out.tfevents.'
+
 export class TensorBoardReporter implements Reporter {
   private run!: ReportedRun
   private file!: EventFile
 
-  /** A resumed run goes on in its file; one that is reported for the first time brings its earlier steps along. */
+  /**
+   * A resumed run's file is written anew, from the steps that count, under a later name: a TensorBoard that has the run open goes on with
+   * it, where a file that shrank would confuse it.
+   */
   open(run: ReportedRun, before: readonly ReportedStep[]): void {
     this.run = run
     const dir = join(run.folder, 'tensorboard')
     mkdirSync(dir, { recursive: true })
-    const known = readdirSync(dir).find((name) => name.startsWith('events.out.tfevents.'))
-    if (known !== undefined) {
-      this.file = EventFile.resume(join(dir, known), (before.at(-1)?.step ?? 0) + 1)
-      return
-    }
+    const old = readdirSync(dir).filter((name) => name.startsWith(PREFIX))
+    const count = Math.max(-1, ...old.map((name) => Number(name.split('.').at(-1)))) + 1
     const host = hostname().replace(/[^A-Za-z0-9_-]+/g, '-')
-    this.file = EventFile.create(join(dir, `events.out.tfevents.${Math.floor(run.started)}.${host}.${process.pid}.0`))
-    this.file.append([text(run.started, 0, 'config', codeBlock(JSON.stringify(run.config, null, 2)))])
-    for (const step of before) this.step(step)
+    const path = join(dir, `${PREFIX}${Math.floor(Date.now() / 1000)}.${host}.${process.pid}.${count}`)
+    const config = text(run.started, 0, 'config', codeBlock(JSON.stringify(run.config, null, 2)))
+    this.file = EventFile.create(path, [config, ...before.flatMap((step) => this.events(step))])
+    for (const name of old) rmSync(join(dir, name))
   }
 
   step(step: ReportedStep): void {
-    const events = [scalars(step.time, step.step, step.metrics)]
-    if (showsCompletions(this.run, step)) events.push(text(step.time, step.step, 'completions', markdownTable(step.completions)))
-    this.file.append(events)
+    this.file.append(this.events(step))
+  }
+
+  private events(step: ReportedStep): Buffer[] {
+    const numbers = scalars(step.time, step.step, step.metrics)
+    if (!showsCompletions(this.run, step)) return [numbers]
+    return [numbers, text(step.time, step.step, 'completions', markdownTable(step.completions))]
   }
 
   /** An event file has no end. */
@@ -56,7 +63,6 @@ function markdownTable(rows: readonly CompletionRow[]): string {
 /** What people and models write stays text: no HTML, no Markdown, no end of the row. */
 function escapeMarkdown(value: string): string {
   return value
-    .replace(/[&<>]/g, (letter) => `&#${letter.charCodeAt(0)};`)
-    .replace(/[\\`*_{}[\]()#+.!|~-]/g, (letter) => `\\${letter}`)
+    .replace(/[&<>]|[\\`*_{}[\]()#+.!|~-]/g, (letter) => ('&<>'.includes(letter) ? `&#${letter.charCodeAt(0)};` : `\\${letter}`))
     .replace(/\r\n|\r|\n/g, '<br>')
 }

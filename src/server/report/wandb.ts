@@ -23,6 +23,7 @@ export class WandbReporter implements Reporter {
   private dir!: string
   private log!: WandbLog
   private count = 0
+  private rows = 0
 
   constructor(private readonly sync: SyncOptions) {}
 
@@ -67,7 +68,8 @@ export class WandbReporter implements Reporter {
     const metrics = { ...step.metrics, [STEP_METRIC]: step.step, _timestamp: step.time, _runtime: seconds }
     const entries: records.Entry[] = [...Object.entries(metrics).map(([key, value]) => [[key], value] as const), ...table.entries]
     const duration: records.Entry = [['_wandb', 'runtime'], Math.floor(seconds)]
-    const history = records.history(step.step, [...entries, [['_step'], step.step]])
+    const at = this.rows++ // must grow, where the step of a validation is that of the update before
+    const history = records.history(at, [...entries, [['_step'], at]])
     return [...table.records, records.summary([...entries, duration]), history]
   }
 
