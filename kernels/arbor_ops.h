@@ -1,4 +1,4 @@
-// The contract of a native library (kernels/cpu, and later kernels/cuda): ops on an in-order stream. src/engine/ops/native.ts is written
+// The contract of a native library (kernels/cpu, kernels/cuda): ops on an in-order stream. src/engine/ops/native.ts is written
 // from this file, and reads its prototypes from here. What each op computes is said in src/engine/ops/ops.ts.
 //
 //   op              forward                 backward                      file
@@ -60,16 +60,20 @@ typedef struct arbor_capture arbor_capture;
 
 // Text of the last failure on this thread; never null.
 ARBOR_API const char *arbor_last_error(void);
-// For people: instruction set, matrix products, threads.
+// For people: instruction set, matrix products, threads; or the GPU.
 ARBOR_API const char *arbor_description(void);
+// How many devices there are; a status when the driver doesn't answer. A CPU has one.
+ARBOR_API int32_t arbor_device_count(void);
 
 // Null when it fails. `device` counts from 0; a CPU has one.
 ARBOR_API arbor_stream *arbor_open(int32_t device);
 // Waits for the work in flight, then ends the stream.
 ARBOR_API int32_t arbor_close(arbor_stream *stream);
 
-// 64-byte aligned, huge pages advised; null when there is none.
-ARBOR_API void *arbor_alloc(int64_t bytes);
+// On the stream's device, at least 64-byte aligned; null when there is none.
+ARBOR_API void *arbor_alloc(arbor_stream *stream, int64_t bytes);
+// Bytes of the device's own memory: 0 = free now, 1 = in all. A CPU has none and answers 0.
+ARBOR_API int64_t arbor_memory(arbor_stream *stream, int32_t what);
 // Freed when the stream gets there; with a null stream, at once.
 ARBOR_API int32_t arbor_free(arbor_stream *stream, void *memory);
 
@@ -96,7 +100,7 @@ ARBOR_API int32_t arbor_best_precision(void);
 ARBOR_API int32_t arbor_weight_type(int32_t precision);
 ARBOR_API int64_t arbor_weight_bytes(int32_t weight_type, int64_t out, int64_t in);
 // Synchronous: `to` is fresh device memory, `from` the plain f32 [out, in] on the host.
-ARBOR_API int32_t arbor_prepare_weight(void *to, int32_t weight_type, const float *from, int64_t out, int64_t in);
+ARBOR_API int32_t arbor_prepare_weight(arbor_stream *stream, void *to, int32_t weight_type, const float *from, int64_t out, int64_t in);
 
 // ---- ops ---------------------------------------------------------------------------------------------------------------------
 
@@ -119,9 +123,11 @@ ARBOR_API int32_t arbor_rms_norm_backward(arbor_stream *stream, int32_t type, vo
 
 // y = x Wᵀ + bias + Σ adapters scale (x aᵀ) bᵀ, part by part; xa = x aᵀ. `loras` (host, read at the call) holds 13 numbers for each of the
 // `lora_count` adapters: rowStart, rowCount, rank, scale, four parts (rows of b; unused ones 0, their sum is `out`), and the addresses of a, b, xa,
-// da, db; the last two are 0 here.
-ARBOR_API int32_t arbor_linear(arbor_stream *stream, int32_t type, void *y, const void *x, const void *weight, int32_t weight_type,
-                               const float *bias, int64_t tokens, int64_t in, int64_t out, const double *loras, int64_t lora_count);
+// da, db; the last two are 0 here. `y_type` is `type` or ARBOR_F32. `decode` (0 or 1): the rows are few, one for each sequence that decodes; a row's
+// bits are then the same among any others that decode.
+ARBOR_API int32_t arbor_linear(arbor_stream *stream, int32_t type, void *y, int32_t y_type, const void *x, const void *weight,
+                               int32_t weight_type, const float *bias, int64_t tokens, int64_t in, int64_t out, const double *loras,
+                               int64_t lora_count, int32_t decode);
 // dx = dy W + Σ scale (dy b) a; dWeight += dyᵀ x; dBias += Σ dy; da += scale (dy b)ᵀ x; db += scale dyᵀ xa. Each of dx, d_weight, d_bias may be
 // null.
 ARBOR_API int32_t arbor_linear_backward(arbor_stream *stream, int32_t type, void *dx, const void *dy, const void *x,
@@ -144,6 +150,7 @@ ARBOR_API int32_t arbor_attention(arbor_stream *stream, int32_t type, void *out,
                                   int64_t head_dim);
 // For tests: how often, since the library was loaded, a segment of one query read a block of keys that another had already packed.
 ARBOR_API int64_t arbor_attention_shared_blocks(void);
+// `dk` and `dv` are f32, whatever the type.
 ARBOR_API int32_t arbor_attention_backward(arbor_stream *stream, int32_t type, void *dq, void *dk, void *dv, const void *d_out,
                                            const void *out, const void *q, const void *k, const void *v, const float *lse,
                                            const int32_t *segments, const int32_t *context, int64_t segment_count,

@@ -5,11 +5,12 @@
 #include "lora.h"
 #include "stream.h"
 
-int32_t arbor_linear(arbor_stream *stream, int32_t type, void *y, const void *x, const void *weight, int32_t weight_type,
-                     const float *bias, int64_t tokens, int64_t in, int64_t out, const double *loras, int64_t lora_count) {
+int32_t arbor_linear(arbor_stream *stream, int32_t type, void *y, int32_t y_type, const void *x, const void *weight, int32_t weight_type,
+                     const float *bias, int64_t tokens, int64_t in, int64_t out, const double *loras, int64_t lora_count, int32_t) {
   using namespace arbor;
   Adapters adapters;
-  const bool valid = given(y, x, weight) && tokens >= 0 && in > 0 && out > 0 && read_adapters(adapters, loras, lora_count, tokens, out, false);
+  const bool valid = given(y, x, weight) && y_type == type && tokens >= 0 && in > 0 && out > 0 &&
+                     read_adapters(adapters, loras, lora_count, tokens, out, false);
   return enqueue(stream, "arbor_linear", type, valid, [=] {
     float *ys = static_cast<float *>(y);
     const float *xs = static_cast<const float *>(x);

@@ -45,7 +45,7 @@ int64_t arbor_weight_bytes(int32_t weight_type, int64_t out, int64_t in) {
   return 0;
 }
 
-int32_t arbor_prepare_weight(void *to, int32_t weight_type, const float *from, int64_t out, int64_t in) {
+int32_t arbor_prepare_weight(arbor_stream *, void *to, int32_t weight_type, const float *from, int64_t out, int64_t in) {
   using namespace arbor;
   if (!given(to, from) || out <= 0 || in <= 0) return fail(ARBOR_BAD_ARGUMENT, "arbor_prepare_weight: a pointer is null or a size is not positive");
   if (weight_type == ARBOR_F32) {

@@ -159,7 +159,11 @@ int32_t arbor_close(arbor_stream *stream) {
   return ARBOR_OK;
 }
 
-void *arbor_alloc(int64_t bytes) {
+int32_t arbor_device_count(void) { return 1; }
+
+int64_t arbor_memory(arbor_stream *, int32_t) { return 0; }
+
+void *arbor_alloc(arbor_stream *, int64_t bytes) {
   constexpr int64_t kHuge = 2 << 20;
   const int64_t align = bytes >= 2 * kHuge ? kHuge : 64;
   void *memory = bytes > 0 ? std::aligned_alloc(size_t(align), size_t((bytes + align - 1) / align * align)) : nullptr;

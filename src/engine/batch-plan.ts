@@ -37,6 +37,8 @@ export class BatchPlan {
   readonly slots: Int32Array // [rows]
   readonly segments: Int32Array // [segmentCount, 4]: rowStart, rowCount, contextStart, contextLength
   readonly context: Int32Array // [contextCount]
+  /** Each row is the newest token of a sequence of its own. */
+  decode = false
   rows = 0
   segmentCount = 0
   contextCount = 0
@@ -71,6 +73,7 @@ export class BatchPlan {
     this.#ready = []
     this.#scheduled.clear()
     this.#rows = 0
+    this.decode = false
   }
 
   get empty(): boolean {

@@ -22,6 +22,8 @@ export interface Batch {
   readonly slots: Tensor // i32 [tokens]: row of the KvStore each token writes
   readonly plan: AttentionPlan
   readonly policies: readonly PolicyRows[]
+  /** Each row is the newest token of a sequence of its own: no prompt is computed. */
+  readonly decode?: boolean
   /** Default: all rows are asked for. */
   readonly live?: LiveRows
 }

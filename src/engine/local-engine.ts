@@ -207,11 +207,17 @@ export class LocalEngine implements Engine {
 
   #build(backend: Backend, open: OpenModel, source: ModelSource): Loaded {
     const model = Model.load(backend, open)
-    const limits = planInference(open.config, { ...this.options, device: backend.device })
+    const limits = planInference(open.config, {
+      ...this.options,
+      device: backend.device,
+      activations: backend.activations,
+      memory: () => backend.memory(),
+    })
     const runner = new ModelRunner(backend, model, { limits, policies: (policy) => this.#policy(policy) })
     const scheduler = new Scheduler(runner, limits)
     const info = describe(source.name, backend, model)
-    const activations = planActivations(open.config, { precision: backend.precision, memory: this.options.memory })
+    const { precision } = backend
+    const activations = planActivations(open.config, { precision, memory: this.options.memory, device: backend.memory() })
     return { backend, model, source, info, runner, scheduler, trainer: new Trainer(backend, model, activations) }
   }
 

@@ -12,8 +12,24 @@ const REST_BYTES = 576 * 1024 ** 2
 /** Less makes packs so small that products lose. */
 const LEAST_BYTES = 256 * 1024 ** 2
 
-/** Bytes that activations may take: what frozen weights and the rest leave of `memory` (default: 1.5 GiB, at most half the machine's). */
-export function planActivations(config: ModelConfig, options: { precision: Precision; memory?: number | undefined }): number {
+/** On a GPU: products there are fast from a few thousand rows on, and whatever else runs wants memory too. */
+const DEVICE_BYTES = 4.5 * 1024 ** 3
+
+interface MemoryWishes {
+  readonly precision: Precision
+  /** Of the whole process, weights included. */
+  readonly memory?: number | undefined
+  /** A device's own memory, the weights in it already. */
+  readonly device?: { readonly free: number } | null
+}
+
+/**
+ * Bytes that activations may take: what frozen weights and the rest leave of `memory` (default: 1.5 GiB, at most half the machine's). On a GPU
+ * 4.5 GiB, at most a third of what is free.
+ */
+export function planActivations(config: ModelConfig, options: MemoryWishes): number {
+  if (options.device && options.memory === undefined)
+    return Math.max(Math.min(DEVICE_BYTES, options.device.free / 3), LEAST_BYTES)
   const { precision, memory = Math.min(MEMORY_BYTES, totalmem() / 2) } = options
   return Math.max(memory - weightBytes(config, precision) - REST_BYTES, LEAST_BYTES)
 }

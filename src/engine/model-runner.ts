@@ -6,6 +6,7 @@ import { type BatchLimits, type BatchPlan, planOffsets, SEGMENTS } from './batch
 import { CaptureCache, type PassShape } from './capture-cache'
 import type { Model } from './model'
 import type { ModelConfig } from './model-config'
+import { DTYPE_BYTES } from './ops/arena'
 import type { Arena, Backend, Tensor } from './ops/ops'
 import type { PolicyWeights } from './policy-weights'
 import type { Runner } from './scheduler'
@@ -18,25 +19,67 @@ export interface InferenceLimits extends BatchLimits {
   readonly roomySlots: number
 }
 
-const KV_CACHE_BYTES = 512 * 1024 ** 2
-const ROOMY_KV_BYTES = 128 * 1024 ** 2
+export interface InferenceWishes {
+  readonly kvCacheTokens?: number
+  readonly batchTokens?: number
+  readonly batchSequences?: number
+}
+
+/** What a kind of device can afford. */
+interface Budget {
+  readonly kvBytes: number
+  readonly roomyKvBytes: number
+  readonly tokens: number
+  readonly sequences: number
+  /** For the logits of all sequences. */
+  readonly logitBytes: number
+}
+
+const MIB = 1024 ** 2
+const HOST: Budget = {
+  kvBytes: 512 * MIB,
+  roomyKvBytes: 128 * MIB,
+  tokens: 1024,
+  sequences: 64,
+  logitBytes: Number.POSITIVE_INFINITY,
+}
 /** TensorFlow.js passes whole stores into its ops, so a large one costs at every step. */
 const TFJS_SLOTS = 4096
-const BATCH_TOKENS = 1024
-const BATCH_SEQUENCES = 64
+/** Of a GPU's memory that is free once the weights are there, what keys and values may take at most. */
+const KV_SHARE = 0.4
 
-/** What inference takes: up to half a GiB of keys and values (on tfjs less), 1024 rows and 64 sequences at once, unless told otherwise. */
+/**
+ * What inference takes unless told otherwise. On a CPU up to half a GiB of keys and values (on tfjs less), 1024 rows and 64 sequences at once; on a
+ * GPU up to two fifths of what is free, as far as it is needed, 8192 rows and 512 sequences, fewer where the vocabulary is large.
+ */
 export function planInference(
   config: ModelConfig,
-  options: { device: Backend['device']; kvCacheTokens?: number; batchTokens?: number; batchSequences?: number },
+  options: InferenceWishes & Pick<Backend, 'device'> & Partial<Pick<Backend, 'activations' | 'memory'>>,
 ): InferenceLimits {
-  const bytesPerSlot = config.layers * 2 * config.kvHeads * config.headDim * 4
-  const affordable = options.device === 'tfjs' ? TFJS_SLOTS : Math.floor(KV_CACHE_BYTES / bytesPerSlot)
-  const sequences = options.batchSequences ?? BATCH_SEQUENCES
+  const budget = budgetOf(options)
+  const bytesPerSlot = config.layers * 2 * config.kvHeads * config.headDim * DTYPE_BYTES[options.activations ?? 'f32']
+  const affordable = options.device === 'tfjs' ? TFJS_SLOTS : Math.floor(budget.kvBytes / bytesPerSlot)
+  const held = Math.max(1, Math.min(budget.sequences, Math.floor(budget.logitBytes / (4 * config.vocab))))
+  const sequences = options.batchSequences ?? held
   const slots = options.kvCacheTokens ?? Math.min(affordable, sequences * config.contextLength)
-  const tokens = Math.max(options.batchTokens ?? BATCH_TOKENS, sequences)
-  const roomySlots = Math.min(slots, Math.ceil(ROOMY_KV_BYTES / bytesPerSlot))
-  return { slots, roomySlots, tokens, sequences, context: sequences * Math.min(config.contextLength, slots) }
+  const tokens = Math.max(options.batchTokens ?? budget.tokens, sequences)
+  const roomySlots = Math.min(slots, Math.ceil(budget.roomyKvBytes / bytesPerSlot))
+  return {
+    slots,
+    roomySlots,
+    tokens,
+    sequences,
+    context: Math.min(sequences * Math.min(config.contextLength, slots), MOST_CONTEXT),
+  }
+}
+
+/** Entries of all sequences' contexts in one pass: an array of the host's as well. */
+const MOST_CONTEXT = 1 << 24
+
+function budgetOf({ device, memory }: Pick<Backend, 'device'> & Partial<Pick<Backend, 'memory'>>): Budget {
+  const own = device === 'cuda' ? memory?.() : null
+  if (!own) return HOST
+  return { kvBytes: KV_SHARE * own.free, roomyKvBytes: 512 * MIB, tokens: 8192, sequences: 512, logitBytes: 192 * MIB }
 }
 
 export class ModelRunner implements Runner {
@@ -63,7 +106,7 @@ export class ModelRunner implements Runner {
     this.#slots = slots
     this.#captures = new CaptureCache(backend)
     this.#growKv(options.limits.roomySlots)
-    this.#inputs = takeInputs(this.#memory, options.limits, config)
+    this.#inputs = takeInputs(this.#memory, options.limits, model)
     this.#scratch = backend.arena(4 * tokens * (4 * config.hidden + 4 * config.inner + 4 * config.heads * config.headDim))
   }
 
@@ -105,7 +148,9 @@ export class ModelRunner implements Runner {
   #growKv(wanted: number): void {
     const { kvHeads, headDim, layers } = this.model.config
     const slots = Math.min(wanted, this.#slots)
-    const memory = this.backend.arena(layers * 2 * slots * kvHeads * headDim * 4 + 64 * 2 * layers)
+    const memory = this.backend.arena(
+      layers * 2 * slots * kvHeads * headDim * DTYPE_BYTES[this.backend.activations] + 64 * 2 * layers,
+    )
     const grown = this.model.kvStores(slots, memory)
     for (const [l, { k, v }] of this.#kv.entries())
       for (const [to, from] of [[grown[l]!.k, k] as const, [grown[l]!.v, v] as const])
@@ -130,10 +175,10 @@ export class ModelRunner implements Runner {
   }
 
   /** Passes of equal shape enqueue the same ops on the same memory. A policy that was closed and opened again is another one. */
-  #shape({ rows, segmentCount, liveStart, liveSegment, samples, policies }: BatchPlan): PassShape {
+  #shape({ decode, rows, segmentCount, liveStart, liveSegment, samples, policies }: BatchPlan): PassShape {
     const ranges = policies.flatMap(({ rowStart, rowCount }) => [rowStart, rowCount])
     return {
-      sizes: [rows, segmentCount, liveStart, liveSegment, samples.length, ...ranges].join(),
+      sizes: [Number(decode), rows, segmentCount, liveStart, liveSegment, samples.length, ...ranges].join(),
       weights: policies.map(({ policy }) => this.policies(policy)),
     }
   }
@@ -145,7 +190,8 @@ export class ModelRunner implements Runner {
     const first = (tensor: Tensor) => tensor.rows(0, plan.rows)
     const [ids, positions, slots] = [first(inputs.ids), first(inputs.positions), first(inputs.slots)]
     const attention = { segments, context, segmentCount: plan.segmentCount }
-    const batch = { tokens: plan.rows, ids, positions, slots, plan: attention, policies: plan.policies }
+    const { rows: tokens, policies, decode } = plan
+    const batch = { tokens, ids, positions, slots, plan: attention, policies, decode }
     return plan.liveStart === 0 ? batch : { ...batch, live: this.#uploadLive(plan) }
   }
 
@@ -191,7 +237,7 @@ type Inputs = ReturnType<typeof takeInputs>
 /** Views of those that a pass uses. */
 type PassInputs = ReturnType<typeof firstRows>
 
-function takeInputs(arena: Arena, limits: InferenceLimits, config: ModelConfig) {
+function takeInputs(arena: Arena, limits: InferenceLimits, { config, activationType: activations }: Model) {
   const { sequences } = limits
   const at = planOffsets(limits)
   const all = arena.tensor([at.end], 'i32')
@@ -206,7 +252,7 @@ function takeInputs(arena: Arena, limits: InferenceLimits, config: ModelConfig) 
     liveSegments: arena.tensor([SEGMENTS * sequences, 4], 'i32'),
     history: arena.tensor([sequences * Math.min(config.contextLength, config.vocab)], 'i32'),
     sampleRows: arena.tensor([sequences], 'i32'),
-    sampled: arena.tensor([sequences, config.hidden]),
+    sampled: arena.tensor([sequences, config.hidden], activations),
     logits: arena.tensor([sequences, config.vocab]),
     floats: arena.tensor([sequences, 6]),
     ints: arena.tensor([sequences, 4], 'i32'),

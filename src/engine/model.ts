@@ -5,7 +5,7 @@ import type { Batch, KvStore, LiveRows, PolicyRows } from './batch'
 import { type FusedLinear, linearShapes } from './linears'
 import type { ModelConfig } from './model-config'
 import { type LinearParts, loadModelWeights, type ModelParts, type ModelWeights } from './model-weights'
-import type { Arena, Backend, LoraGradSlice, Tensor } from './ops/ops'
+import type { Arena, Backend, DType, LoraGradSlice, Tensor } from './ops/ops'
 import type { PolicyWeights } from './policy-weights'
 import type { OpenModel } from './weights'
 
@@ -79,6 +79,11 @@ export class Model {
     return new Model(backend, open.config, loadModelWeights(backend, open))
   }
 
+  /** What activations are kept in on this device. */
+  get activationType(): DType {
+    return this.backend.activations
+  }
+
   /** [vocab, hidden] of the base; for the `logprob` op. */
   get head(): Tensor {
     return this.base.head
@@ -89,10 +94,10 @@ export class Model {
     return this.base.parameters
   }
 
-  /** Room for keys and values of `slots` tokens, one store per layer. */
-  kvStores(slots: number, arena: Arena): KvStore[] {
+  /** Room for keys and values of `slots` tokens, or (in f32) for their gradients, one store per layer. */
+  kvStores(slots: number, arena: Arena, dtype: DType = this.activationType): KvStore[] {
     const width = this.config.kvHeads * this.config.headDim
-    return this.base.layers.map(() => ({ k: arena.tensor([slots, width]), v: arena.tensor([slots, width]) }))
+    return this.base.layers.map(() => ({ k: arena.tensor([slots, width], dtype), v: arena.tensor([slots, width], dtype) }))
   }
 
   /** Room for what `backward` needs of `tokens` rows. */
@@ -101,7 +106,11 @@ export class Model {
       ...this.layerBuffers(tokens, arena),
       lse: arena.tensor([tokens, this.config.heads]),
     }))
-    return { layers, finalInput: arena.tensor([tokens, this.config.hidden]), finalRstd: arena.tensor([tokens]) }
+    return {
+      layers,
+      finalInput: arena.tensor([tokens, this.config.hidden], this.activationType),
+      finalRstd: arena.tensor([tokens]),
+    }
   }
 
   /**
@@ -111,6 +120,7 @@ export class Model {
   forward(batch: Batch, kv: readonly KvStore[], options: ForwardOptions): Tensor {
     const { ops } = this.backend
     const { arena, saved } = options
+    const { decode = false } = batch
     const { rope } = this.base
     const { embedding, layers, finalNorm } = options.weights ?? this.base
     const { heads, kvHeads, headDim, normEps: eps } = this.config
@@ -126,7 +136,7 @@ export class Model {
       all.loras.qkv = loraSlices(l, 'qkv', batch.policies, options)
       const carried = l === 0 ? {} : { delta, sum: all.attnInput } // the layer below's output joins the stream here
       ops.rmsNorm({ y: scratch.normed, rstd: all.attnRstd, x, weight: w.attnNorm, eps, ...carried })
-      ops.linear({ y: scratch.qkv, x: scratch.normed, ...w.qkv, loras: all.loras.qkv })
+      ops.linear({ y: scratch.qkv, x: scratch.normed, ...w.qkv, loras: all.loras.qkv, decode })
       const places = { positions: batch.positions, slots: batch.slots, rope, heads, kvHeads, headDim }
       ops.ropeStoreKv({ qkv: scratch.qkv, q: all.q, k, v, ...places })
 
@@ -138,12 +148,12 @@ export class Model {
       const policies = rowsFrom(batch.policies, start)
       for (const linear of ['o', 'gateUp', 'down'] as const) a.loras[linear] = loraSlices(l, linear, policies, options)
       ops.attention({ out: a.attnOut, q: a.q, k, v, plan, heads, kvHeads, headDim, ...(a.lse && { lse: a.lse }) })
-      ops.linear({ y: delta, x: a.attnOut, ...w.o, loras: a.loras.o })
+      ops.linear({ y: delta, x: a.attnOut, ...w.o, loras: a.loras.o, decode })
 
       ops.rmsNorm({ y: normed, rstd: a.mlpRstd, x: a.attnInput, delta, sum: a.mlpInput, weight: w.mlpNorm, eps })
-      ops.linear({ y: a.gateUp, x: normed, ...w.gateUp, loras: a.loras.gateUp })
+      ops.linear({ y: a.gateUp, x: normed, ...w.gateUp, loras: a.loras.gateUp, decode })
       ops.swiglu({ y: inner, gateUp: a.gateUp })
-      ops.linear({ y: delta, x: inner, ...w.down, loras: a.loras.down })
+      ops.linear({ y: delta, x: inner, ...w.down, loras: a.loras.down, decode })
 
       x = a.mlpInput
       if (!saved) arena.reset(mark) // the layers' LoRA scratch
@@ -213,7 +223,7 @@ export class Model {
 
   /** logits [rows, vocab] of hidden states [rows, hidden]. */
   logits(hidden: Tensor, out: Tensor, head: Tensor = this.base.head): void {
-    this.backend.ops.linear({ y: out, x: hidden, weight: head })
+    this.backend.ops.linear({ y: out, x: hidden, weight: head, decode: true })
   }
 
   /** Frees the weights. */
@@ -223,14 +233,15 @@ export class Model {
 
   private layerBuffers(tokens: number, arena: Arena): LayerActivations {
     const { hidden, heads, headDim, inner } = this.config
+    const rows = (width: number) => arena.tensor([tokens, width], this.activationType)
     return {
-      attnInput: arena.tensor([tokens, hidden]),
+      attnInput: rows(hidden),
       attnRstd: arena.tensor([tokens]),
-      q: arena.tensor([tokens, heads * headDim]),
-      attnOut: arena.tensor([tokens, heads * headDim]),
-      mlpInput: arena.tensor([tokens, hidden]),
+      q: rows(heads * headDim),
+      attnOut: rows(heads * headDim),
+      mlpInput: rows(hidden),
       mlpRstd: arena.tensor([tokens]),
-      gateUp: arena.tensor([tokens, 2 * inner]),
+      gateUp: rows(2 * inner),
       loras: { qkv: [], o: [], gateUp: [], down: [] },
     }
   }
@@ -243,25 +254,23 @@ export class Model {
 
   private scratch(tokens: number, arena: Arena): Scratch {
     const { hidden, inner } = this.config
-    return {
-      normed: arena.tensor([tokens, hidden]),
-      qkv: arena.tensor([tokens, linearShapes(this.config).qkv.out]),
-      inner: arena.tensor([tokens, inner]),
-      delta: arena.tensor([tokens, hidden]),
-    }
+    const rows = (width: number) => arena.tensor([tokens, width], this.activationType)
+    return { normed: rows(hidden), qkv: rows(linearShapes(this.config).qkv.out), inner: rows(inner), delta: rows(hidden) }
   }
 
   private gradientBuffers(tokens: number, arena: Arena) {
     const { hidden, heads, headDim, inner } = this.config
+    const rows = (width: number) => arena.tensor([tokens, width], this.activationType)
     return {
-      dx: arena.tensor([tokens, hidden]),
-      inner: arena.tensor([tokens, inner]),
-      gateUp: arena.tensor([tokens, 2 * inner]),
-      attnOut: arena.tensor([tokens, heads * headDim]),
-      q: arena.tensor([tokens, heads * headDim]),
+      dx: rows(hidden),
+      inner: rows(inner),
+      gateUp: rows(2 * inner),
+      attnOut: rows(heads * headDim),
+      q: rows(heads * headDim),
     }
   }
 
+  /** In f32 everywhere: a trunk's are summed over many packs. */
   private kvGradients({ k, v }: KvStore, arena: Arena): KvStore {
     return { k: arena.tensor(k.shape), v: arena.tensor(v.shape) }
   }

@@ -10,11 +10,11 @@ const MIN_PACK_TOKENS = 256
 const ADAPTER_VALUES = 7 * 16
 
 /** Rows (of a trunk and a pack together) whose activations fit into `bytes`, between 256 and 8192. A longer sequence gets a pack of its own. */
-export function planPackTokens(config: ModelConfig, bytes: number): number {
+export function planPackTokens(config: ModelConfig, bytes: number, valueBytes = 4): number {
   const { layers, hidden, heads, kvHeads, headDim, inner } = config
   const { qkv } = linearShapes(config)
   const perLayer = 2 * hidden + 2 * heads * headDim + 2 * kvHeads * headDim + 2 * inner + 2 + heads + ADAPTER_VALUES
   const scratch = 7 * hidden + 2 * heads * headDim + 2 * qkv.out + 5 * inner
-  const tokens = Math.floor(bytes / (4 * (layers * perLayer + scratch)))
+  const tokens = Math.floor(bytes / (valueBytes * (layers * perLayer + scratch)))
   return Math.max(MIN_PACK_TOKENS, Math.min(MAX_PACK_TOKENS, tokens))
 }

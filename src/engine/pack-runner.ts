@@ -85,7 +85,7 @@ export class PackRunner {
     const { batch, kv, hidden, pairs } = state
     const { weights, temperature } = tree.pass
     if (state === tree.trunk) arena.reset(tree.mark) // its packs are through
-    const dHidden = arena.tensor(hidden.shape)
+    const dHidden = arena.tensor(hidden.shape, hidden.dtype)
     if (pairs) {
       const head = this.head(tree.pass)
       const dHead = weights?.own && { dHead: weights.own.gradients.head }
@@ -128,12 +128,13 @@ export class PackRunner {
 
   private sharedKv(slots: number): KvStore[] {
     const width = this.model.config.kvHeads * this.model.config.headDim
-    const store = { k: this.arena.tensor([slots, width]), v: this.arena.tensor([slots, width]) }
+    const room = () => this.arena.tensor([slots, width], this.model.activationType)
+    const store = { k: room(), v: room() }
     return Array.from({ length: this.model.config.layers }, () => store)
   }
 
   private trunkGradient({ tokens }: Pack): Omit<TrunkGradient, 'of'> {
-    const sums = this.model.kvStores(tokens, this.arena)
+    const sums = this.model.kvStores(tokens, this.arena, 'f32')
     for (const { k, v } of sums) for (const sum of [k, v]) this.backend.ops.fill(sum, 0)
     return { sums, rows: this.ints(Int32Array.from({ length: tokens }, (_, row) => row)) }
   }

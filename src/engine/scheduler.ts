@@ -168,6 +168,7 @@ export class Scheduler {
   #scheduleDecode(weightSet: string | null): BatchPlan | null {
     const plan = this.#plan
     plan.clear()
+    plan.decode = true
     for (const sequence of this.#runningOver(weightSet)) {
       if (!this.#running.includes(sequence) || !this.#makeRoom(sequence, 1)) continue
       sequence.slots.push(...this.cache.allocate(1)!)

@@ -5,6 +5,7 @@ import { ArborError, ContextWindowExceededError, OptionError } from '../errors'
 import type { LinearLoss, LossGradient, StepConfig, TokenStats, TrainLoss, TrainSequence, TrainStats } from './engine'
 import { planActivations } from './memory-plan'
 import type { Model } from './model'
+import { DTYPE_BYTES } from './ops/arena'
 import type { Arena, Backend } from './ops/ops'
 import { gradientNorm, updateWeights } from './optimizer'
 import { planPackTokens } from './pack-plan'
@@ -33,7 +34,7 @@ export class Trainer {
     /** For the activations of a trunk and a pack. */
     activationBytes: number = planActivations(model.config, { precision: backend.precision }),
   ) {
-    this.defaultPackTokens = planPackTokens(model.config, activationBytes)
+    this.defaultPackTokens = planPackTokens(model.config, activationBytes, DTYPE_BYTES[backend.activations])
     this.arena = backend.arena(1 << 20) // grows to the largest pack seen
     this.runner = new PackRunner(backend, model, this.arena)
   }

@@ -4,7 +4,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { causal, planValues, tree } from './cases/attention-cases'
 import { count, type OpCase, Random, stale, type Values } from './cases/case'
-import type { Backend, Ops, Tensor } from './ops'
+import type { Backend, DType, Ops, Tensor, TypedArray } from './ops'
 import { opCases } from './ops.case'
 import { openTfjs } from './tfjs'
 
@@ -18,6 +18,19 @@ export interface DescribeOpsOptions {
    * a step of the size that they need moves some operands by a rounding and others not at all.
    */
   readonly rounded?: number
+  /** The activations' type. With bf16 every case runs rounded, not only those that read a weight. */
+  readonly activations?: 'bf16'
+  /** Rows that decode have an attention kernel of their own, with bits of its own. */
+  readonly decodesApart?: true
+}
+
+/** Tensors of the cases that are activations; all others stay f32 on every device. */
+const ACTIVATIONS = new Set(
+  'y x dy dx delta sum out q k v dOut dq qkv dqkv hidden dHidden gateUp dGateUp from to target'.split(' '),
+)
+
+function isActivation(one: OpCase, name: string): boolean {
+  return ACTIVATIONS.has(name) && one.op !== 'sumSquares' && one.op !== 'adamw'
 }
 
 type Downloaded = Readonly<Record<string, Float32Array | Int32Array>>
@@ -35,7 +48,7 @@ export function describeOps(name: string, open: () => Promise<Backend>, options:
       if (judge !== backend) judge.close()
     })
     // Where weights are rounded, what reads none is the same code as where they aren't.
-    const cases = options.rounded === undefined ? opCases : opCases.filter(hasPreparedWeight)
+    const cases = options.rounded === undefined || options.activations ? opCases : opCases.filter(hasPreparedWeight)
     for (const one of cases) {
       const reason = options.skip?.[one.op]
       const declare = reason === undefined ? it : it.skip
@@ -51,7 +64,7 @@ export function describeOps(name: string, open: () => Promise<Backend>, options:
         if (one.rowwise && options.invariant !== false) await checkRowsAlone(backend, one, actual)
       })
     }
-    if (options.invariant !== false)
+    if (options.invariant !== false && !options.decodesApart)
       it('attention of a row has the same bits in a prefill, in a prefix tree and in a decode step', () =>
         checkAttentionInvariance(backend))
     it('a capture runs nothing when recorded, and replays on new inputs', () => checkCapture(backend))
@@ -62,35 +75,50 @@ export function describeOps(name: string, open: () => Promise<Backend>, options:
 async function runCase(backend: Backend, one: OpCase): Promise<Downloaded> {
   const arena = backend.arena(1 << 16)
   try {
-    const guarded = Object.entries(one.tensors).map(([name, values]) => [name, values, guard(backend, values)] as const)
+    const dtypeOf = (name: string, { data }: Values) =>
+      data instanceof Int32Array ? 'i32' : isActivation(one, name) ? backend.activations : 'f32'
+    const guarded = Object.entries(one.tensors).map(
+      ([name, values]) => [name, values, guard(backend, values, dtypeOf(name, values))] as const,
+    )
     one.run(backend.ops, Object.fromEntries(guarded.map(([name, , { view }]) => [name, view])))
     const out: Record<string, Float32Array | Int32Array> = {}
     for (const [name, values, { whole }] of guarded) {
       if (!whole) continue // prepared: its layout is the backend's own
-      const data = (await backend.download(whole)) as Float32Array | Int32Array
+      const data = asFloats(await backend.download(whole))
       const row = data.length / whole.shape[0]!
       const guards = [...data.subarray(0, row), ...data.subarray(data.length - row)]
       expect(new Set(guards), `guard words around ${name}`).toEqual(new Set([GUARD]))
       out[name] = data.subarray(row, data.length - row)
       const free = one.outputs.includes(name) || one.scratch?.includes(name)
-      if (!free) expectSame(out[name]!, values.data, `${name} is an input`)
+      const given = whole.dtype === 'bf16' ? asFloats(toBf16(values.data as Float32Array)) : values.data
+      if (!free) expectSame(out[name]!, given, `${name} is an input`)
     }
     return out
   } finally {
     arena.close()
   }
 
-  function guard(on: Backend, values: Values): { view: Tensor; whole: Tensor | null } {
+  function guard(on: Backend, values: Values, dtype: DType): { view: Tensor; whole: Tensor | null } {
     const { shape, data, prepared } = values
     if (prepared) return { view: on.prepareWeight([shape[0]!, shape[1]!], Float32Array.from(data)), whole: null }
     const row = count(shape.slice(1))
     const padded = data instanceof Int32Array ? new Int32Array(data.length + 2 * row) : new Float32Array(data.length + 2 * row)
     padded.fill(GUARD)
     padded.set(data, row)
-    const whole = arena.tensor([shape[0]! + 2, ...shape.slice(1)], data instanceof Int32Array ? 'i32' : 'f32')
-    on.upload(whole, padded)
+    const whole = arena.tensor([shape[0]! + 2, ...shape.slice(1)], dtype)
+    on.upload(whole, dtype === 'bf16' ? toBf16(padded as Float32Array) : padded)
     return { view: whole.rows(1, shape[0]!), whole }
   }
+}
+
+/** The upper half of each f32, rounded to the nearest even. */
+function toBf16(values: Float32Array): Uint16Array {
+  const bits = new Uint32Array(Float32Array.from(values).buffer)
+  return Uint16Array.from(bits, (word) => (word + 0x7fff + ((word >>> 16) & 1)) >>> 16)
+}
+
+function asFloats(data: TypedArray): Float32Array | Int32Array {
+  return data instanceof Uint16Array ? new Float32Array(Uint32Array.from(data, (half) => half << 16).buffer) : data
 }
 
 function hasPreparedWeight({ tensors }: OpCase): boolean {

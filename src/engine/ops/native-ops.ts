@@ -140,14 +140,15 @@ function linearOps(bind: Bind) {
   const linear = bind('linear', 'arbor_linear')
   const linearBackward = bind('linearBackward', 'arbor_linear_backward')
   return {
-    linear({ y, x, weight, bias, loras = [] }) {
+    linear({ y, x, weight, bias, loras = [], decode = false }) {
       const [out, inner] = weight.shape as [number, number]
       const tokens = x.shape[0]!
       needEqual('linear', 'columns of x and of the weight', [width(x), inner])
       need('linear', tokens * out, { y })
       need('linear', out, { bias })
       const adapters = packLoras('linear', loras, weight, tokens)
-      linear(typeOf(x), y, x, weight, typeOf(weight), bias, tokens, inner, out, adapters, loras.length)
+      const sizes = [tokens, inner, out, adapters, loras.length, Number(decode)]
+      linear(typeOf(x), y, typeOf(y), x, weight, typeOf(weight), bias, ...sizes)
     },
     linearBackward({ dx, dy, x, weight, loras = [], dWeight, dBias }) {
       const [out, inner] = weight.shape as [number, number]

@@ -18,19 +18,28 @@ const BUSY = 1
 const SHORT_WAIT_US = 4000
 
 export interface NativeOptions {
+  /** Default 'cpu'. */
+  readonly device?: 'cpu' | 'cuda'
+  /** Which of the library's devices; default 0. */
+  readonly index?: number
   /** 'auto' (default): the one in which the library is fastest on this CPU. */
   readonly precision?: Precision | 'auto'
 }
 
 /** Opens a stream of its own on the library; any number may be open in one process. */
-export function openNative(library: NativeLibrary, { precision = 'auto' }: NativeOptions = {}): Backend {
+export function openNative(
+  library: NativeLibrary,
+  { precision = 'auto', device = 'cpu', index = 0 }: NativeOptions = {},
+): Backend {
   const calls = loadNative(library.path)
   const best = () => (Number(calls.call('arbor_best_precision')()) === TYPE.bf16 ? 'bf16' : 'f32')
-  return new NativeBackend(calls, library.description, precision === 'auto' ? best() : precision)
+  return new NativeBackend(calls, { ...library, device, index }, precision === 'auto' ? best() : precision)
 }
 
 class NativeBackend implements Backend {
-  readonly device = 'cpu'
+  readonly device: 'cpu' | 'cuda'
+  readonly description: string
+  readonly activations: 'f32' | 'bf16'
   readonly ops: Ops
   private stream: number | null
   private waiting = 0
@@ -40,10 +49,14 @@ class NativeBackend implements Backend {
 
   constructor(
     private readonly calls: NativeCalls,
-    readonly description: string,
+    { description, device, index }: NativeLibrary & Required<Pick<NativeOptions, 'device' | 'index'>>,
     readonly precision: Precision,
   ) {
-    this.stream = Number(this.run('arbor_open', 0))
+    this.device = device
+    this.activations = device === 'cuda' ? precision : 'f32' // CPUs compute in f32 and round inside the product
+    this.stream = Number(this.run('arbor_open', index))
+    // A GPU's name is known once it is open.
+    this.description = device === 'cuda' ? String(calls.call('arbor_description')()) : description
     this.ops = nativeOps(calls, () => this.open('op'))
   }
 
@@ -93,8 +106,14 @@ class NativeBackend implements Backend {
     const type = Number(this.run('arbor_weight_type', TYPE[this.precision]))
     const memory = this.allocate(Number(this.run('arbor_weight_bytes', type, out, inner)))
     this.weights.push(memory)
-    this.run('arbor_prepare_weight', memory, type, data, out, inner)
-    return new NativeTensor(type === TYPE.bf16Panels ? 'bf16' : 'f32', shape, memory, type)
+    this.run('arbor_prepare_weight', this.open('prepareWeight'), memory, type, data, out, inner)
+    return new NativeTensor(type === TYPE.bf16Panels || type === TYPE.bf16 ? 'bf16' : 'f32', shape, memory, type)
+  }
+
+  memory(): { readonly free: number; readonly total: number } | null {
+    if (this.device === 'cpu') return null
+    const stream = this.open('memory')
+    return { free: Number(this.run('arbor_memory', stream, 0)), total: Number(this.run('arbor_memory', stream, 1)) }
   }
 
   close(): void {
@@ -116,7 +135,7 @@ class NativeBackend implements Backend {
   }
 
   private allocate(bytes: number): number {
-    return Number(this.run('arbor_alloc', bytes))
+    return Number(this.run('arbor_alloc', this.open('allocate'), bytes))
   }
 
   /** Everything up to the ticket is done; an error on the way is thrown. A backend that is closed meanwhile ends with the last wait. */

@@ -1,8 +1,9 @@
 // The one place that decides which device computes.
 
-import { spawnSync } from 'node:child_process'
 import { BackendError, OptionError } from '../../errors'
-import { type BuildOptions, ensureNative } from './build-native'
+import { cudaIsReady, ensureCuda } from './build-cuda'
+import { ensureNative } from './build-native'
+import type { BuildOptions } from './build-tools'
 import { openNative } from './native'
 import type { Backend, Precision } from './ops'
 import { openTfjs } from './tfjs'
@@ -15,11 +16,13 @@ export const PRECISIONS = ['auto', 'f32', 'bf16'] as const
 export interface BackendOptions extends BuildOptions {
   /** Of frozen weights. 'auto' (default) follows ARBOR_PRECISION where it is set, else takes bf16 where the CPU has AMX or AVX512-BF16, else f32. */
   readonly precision?: Precision | 'auto'
+  /** Which of several GPUs; default 0. */
+  readonly index?: number
 }
 
 /**
- * Opens the device asked for; 'auto' follows ARBOR_DEVICE where it is set, else takes the CPU library, else TensorFlow.js with the reason in
- * `description`. A device that was named and isn't there is a BackendError that says what was tried.
+ * Opens the device asked for; 'auto' follows ARBOR_DEVICE where it is set, else takes a GPU that answers (and for which there is a library or a
+ * compiler), else the CPU library, else TensorFlow.js with the reason in `description`. A device that was named and isn't there is a BackendError that says what was tried.
  */
 export async function openBackend(device: Device = 'auto', options: BackendOptions = {}): Promise<Backend> {
   const precision = choosePrecision(options.precision)
@@ -32,7 +35,7 @@ export async function openBackend(device: Device = 'auto', options: BackendOptio
         throw new BackendError('TensorFlow.js computes in f32: use precision "auto" or "f32".', { op: 'open' })
       return openTfjs()
     case 'cuda':
-      throw new BackendError(cudaReport(), { op: 'open' })
+      return openNative(await ensureCuda(options), { precision, device: 'cuda', index: options.index ?? 0 })
     case 'auto':
       return openAny({ ...options, precision })
     default:
@@ -48,32 +51,39 @@ function choosePrecision(asked: Precision | 'auto' = 'auto'): Precision | 'auto'
 }
 
 async function openAny(options: BackendOptions): Promise<Backend> {
-  try {
-    return openNative(await ensureNative(options), options)
-  } catch (error) {
-    const reason = (error as Error).message.split('\n')[0]
-    const backend = await openTfjs()
-    return {
-      device: backend.device,
-      description: `${backend.description} (the native library is not available: ${reason})`,
-      precision: backend.precision,
-      ops: backend.ops,
-      arena: (bytes) => backend.arena(bytes),
-      upload: (to, data) => backend.upload(to, data),
-      download: (from) => backend.download(from),
-      capture: (run) => backend.capture(run),
-      prepareWeight: (shape, data) => backend.prepareWeight(shape, data),
-      close: () => backend.close(),
+  const { precision = 'auto', index = 0 } = options
+  const reasons: string[] = []
+  const attempt = async (open: () => Promise<Backend>): Promise<Backend | null> => {
+    try {
+      return await open()
+    } catch (error) {
+      reasons.push((error as Error).message.split('\n')[0]!)
+      return null
     }
   }
+  if (cudaIsReady()) {
+    const backend = await attempt(async () => openNative(await ensureCuda(options), { precision, device: 'cuda', index }))
+    if (backend) return backend
+    options.log?.(`The GPU is not used: ${reasons.at(-1)}`)
+  }
+  const backend = await attempt(async () => openNative(await ensureNative(options), { precision }))
+  return backend ?? described(await openTfjs(), (text) => `${text} (the native library is not available: ${reasons.join('; ')})`)
 }
 
-function cudaReport(): string {
-  const asked = spawnSync('nvidia-smi', ['--query-gpu=name,driver_version', '--format=csv,noheader'], {
-    encoding: 'utf8',
-    timeout: 10_000,
-  })
-  const driver =
-    asked.status === 0 ? `The driver answers: ${asked.stdout.trim().split('\n').join('; ')}.` : 'nvidia-smi does not answer.'
-  return `The device "cuda" is not available: this version has no libarbor_cuda. ${driver} Use "cpu" or "auto".`
+/** The same backend under another description. */
+function described(backend: Backend, text: (description: string) => string): Backend {
+  return {
+    device: backend.device,
+    description: text(backend.description),
+    precision: backend.precision,
+    activations: backend.activations,
+    ops: backend.ops,
+    arena: (bytes) => backend.arena(bytes),
+    upload: (to, data) => backend.upload(to, data),
+    download: (from) => backend.download(from),
+    capture: (run) => backend.capture(run),
+    prepareWeight: (shape, data) => backend.prepareWeight(shape, data),
+    memory: () => backend.memory(),
+    close: () => backend.close(),
+  }
 }

@@ -2,7 +2,7 @@
 // Every op only enqueues; `download` is the only call that waits. All matrices are row-major.
 
 export type DType = 'f32' | 'bf16' | 'i32'
-/** What frozen weights are kept in. With bf16 a product also rounds its other operand to bf16; sums, activations and everything trained stay f32. */
+/** What frozen weights are kept in. With bf16 a product also rounds its other operand to bf16; sums and everything trained stay f32. */
 export type Precision = 'f32' | 'bf16'
 export type TypedArray = Float32Array | Int32Array | Uint16Array
 
@@ -36,6 +36,8 @@ export interface Backend {
   readonly description: string
   /** Of the weights that `prepareWeight` makes. */
   readonly precision: Precision
+  /** What activations are kept in: hidden states, q, k, v and their gradients. Statistics, logits, dk, dv and all that is trained are f32. */
+  readonly activations: 'f32' | 'bf16'
   /** `bytes` is a first guess: a host backend may grow in further blocks, a device may refuse with a plan. */
   arena(bytes: number): Arena
   upload(to: Tensor, data: TypedArray): void
@@ -48,6 +50,8 @@ export interface Backend {
    * The result goes wherever `weight`, `table` or `head` is asked for; the source may be released afterwards.
    */
   prepareWeight(shape: readonly [number, number], data: Float32Array): Tensor
+  /** Bytes of the device's own memory; null where it shares the host's. */
+  memory(): { readonly free: number; readonly total: number } | null
   readonly ops: Ops
   close(): void
 }
@@ -106,8 +110,11 @@ export interface Ops {
     dWeight?: Tensor
   }): void
 
-  /** y = x Wᵀ + bias + Σ slices scale (x Aᵀ) Bᵀ */
-  linear(args: { y: Tensor; x: Tensor; weight: Tensor; bias?: Tensor; loras?: readonly LoraSlice[] }): void // [tokens, out], [tokens, in], [out, in], [out]
+  /**
+   * y = x Wᵀ + bias + Σ slices scale (x Aᵀ) Bᵀ. `y` is of x's type or f32. `decode`: the rows are one for each sequence that decodes, so a device may
+   * take the way that suits few rows; a row has the same bits among any others that decode.
+   */
+  linear(args: { y: Tensor; x: Tensor; weight: Tensor; bias?: Tensor; loras?: readonly LoraSlice[]; decode?: boolean }): void // [tokens, out], [tokens, in], [out, in], [out]
   /** dx = dy W + Σ scale (dy B) A (overwrites dx); da, db, dWeight, dBias accumulate. `x` is the forward's input. */
   linearBackward(args: {
     dx?: Tensor
@@ -132,7 +139,7 @@ export interface Ops {
     kvHeads: number
     headDim: number
   }): void
-  /** dqkv from dq and from dk, dv at each token's slot; the angle negated. */
+  /** dqkv from dq and from dk, dv (f32) at each token's slot; the angle negated. */
   ropeStoreKvBackward(args: {
     dqkv: Tensor
     dq: Tensor
@@ -158,7 +165,7 @@ export interface Ops {
     headDim: number
     lse?: Tensor // f32 [tokens, heads]
   }): void
-  /** Overwrites dq, dk, dv. Sums into a shared ancestor run over its descendants in segment order. */
+  /** Overwrites dq and dk, dv (f32). Sums into a shared ancestor run over its descendants in segment order. */
   attentionBackward(args: {
     dq: Tensor
     dk: Tensor

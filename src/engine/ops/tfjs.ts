@@ -30,6 +30,7 @@ function loadTfjs(): { tf: Tf; description: string } {
 class TfjsBackend implements Backend {
   readonly device = 'tfjs'
   readonly precision = 'f32'
+  readonly activations = 'f32'
   readonly ops: Ops
   private recording: (() => void)[] | null = null
 
@@ -54,6 +55,10 @@ class TfjsBackend implements Backend {
     if (target.length !== data.length)
       throw new BackendError(`${data.length} values for a tensor [${to.shape}].`, { op: 'upload' })
     target.set(data)
+  }
+
+  memory(): null {
+    return null
   }
 
   async download(from: Tensor): Promise<TypedArray> {

@@ -23,6 +23,7 @@ const SHAPES: readonly Shape[] = [
   { tokens: 1, in: 64, out: 96, bias: true },
   { tokens: 7, in: 13, out: 9, bias: true },
   { tokens: 67, in: 64, out: 48 },
+  { tokens: 33, in: 1096, out: 40, bias: true, adapters: [{ rowStart: 0, rowCount: 33, parts: [24, 16], rank: 8 }] },
   { tokens: 1, in: 33, out: 16, adapters: [{ rowStart: 0, rowCount: 1, parts: [16], rank: 1 }] },
   { tokens: 19, in: 24, out: 16, bias: true, adapters: [{ rowStart: 0, rowCount: 19, parts: [8, 4, 4], rank: 3 }] },
   { tokens: 40, in: 64, out: 96, adapters: [{ rowStart: 0, rowCount: 40, parts: [48, 48], rank: 16 }] },
@@ -40,18 +41,19 @@ const SHAPES: readonly Shape[] = [
 
 export const linearCases: readonly OpCase[] = SHAPES.flatMap((shape, i) => [
   forward(shape, i),
+  forward(shape, i, true),
   backward(shape, i, true),
   backward(shape, i, false),
 ])
 
-function forward(shape: Shape, seed: number): OpCase {
+function forward(shape: Shape, seed: number, decode = false): OpCase {
   const wholeBatch = (shape.adapters ?? []).every(({ rowCount }) => rowCount === shape.tokens)
   return {
     op: 'linear',
-    name: `linear ${describe(shape)}`,
+    name: `linear ${describe(shape)}${decode ? ', decode' : ''}`,
     tensors: forwardTensors(shape, new Random(seed)),
     outputs: ['y', ...names(shape, ['xa'])],
-    run: (ops, t) => runForward(shape, ops, t),
+    run: (ops, t) => runForward(shape, ops, t, decode),
     ...(wholeBatch && { rowwise: ['y', 'x', ...names(shape, ['xa'])] }),
   }
 }
@@ -85,9 +87,9 @@ function backward(shape: Shape, seed: number, full: boolean): OpCase {
   }
 }
 
-function runForward(shape: Shape, ops: Ops, t: Tensors): void {
+function runForward(shape: Shape, ops: Ops, t: Tensors, decode = false): void {
   const bias = shape.bias && { bias: t['bias']! }
-  ops.linear({ y: t['y']!, x: t['x']!, weight: t['weight']!, loras: slices(shape, t), ...bias })
+  ops.linear({ y: t['y']!, x: t['x']!, weight: t['weight']!, loras: slices(shape, t), ...bias, decode })
 }
 
 function forwardTensors(shape: Shape, random: Random): Record<string, Values> {

@@ -1,0 +1,77 @@
+// The ways attention is computed: on tensor cores where the type is bf16 and they have the head's width, else one way for all sizes.
+#pragma once
+
+#include "attention_plan.cuh"
+
+namespace arbor {
+
+struct AttentionTensors {
+  const void *q, *k, *v;
+  void *out;
+  float *lse; // may be null
+};
+
+struct AttentionGradients {
+  const void *q, *k, *v, *d_out;
+  const float *lse;
+  void *dq;
+  float *dk, *dv;
+  // Between the kernels: Σ dOut · out for each row and head; and for each key tile from `first_tile` on its share of the sums, f32
+  // [tile][tile_keys][dk then dv of all key heads].
+  float *delta, *partial;
+  int first_tile;
+};
+
+// Segments of one row each, bf16.
+int32_t attend_decode(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t);
+// Any segments, bf16.
+int32_t attend_prefill(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t);
+// Any segments, any width up to kMostSimple.
+int32_t attend_simple(arbor_stream *stream, int32_t type, const AttentionShape &shape, const AttentionTensors &t);
+constexpr int kMostSimple = 256;
+
+// dq of all rows, then the shares of `tile_count` key tiles in dk and dv. `tiles` are planned as the constants say.
+constexpr int kMmaRows = 128, kMmaKeys = 64, kSimpleRows = 32, kSimpleKeys = 32;
+int32_t query_gradients_mma(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t);
+int32_t key_gradients_mma(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t, int tile_count);
+int32_t query_gradients_simple(arbor_stream *stream, int32_t type, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t);
+int32_t key_gradients_simple(arbor_stream *stream, int32_t type, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t, int tile_count);
+
+// Whether rows of this width, at addresses that 16-byte copies can read, go to the tensor cores.
+template <class... Pointers> bool for_tensor_cores(int32_t type, int64_t dim, const Pointers *...pointers) {
+  return type == ARBOR_BF16 && (dim == 32 || dim == 64 || dim == 128) && (... && (reinterpret_cast<uintptr_t>(pointers) % 16 == 0));
+}
+
+// Calls `code` with D bound to the head's width.
+#define ARBOR_BY_WIDTH(dim, ...)                                                                                                  \
+  do {                                                                                                                            \
+    if ((dim) == 128) {                                                                                                           \
+      constexpr int D = 128;                                                                                                      \
+      __VA_ARGS__;                                                                                                                \
+    } else if ((dim) == 64) {                                                                                                     \
+      constexpr int D = 64;                                                                                                       \
+      __VA_ARGS__;                                                                                                                \
+    } else {                                                                                                                      \
+      constexpr int D = 32;                                                                                                       \
+      __VA_ARGS__;                                                                                                                \
+    }                                                                                                                             \
+  } while (0)
+
+// Allows a kernel this much shared memory; false when the device has less.
+template <class Kernel> bool allow_shared(Kernel *kernel, size_t bytes) {
+  return bytes <= 48 << 10 || cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)) == cudaSuccess;
+}
+
+// The shape as the kernels take it; false when its sizes are no sizes, or larger than they count.
+inline bool attention_shape(AttentionShape &shape, arbor_stream *stream, const int32_t *segments, const int32_t *context, int64_t segment_count,
+                            int64_t context_capacity, int64_t tokens, int64_t slots, int64_t heads, int64_t kv_heads, int64_t dim) {
+  constexpr int64_t kMost = INT32_MAX / 2;
+  const int64_t sizes[] = {segment_count, context_capacity, tokens, slots, heads, kv_heads, dim};
+  for (const int64_t size : sizes)
+    if (size < 0 || size > kMost) return false;
+  if (kv_heads == 0 || heads == 0 || heads % kv_heads != 0 || dim == 0 || tokens * heads > kMost) return false;
+  shape = {segments, context, int(segment_count), int(context_capacity), int(tokens), int(slots), int(heads), int(kv_heads), int(dim), fault_of(stream)};
+  return true;
+}
+
+} // namespace arbor

@@ -1,0 +1,235 @@
+// Gradient of attention on tensor cores, bf16. The weights come again from the scores and the saved logsumexp, ds = weight · (dOut · v − delta);
+// both are rounded to bf16 for the products that they enter. One kernel passes over keys and sums dq; the other has a tile of keys, passes
+// over the queries that see them and sums dk and dv.
+
+#include "attention.cuh"
+
+namespace arbor {
+namespace {
+
+// ---- dq ------------------------------------------------------------------------------------------------------------------------
+
+constexpr int kQueryWarps = 8, kQueryThreads = 32 * kQueryWarps, kRows = 16 * kQueryWarps, kKeyStep = 32;
+static_assert(kRows == kMmaRows, "tiles are planned so");
+// Tiles of queries and of dOut; two each of keys and of values, few enough that two blocks fit.
+template <int D> constexpr size_t kQueryShared = (2 * kRows + 4 * kKeyStep) * D * sizeof(bf16);
+
+// Writes a warp's rows of dq through its own rows of the tile of queries, that the stores be whole pieces.
+template <int D>
+__device__ __forceinline__ void store_rows(const float (&sums)[D / 8][4], const PackedRows &rows, int warp, int lane, bf16 *tile, bf16 *dq, float scale) {
+#pragma unroll
+  for (int row = 0; row < 2; row++)
+#pragma unroll
+    for (int n = 0; n < D / 8; n++)
+      *reinterpret_cast<uint32_t *>(tile + tile_at<D>(16 * warp + 8 * row + (lane >> 2), n) + 2 * (lane & 3)) =
+          pack_pair(sums[n][2 * row] * scale, sums[n][2 * row + 1] * scale);
+  __syncwarp();
+  for (int i = lane; i < 16 * D / 8; i += 32) {
+    const int r = 16 * warp + i / (D / 8), piece = i % (D / 8);
+    if (r < rows.count) store_pack(dq + int64_t(rows.at(r)) * D + 8 * piece, load_pack(tile + tile_at<D>(r, piece)));
+  }
+}
+
+template <int D>
+__global__ void __launch_bounds__(kQueryThreads, 2)
+    query_gradients_kernel(AttentionShape shape, AttentionTiles tiles, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *d_out,
+                           const float *lse, const float *delta, bf16 *dq, float scale) {
+  extern __shared__ __align__(128) unsigned char memory[];
+  bf16 *const queries = reinterpret_cast<bf16 *>(memory), *const d_outs = queries + kRows * D;
+  bf16 *const keys = d_outs + kRows * D, *const values = keys + 2 * kKeyStep * D;
+  const int t = tiles.counts[0] - 1 - int(blockIdx.x) / shape.kv_heads, kv_head = int(blockIdx.x) % shape.kv_heads;
+  if (t < 0) return;
+  const QueryTile tile = tiles.queries[t];
+  Segment segment;
+  if (!read_segment(shape, tile.segment, segment)) return;
+  const PackedRows rows(shape, segment, kv_head, tile.first, kRows);
+  const int thread = int(threadIdx.x), lane = thread & 31, warp = thread >> 5, length = rows.seen(kRows - 1);
+
+  KeyCopies<D, kKeyStep, kQueryThreads> copies(shape, shape.context + segment.context_start, length, thread);
+  const auto copy_block = [&](int block) {
+    copies.copy(keys + (block & 1) * kKeyStep * D, k + kv_head * D);
+    copies.copy(values + (block & 1) * kKeyStep * D, v + kv_head * D);
+    close_copies();
+    copies.read_slots((block + 1) * kKeyStep);
+  };
+  copies.read_slots(0);
+  copy_rows<D, kRows, kQueryThreads>(queries, q, rows, thread);
+  copy_rows<D, kRows, kQueryThreads>(d_outs, d_out, rows, thread);
+  copy_block(0);
+
+  const bool idle = 16 * warp >= rows.count; // it only copies
+  const int seen_by_all = rows.seen(16 * warp), seen_by_any = idle ? 0 : rows.seen(16 * warp + 15);
+  int seen[2];
+  float row_lse[2] = {}, row_delta[2] = {}, sums[D / 8][4] = {};
+#pragma unroll
+  for (int row = 0; row < 2; row++) {
+    const int r = 16 * warp + 8 * row + (lane >> 2);
+    seen[row] = rows.seen(r);
+    if (r < rows.count) row_lse[row] = lse[rows.at(r)] * kLog2e, row_delta[row] = delta[rows.at(r)];
+  }
+  const int blocks = (length + kKeyStep - 1) / kKeyStep;
+  for (int block = 0; block < blocks; block++) {
+    wait_copies<0>();
+    __syncthreads(); // this block is here, and nobody reads the one before any more
+    if (block + 1 < blocks) copy_block(block + 1);
+    const int first = block * kKeyStep;
+    if (first >= seen_by_any) continue;
+    const bf16 *const own_keys = keys + (block & 1) * kKeyStep * D, *const own_values = values + (block & 1) * kKeyStep * D;
+    float scores[kKeyStep / 8][4] = {}, d_weights[kKeyStep / 8][4] = {};
+    add_inner_products<D, kKeyStep>(scores, queries, 16 * warp, own_keys, 0, lane);
+    add_inner_products<D, kKeyStep>(d_weights, d_outs, 16 * warp, own_values, 0, lane);
+    const bool masked = first + kKeyStep > seen_by_all;
+#pragma unroll
+    for (int n = 0; n < kKeyStep / 8; n++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        const float weight = exp2_fast(fmaf(scores[n][i], scale * kLog2e, -row_lse[i >> 1]));
+        scores[n][i] = weight * (d_weights[n][i] - row_delta[i >> 1]);
+        if (masked && first + 8 * n + 2 * (lane & 3) + (i & 1) >= seen[i >> 1]) scores[n][i] = 0;
+      }
+    uint32_t ds[kKeyStep / 16][4];
+    as_left_operand<kKeyStep>(ds, scores);
+    add_weighted_rows<D, kKeyStep>(sums, ds, own_keys, 0, lane);
+  }
+  if (!idle) store_rows<D>(sums, rows, warp, lane, queries, dq, scale);
+}
+
+// ---- dk, dv --------------------------------------------------------------------------------------------------------------------
+
+constexpr int kKeyWarps = 4, kKeyThreads = 32 * kKeyWarps, kKeys = 16 * kKeyWarps, kRowStep = 64, kRowPart = 32;
+static_assert(kKeys == kMmaKeys && kKeyThreads == 2 * kRowStep, "tiles are planned so, and threads copy lse and delta");
+
+template <int D> struct alignas(128) KeyShared {
+  bf16 keys[kKeys * D], values[kKeys * D];
+  bf16 queries[2][kRowStep * D], d_outs[2][kRowStep * D];
+  float lse[2][kRowStep], delta[2][kRowStep];
+  int seen[2][kRowStep]; // 0 past the end
+};
+
+// Copies the next rows into a stage.
+template <int D>
+__device__ __forceinline__ void copy_stage(KeyShared<D> &shared, int stage, const PackedRows &rows, const bf16 *q, const bf16 *d_out, const float *lse,
+                                           const float *delta) {
+  const int thread = int(threadIdx.x), r = thread % kRowStep;
+  copy_rows<D, kRowStep, kKeyThreads>(shared.queries[stage], q, rows, thread);
+  copy_rows<D, kRowStep, kKeyThreads>(shared.d_outs[stage], d_out, rows, thread);
+  const bool valid = r < rows.count;
+  const int at = valid ? rows.at(r) : 0;
+  if (thread < kRowStep)
+    copy_number(&shared.lse[stage][r], lse + at, valid), shared.seen[stage][r] = valid ? rows.seen(r) : 0;
+  else
+    copy_number(&shared.delta[stage][r], delta + at, valid);
+  close_copies();
+}
+
+// Adds what the rows [first, first + kRowPart) of a stage give to the dk and dv of the warp's 16 keys, of which this lane has key and key + 8.
+template <int D>
+__device__ __forceinline__ void add_part(float (&dk)[D / 8][4], float (&dv)[D / 8][4], const KeyShared<D> &shared, int stage, int first, int key,
+                                         float scale) {
+  const int lane = int(threadIdx.x) & 31, warp = int(threadIdx.x) >> 5;
+  float weights[kRowPart / 8][4] = {}, ds[kRowPart / 8][4] = {};
+  add_inner_products<D, kRowPart>(weights, shared.keys, 16 * warp, shared.queries[stage], first, lane);
+  add_inner_products<D, kRowPart>(ds, shared.values, 16 * warp, shared.d_outs[stage], first, lane);
+#pragma unroll
+  for (int n = 0; n < kRowPart / 8; n++) {
+    const int r = first + 8 * n + 2 * (lane & 3);
+    const float2 lse = *reinterpret_cast<const float2 *>(&shared.lse[stage][r]), delta = *reinterpret_cast<const float2 *>(&shared.delta[stage][r]);
+    const int2 seen = *reinterpret_cast<const int2 *>(&shared.seen[stage][r]);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      const float weight = exp2_fast(fmaf(weights[n][i], scale, -(i & 1 ? lse.y : lse.x) * kLog2e));
+      weights[n][i] = key + 8 * (i >> 1) < (i & 1 ? seen.y : seen.x) ? weight : 0;
+      ds[n][i] = weights[n][i] * (ds[n][i] - (i & 1 ? delta.y : delta.x));
+    }
+  }
+  uint32_t left[kRowPart / 16][4];
+  as_left_operand<kRowPart>(left, weights);
+  add_weighted_rows<D, kRowPart>(dv, left, shared.d_outs[stage], first, lane);
+  as_left_operand<kRowPart>(left, ds);
+  add_weighted_rows<D, kRowPart>(dk, left, shared.queries[stage], first, lane);
+}
+
+template <int D>
+__global__ void __launch_bounds__(kKeyThreads)
+    key_gradients_kernel(AttentionShape shape, AttentionTiles tiles, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *d_out,
+                         const float *lse, const float *delta, float *partial, int first_tile, float scale) {
+  extern __shared__ __align__(128) unsigned char memory[];
+  KeyShared<D> &shared = *reinterpret_cast<KeyShared<D> *>(memory);
+  const int t = first_tile + int(blockIdx.x) / shape.kv_heads, kv_head = int(blockIdx.x) % shape.kv_heads;
+  if (t >= tiles.counts[1]) return;
+  const KeyTile tile = tiles.keys[t];
+  const int end_segment = tile.segment + tiles.spans[t].segments;
+  const int thread = int(threadIdx.x), lane = thread & 31, warp = thread >> 5;
+
+  // Where the pass over segments and their rows stands: the next rows to copy, from `next` on, if any.
+  Segment segment;
+  int s = tile.segment - 1, next = 0, end = 0;
+  const auto settle = [&] { // goes on to the next segment where this one has no rows left
+    while (next >= end && ++s < end_segment) {
+      read_segment(shape, s, segment);
+      next = max(0, tile.first - segment.context_length + segment.row_count) * shape.group(); // the first to see any of the keys
+      end = segment.row_count * shape.group();
+    }
+    return next < end;
+  };
+  const auto copy_next = [&](int stage) {
+    copy_stage<D>(shared, stage, PackedRows(shape, segment, kv_head, next, kRowStep), q, d_out, lse, delta);
+    next += kRowStep;
+  };
+  if (!settle()) return;
+  {
+    KeyCopies<D, kKeys, kKeyThreads> copies(shape, shape.context + tile.at, tile.count, thread);
+    copies.read_slots(0);
+    copies.copy(shared.keys, k + kv_head * D);
+    copies.copy(shared.values, v + kv_head * D);
+  }
+  copy_next(0);
+
+  float dk[D / 8][4] = {}, dv[D / 8][4] = {};
+  const int key = tile.first + 16 * warp + (lane >> 2);
+  for (int stage = 0, more = 1; more; stage ^= 1) {
+    wait_copies<0>();
+    __syncthreads(); // this stage is here, and nobody reads the other any more
+    more = settle();
+    if (more) copy_next(stage ^ 1);
+#pragma unroll 1
+    for (int first = 0; first < kRowStep; first += kRowPart) add_part<D>(dk, dv, shared, stage, first, key, scale * kLog2e);
+  }
+#pragma unroll
+  for (int row = 0; row < 2; row++) {
+    const int j = 16 * warp + (lane >> 2) + 8 * row, width = shape.kv_width();
+    if (j >= tile.count) continue;
+    float *const to = partial + (int64_t(t - first_tile) * kKeys + j) * 2 * width + kv_head * D + 2 * (lane & 3);
+#pragma unroll
+    for (int n = 0; n < D / 8; n++) {
+      *reinterpret_cast<float2 *>(to + 8 * n) = make_float2(dk[n][2 * row] * scale, dk[n][2 * row + 1] * scale);
+      *reinterpret_cast<float2 *>(to + width + 8 * n) = make_float2(dv[n][2 * row], dv[n][2 * row + 1]);
+    }
+  }
+}
+
+} // namespace
+
+int32_t query_gradients_mma(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t) {
+  ARBOR_BY_WIDTH(shape.dim, {
+    if (!allow_shared(query_gradients_kernel<D>, kQueryShared<D>))
+      return unsupported("arbor_attention_backward", "too little shared memory on this device");
+    query_gradients_kernel<D><<<unsigned(tiles.query_bound * shape.kv_heads), kQueryThreads, kQueryShared<D>, cuda_stream(stream)>>>(
+        shape, tiles, static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k), static_cast<const bf16 *>(t.v),
+        static_cast<const bf16 *>(t.d_out), t.lse, t.delta, static_cast<bf16 *>(t.dq), 1 / sqrtf(float(shape.dim)));
+  });
+  return launched(stream, "arbor_attention_backward");
+}
+
+int32_t key_gradients_mma(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t, int tile_count) {
+  ARBOR_BY_WIDTH(shape.dim, {
+    if (!allow_shared(key_gradients_kernel<D>, sizeof(KeyShared<D>)))
+      return unsupported("arbor_attention_backward", "too little shared memory on this device");
+    key_gradients_kernel<D><<<unsigned(tile_count * shape.kv_heads), kKeyThreads, sizeof(KeyShared<D>), cuda_stream(stream)>>>(
+        shape, tiles, static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k), static_cast<const bf16 *>(t.v),
+        static_cast<const bf16 *>(t.d_out), t.lse, t.delta, t.partial, t.first_tile, 1 / sqrtf(float(shape.dim)));
+  });
+  return launched(stream, "arbor_attention_backward");
+}
+
+} // namespace arbor

@@ -1,0 +1,124 @@
+// Fills the tables of tiles (attention_plan.cuh).
+
+#include <climits>
+
+#include "attention_plan.cuh"
+
+namespace arbor {
+namespace {
+
+constexpr int kPlanThreads = 1024, kSpanWarps = 8;
+
+// The sum of `value` over the threads before this one; `total` is that over all. `shared` holds 33 numbers.
+__device__ int sum_before(int value, int *shared, int &total) {
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  int sum = value;
+  for (int offset = 1; offset < 32; offset <<= 1) {
+    const int other = __shfl_up_sync(0xffffffffu, sum, offset);
+    if (lane >= offset) sum += other;
+  }
+  __syncthreads();
+  if (lane == 31) shared[warp] = sum;
+  __syncthreads();
+  if (warp == 0) {
+    const int own = shared[lane];
+    int warps = own;
+    for (int offset = 1; offset < 32; offset <<= 1) {
+      const int other = __shfl_up_sync(0xffffffffu, warps, offset);
+      if (lane >= offset) warps += other;
+    }
+    shared[lane] = warps - own;
+    if (lane == 31) shared[32] = warps;
+  }
+  __syncthreads();
+  total = shared[32];
+  return shared[warp] + sum - value;
+}
+
+// One block; a thread for each segment.
+__global__ void __launch_bounds__(kPlanThreads) plan_kernel(AttentionShape shape, AttentionTiles tiles) {
+  __shared__ int shared[33];
+  int queries = 0, keys = 0, rows = 0;
+  for (int first = 0; first < shape.segment_count; first += kPlanThreads) {
+    const int s = first + int(threadIdx.x);
+    Segment segment = {0, 0, 0, 0};
+    if (s < shape.segment_count) read_segment(shape, s, segment);
+    const int packed = segment.row_count * shape.group();
+    const int own_queries = (packed + tiles.tile_rows - 1) / tiles.tile_rows;
+    const int own_keys = tiles.tile_keys > 0 && packed > 0 ? (segment.context_length + tiles.tile_keys - 1) / tiles.tile_keys : 0;
+    int total;
+    const int query_at = queries + sum_before(own_queries, shared, total);
+    queries += total;
+    for (int i = 0; i < own_queries && query_at + i < tiles.query_bound; i++) tiles.queries[query_at + i] = {s, i * tiles.tile_rows};
+    const int key_at = keys + sum_before(own_keys, shared, total);
+    keys += total;
+    for (int i = 0; i < own_keys && key_at + i < tiles.key_bound; i++) {
+      const int at = i * tiles.tile_keys;
+      tiles.keys[key_at + i] = {s, at, segment.context_start + at, min(tiles.tile_keys, segment.context_length - at)};
+    }
+    sum_before(segment.row_count, shared, total);
+    rows += total;
+  }
+  if (threadIdx.x != 0) return;
+  if (queries > tiles.query_bound) report(shape.fault, kFaultAttention, rows, shape.tokens);
+  if (keys > tiles.key_bound) report(shape.fault, kFaultAttention, int64_t(keys) * tiles.tile_keys, shape.context_capacity);
+  tiles.counts[0] = min(queries, tiles.query_bound);
+  tiles.counts[1] = min(keys, tiles.key_bound);
+  tiles.counts[2] = rows;
+}
+
+// A key tile's slots in the lanes of a warp.
+struct LaneSlots {
+  int one, two;
+
+  __device__ LaneSlots(const AttentionShape &shape, int at, int count, int lane)
+      : one(lane < count ? shape.context[at + lane] : -1), two(lane + 32 < count ? shape.context[at + lane + 32] : -1) {}
+  __device__ bool equals(const LaneSlots &other) const { return __all_sync(0xffffffffu, one == other.one && two == other.two); }
+};
+
+// Whether segment s lists the same slots as `slots` in a whole tile from entry `first` of its context on.
+__device__ bool lists(const AttentionShape &shape, int s, int first, int count, const LaneSlots &slots, int lane) {
+  Segment segment;
+  if (!read_segment(shape, s, segment) || segment.row_count == 0 || first + count > segment.context_length) return false;
+  return LaneSlots(shape, segment.context_start + first, count, lane).equals(slots);
+}
+
+// A warp for each key tile. Segments share a tile within windows of `merged`, so each warp finds out alone what its tile stands for.
+__global__ void __launch_bounds__(kSpanWarps * 32) span_kernel(AttentionShape shape, AttentionTiles tiles, int merged) {
+  const int lane = threadIdx.x & 31, t = blockIdx.x * kSpanWarps + (threadIdx.x >> 5);
+  if (t >= tiles.counts[1]) return;
+  const KeyTile tile = tiles.keys[t];
+  const LaneSlots slots(shape, tile.at, tile.count, lane);
+  const int low = min(slots.one < 0 ? INT_MAX : slots.one, slots.two < 0 ? INT_MAX : slots.two);
+  KeySpan span = {__reduce_min_sync(0xffffffffu, low), __reduce_max_sync(0xffffffffu, max(slots.one, slots.two)), 1, 0};
+  if (merged > 1 && tile.count == tiles.tile_keys) {
+    const auto same = [&](int s) { return lists(shape, s, tile.first, tile.count, slots, lane); };
+    if (tile.segment % merged != 0 && same(tile.segment - 1))
+      span.segments = 0;
+    else
+      for (int s = tile.segment + 1; s < shape.segment_count && s % merged != 0 && same(s); s++) span.segments++;
+  }
+  if (lane == 0) tiles.spans[t] = span;
+}
+
+} // namespace
+
+int32_t plan_attention(arbor_stream *stream, const char *op, const AttentionShape &shape, int tile_rows, int tile_keys, int merged,
+                       AttentionTiles &tiles) {
+  tiles.tile_rows = tile_rows, tiles.tile_keys = tile_keys;
+  tiles.query_bound = int(int64_t(shape.tokens) * shape.group() / tile_rows) + shape.segment_count;
+  tiles.key_bound = tile_keys > 0 ? shape.context_capacity / tile_keys + shape.segment_count : 0;
+  const int64_t key_bytes = int64_t(tiles.key_bound) * 16, query_bytes = ceil_div(int64_t(tiles.query_bound) * 8, 16) * 16;
+  char *memory = static_cast<char *>(scratch(stream, kPlanScratch, 2 * key_bytes + query_bytes + 16));
+  if (!memory) return ARBOR_OUT_OF_MEMORY;
+  tiles.keys = reinterpret_cast<KeyTile *>(memory);
+  tiles.spans = reinterpret_cast<KeySpan *>(memory + key_bytes);
+  tiles.queries = reinterpret_cast<QueryTile *>(memory + 2 * key_bytes);
+  tiles.counts = reinterpret_cast<int *>(memory + 2 * key_bytes + query_bytes);
+  plan_kernel<<<1, kPlanThreads, 0, cuda_stream(stream)>>>(shape, tiles);
+  if (tiles.key_bound > 0)
+    span_kernel<<<unsigned(ceil_div(tiles.key_bound, kSpanWarps)), kSpanWarps * 32, 0, cuda_stream(stream)>>>(shape, tiles, merged);
+  return launched(stream, op);
+}
+
+} // namespace arbor

@@ -1,0 +1,101 @@
+// Flash attention (Dao, 2023) for any segments: a block has a tile of packed rows of one segment and passes over the keys that they see, 64 at
+// a time. The copies of a block of keys and values run while the one before is computed. Each of its warps has 16 rows, whose scores,
+// weights and sums never leave its registers.
+
+#include "attention.cuh"
+#include "attention_softmax.cuh"
+
+namespace arbor {
+namespace {
+
+constexpr int kWarps = 8, kThreads = 32 * kWarps, kRows = 16 * kWarps, kKeys = 64;
+static_assert(kRows == kMmaRows, "tiles are planned so");
+
+// One tile of rows, two of keys and two of values.
+template <int D> constexpr size_t kShared = (kRows + 4 * kKeys) * D * sizeof(bf16);
+
+// Writes a warp's rows, through its own rows of the tile of queries, that the stores be whole pieces.
+template <int D>
+__device__ __forceinline__ void store_rows(Sums<D> &sums, const PackedRows &rows, int warp, int lane, bf16 *tile, bf16 *out, float *lse,
+                                           float scale) {
+#pragma unroll
+  for (int row = 0; row < 2; row++) {
+    const float total = sum_of_four(sums.total[row]);
+    const int r = 16 * warp + 8 * row + (lane >> 2);
+    if (lse && (lane & 3) == 0 && r < rows.count) lse[rows.at(r)] = sums.peak[row] * scale * kLn2 + logf(total);
+    const float by = 1 / total;
+#pragma unroll
+    for (int n = 0; n < D / 8; n++)
+      *reinterpret_cast<uint32_t *>(tile + tile_at<D>(r, n) + 2 * (lane & 3)) = pack_pair(sums.out[n][2 * row] * by, sums.out[n][2 * row + 1] * by);
+  }
+  __syncwarp();
+  for (int i = lane; i < 16 * D / 8; i += 32) {
+    const int r = 16 * warp + i / (D / 8), piece = i % (D / 8);
+    if (r < rows.count) store_pack(out + int64_t(rows.at(r)) * D + 8 * piece, load_pack(tile + tile_at<D>(r, piece)));
+  }
+}
+
+template <int D>
+__global__ void __launch_bounds__(kThreads, 2)
+    prefill_kernel(AttentionShape shape, AttentionTiles tiles, const bf16 *q, const bf16 *k, const bf16 *v, bf16 *out, float *lse, float scale) {
+  extern __shared__ __align__(128) unsigned char memory[];
+  bf16 *const queries = reinterpret_cast<bf16 *>(memory), *const keys = queries + kRows * D, *const values = keys + 2 * kKeys * D;
+  // Backwards: the last tiles of a segment see the most keys, and long blocks are better begun early.
+  const int t = tiles.counts[0] - 1 - int(blockIdx.x) / shape.kv_heads, kv_head = int(blockIdx.x) % shape.kv_heads;
+  if (t < 0) return;
+  const QueryTile tile = tiles.queries[t];
+  Segment segment;
+  if (!read_segment(shape, tile.segment, segment)) return;
+  const PackedRows rows(shape, segment, kv_head, tile.first, kRows);
+  const int thread = int(threadIdx.x), lane = thread & 31, warp = thread >> 5, length = rows.seen(kRows - 1);
+
+  KeyCopies<D, kKeys, kThreads> copies(shape, shape.context + segment.context_start, length, thread);
+  const bf16 *const k_head = k + kv_head * D, *const v_head = v + kv_head * D;
+  const auto copy_block = [&](int block) {
+    copies.copy(keys + (block & 1) * kKeys * D, k_head);
+    copies.copy(values + (block & 1) * kKeys * D, v_head);
+    close_copies();
+    copies.read_slots((block + 1) * kKeys);
+  };
+  copies.read_slots(0);
+  copy_rows<D, kRows, kThreads>(queries, q, rows, thread);
+  copy_block(0);
+
+  Sums<D> sums;
+  const bool idle = 16 * warp >= rows.count; // it only copies
+  const int own = 16 * warp + (lane >> 2), seen[2] = {rows.seen(own), rows.seen(own + 8)};
+  const int seen_by_all = rows.seen(16 * warp), seen_by_any = idle ? 0 : rows.seen(16 * warp + 15);
+  const int blocks = (length + kKeys - 1) / kKeys;
+  for (int block = 0; block < blocks; block++) {
+    wait_copies<0>();
+    __syncthreads(); // this block is here, and nobody reads the one before any more
+    if (block + 1 < blocks) copy_block(block + 1);
+    const int first = block * kKeys;
+    if (first >= seen_by_any) continue;
+    float scores[kKeys / 8][4] = {};
+    add_inner_products<D, kKeys>(scores, queries, 16 * warp, keys + (block & 1) * kKeys * D, 0, lane);
+    if (first + kKeys > seen_by_all) mask<kKeys>(scores, seen, first, lane);
+    soften<D, kKeys>(scores, sums, scale * kLog2e);
+    uint32_t weights[kKeys / 16][4];
+    as_left_operand<kKeys>(weights, scores);
+    add_weighted_rows<D, kKeys>(sums.out, weights, values + (block & 1) * kKeys * D, 0, lane);
+  }
+  if (!idle) store_rows<D>(sums, rows, warp, lane, queries, out, lse, scale * kLog2e);
+}
+
+} // namespace
+
+int32_t attend_prefill(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t) {
+  AttentionTiles tiles;
+  const int32_t planned = plan_attention(stream, "arbor_attention", shape, kRows, 0, 1, tiles);
+  if (planned != ARBOR_OK) return planned;
+  ARBOR_BY_WIDTH(shape.dim, {
+    if (!allow_shared(prefill_kernel<D>, kShared<D>)) return unsupported("arbor_attention", "too little shared memory on this device");
+    prefill_kernel<D><<<unsigned(tiles.query_bound * shape.kv_heads), kThreads, kShared<D>, cuda_stream(stream)>>>(
+        shape, tiles, static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k), static_cast<const bf16 *>(t.v),
+        static_cast<bf16 *>(t.out), t.lse, 1 / sqrtf(float(shape.dim)));
+  });
+  return launched(stream, "arbor_attention");
+}
+
+} // namespace arbor

@@ -1,0 +1,117 @@
+// What the attention kernels share: the plan of segments (ops.ts, AttentionPlan), its rows as tiles see them, copies of rows into tiles.
+//
+// Tiles hold packed rows: the heads that share a key head lie beside one another, row r of a segment is query r / group, head r % group of
+// the group. So a tile of many rows spans few queries, and most of the keys that it reads are seen by all of them.
+#pragma once
+
+#include "mma.cuh"
+
+namespace arbor {
+
+struct Segment {
+  int32_t row_start, row_count, context_start, context_length;
+
+  // Entries of the context that query i sees.
+  __host__ __device__ int seen(int query) const { return context_length - row_count + query + 1; }
+};
+
+struct AttentionShape {
+  const int32_t *segments, *context; // in device memory: their values may change between replays of a launch
+  int segment_count, context_capacity, tokens, slots, heads, kv_heads, dim;
+  Fault *fault;
+
+  __host__ __device__ int group() const { return heads / kv_heads; }
+  __host__ __device__ int kv_width() const { return kv_heads * dim; }
+};
+
+// False, and reported, when the segment does not fit.
+__device__ __forceinline__ bool read_segment(const AttentionShape &shape, int s, Segment &segment) {
+  const int32_t *at = shape.segments + 4 * int64_t(s);
+  segment = {at[0], at[1], at[2], at[3]};
+  const int64_t row_end = int64_t(segment.row_start) + segment.row_count, context_end = int64_t(segment.context_start) + segment.context_length;
+  if (segment.row_start < 0 || segment.row_count < 0 || row_end > shape.tokens)
+    report(shape.fault, kFaultAttention, segment.row_start < 0 ? segment.row_start : row_end, shape.tokens);
+  else if (segment.context_start < 0 || segment.context_length < segment.row_count || context_end > shape.context_capacity)
+    report(shape.fault, kFaultAttention, segment.context_start < 0 ? segment.context_start : context_end, shape.context_capacity);
+  else
+    return true;
+  segment = {0, 0, 0, 0};
+  return false;
+}
+
+// -1, and reported, when there is no such slot.
+__device__ __forceinline__ int checked_slot(const AttentionShape &shape, int slot) {
+  if (unsigned(slot) < unsigned(shape.slots)) return slot;
+  report(shape.fault, kFaultAttention, slot, shape.slots);
+  return -1;
+}
+
+// Packed rows [first, first + count) of a segment under one key head.
+struct PackedRows {
+  int first, count, row_start, unseen, heads, group, head; // unseen: what query 0 sees, less 1; head: the group's first
+
+  __host__ __device__ PackedRows(const AttentionShape &shape, const Segment &segment, int kv_head, int first_row, int most)
+      : first(first_row), row_start(segment.row_start), unseen(segment.context_length - segment.row_count), heads(shape.heads),
+        group(shape.group()), head(kv_head * shape.group()) {
+    const int left = segment.row_count * group - first;
+    count = left < most ? left : most;
+  }
+
+  // Its row in [tokens * heads].
+  __host__ __device__ int at(int r) const {
+    const int query = (first + r) / group;
+    return (row_start + query) * heads + head + (first + r) - query * group;
+  }
+  // Entries of the context that it sees; past the end, those of the last row.
+  __host__ __device__ int seen(int r) const { return unseen + (first + (r < count ? r : count - 1)) / group + 1; }
+};
+
+// Copies packed rows into a tile of `Rows`; those past the end are zeros.
+template <int D, int Rows, int Threads>
+__device__ __forceinline__ void copy_rows(bf16 *tile, const bf16 *from, const PackedRows &rows, int thread) {
+  constexpr int kPieces = D / 8;
+#pragma unroll
+  for (int i = 0; i < (Rows * kPieces + Threads - 1) / Threads; i++) {
+    const int r = (thread + i * Threads) / kPieces, piece = (thread + i * Threads) % kPieces;
+    if (Rows * kPieces % Threads != 0 && r >= Rows) break;
+    const bool valid = r < rows.count;
+    copy_piece(tile + tile_at<D>(r, piece), from + (valid ? int64_t(rows.at(r)) * D : 0) + piece * 8, valid);
+  }
+}
+
+// Copies the rows of keys or values that a context lists into tiles of `Keys`; entries from `length` on are zeros. The slots are read a
+// block ahead, as the copies' addresses wait for them.
+template <int D, int Keys, int Threads> struct KeyCopies {
+  static constexpr int kPieces = D / 8, kRows = Threads / kPieces, kSteps = (Keys + kRows - 1) / kRows;
+
+  const AttentionShape &shape;
+  const int32_t *entries;
+  int length, row, piece, slots[kSteps];
+
+  __device__ __forceinline__ KeyCopies(const AttentionShape &of, const int32_t *context, int count, int thread)
+      : shape(of), entries(context), length(count), row(thread / kPieces), piece(thread % kPieces) {}
+
+  __device__ __forceinline__ void read_slots(int first) {
+    int wrong = 0;
+#pragma unroll
+    for (int i = 0; i < kSteps; i++) {
+      const int key = first + row + i * kRows;
+      slots[i] = -1;
+      if (key >= length || row + i * kRows >= Keys) continue;
+      slots[i] = entries[key];
+      if (unsigned(slots[i]) >= unsigned(shape.slots)) wrong = slots[i], slots[i] = -1;
+    }
+    if (wrong != 0) report(shape.fault, kFaultAttention, wrong, shape.slots);
+  }
+  // `from`: keys or values from the head's first number on.
+  __device__ __forceinline__ void copy(bf16 *tile, const bf16 *from) const {
+#pragma unroll
+    for (int i = 0; i < kSteps; i++) {
+      if (Keys % kRows != 0 && row + i * kRows >= Keys) break;
+      const bool valid = slots[i] >= 0;
+      copy_piece(tile + tile_at<D>(row + i * kRows, piece), from + (valid ? int64_t(slots[i]) * shape.kv_width() : 0) + piece * 8, valid);
+    }
+  }
+};
+
+} // namespace arbor

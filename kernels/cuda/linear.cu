@@ -1,0 +1,58 @@
+// y = x Wᵀ + bias and its adapters, and the gradients. Rows that decode have a kernel of their own; all else is cuBLASLt's.
+
+#include "add_rows.cuh"
+#include "convert.cuh"
+#include "decode_linear.cuh"
+#include "lora.cuh"
+#include "products.cuh"
+
+int32_t arbor_linear(arbor_stream *stream, int32_t type, void *y, int32_t y_type, const void *x, const void *weight, int32_t weight_type,
+                     const float *bias, int64_t tokens, int64_t in, int64_t out, const double *loras, int64_t lora_count, int32_t decode) {
+  using namespace arbor;
+  Adapters adapters;
+  const bool valid = given(y, x, weight) && tokens >= 0 && in > 0 && out > 0 && (y_type == type || y_type == ARBOR_F32) &&
+                     read_adapters(adapters, loras, lora_count, tokens, out, false);
+  ARBOR_ENTER(stream, "arbor_linear", valid);
+  if (tokens == 0) return ARBOR_OK;
+  if (decode && decode_linear_fits(type, weight_type, in, x, weight, adapters))
+    return decode_linear(stream, y, y_type, x, weight, bias, tokens, in, out, adapters);
+  Product base{tokens, out, in};
+  base.a = {x, type, in};
+  base.b = {weight_as(stream, type, weight, weight_type, out * in, 2), type, in, true};
+  if (!base.b.data) return ARBOR_UNSUPPORTED;
+  base.out = y, base.out_type = y_type, base.out_ld = out, base.by_row = true;
+  const int32_t code = product(stream, "arbor_linear", base);
+  return code == ARBOR_OK ? add_adapters(stream, type, y, y_type, x, bias, tokens, in, out, adapters) : code;
+}
+
+int32_t arbor_linear_backward(arbor_stream *stream, int32_t type, void *dx, const void *dy, const void *x, const void *weight, int32_t weight_type,
+                              float *d_weight, float *d_bias, int64_t tokens, int64_t in, int64_t out, const double *loras, int64_t lora_count) {
+  using namespace arbor;
+  Adapters adapters;
+  const bool valid = given(dy) && (!dx || weight) && (!d_weight || x) && tokens >= 0 && in > 0 && out > 0 && (lora_count == 0 || x) &&
+                     read_adapters(adapters, loras, lora_count, tokens, out, true);
+  ARBOR_ENTER(stream, "arbor_linear_backward", valid);
+  if (tokens == 0) return ARBOR_OK;
+  int32_t code = ARBOR_OK;
+  if (dx) {
+    Product down{tokens, in, out};
+    down.a = {dy, type, out};
+    down.b = {weight_as(stream, type, weight, weight_type, out * in, 2), type, in};
+    if (!down.b.data) return ARBOR_UNSUPPORTED;
+    down.out = dx, down.out_type = type, down.out_ld = in, down.by_row = true;
+    code = product(stream, "arbor_linear_backward", down);
+  }
+  if (code == ARBOR_OK) code = add_adapter_gradients(stream, type, dx, dy, x, in, out, adapters);
+  if (code == ARBOR_OK && d_weight) {
+    Product weights{out, in, tokens};
+    weights.a = {dy, type, out, true}, weights.b = {x, type, in};
+    weights.out = d_weight, weights.out_type = ARBOR_F32, weights.out_ld = in, weights.beta = 1;
+    code = product(stream, "arbor_linear_backward", weights);
+  }
+  if (code != ARBOR_OK || !d_bias) return code;
+  ARBOR_BY_TYPE(type, "arbor_linear_backward", {
+    const T *dys = static_cast<const T *>(dy);
+    add_rows(stream, d_bias, tokens, out, [=] __device__(int64_t row, int64_t o) { return to_float(dys[row * out + o]); });
+  });
+  return launched(stream, "arbor_linear_backward");
+}

@@ -1,0 +1,226 @@
+// Log-probabilities and entropies of chosen tokens, and their gradient. Logits exist for a few hundred pairs at a time: by cuBLASLt into scratch
+// memory, one block a pair to read them.
+
+#include <algorithm>
+#include <cmath>
+
+#include "convert.cuh"
+#include "products.cuh"
+
+namespace arbor {
+namespace {
+
+constexpr int64_t kLogitBytes = 384 << 20; // in scratch memory at a time
+constexpr int kThreads = 512;
+
+struct Pairs {
+  const int32_t *rows, *targets;
+  int64_t tokens, vocab, hidden;
+  float inverse_temperature;
+};
+
+template <class T> __global__ void gather_hidden(T *out, const T *hidden, Pairs pairs, int64_t first, Fault *fault) {
+  const int64_t pair = first + blockIdx.x, row = pairs.rows[pair];
+  const bool found = uint64_t(row) < uint64_t(pairs.tokens), target = uint64_t(pairs.targets[pair]) < uint64_t(pairs.vocab);
+  if ((!found || !target) && threadIdx.x == 0)
+    report(fault, kFaultLogprob, found ? pairs.targets[pair] : row, found ? pairs.vocab : pairs.tokens);
+  for (int64_t i = threadIdx.x; i < pairs.hidden; i += blockDim.x)
+    out[blockIdx.x * pairs.hidden + i] = found ? hidden[row * pairs.hidden + i] : from_float<T>(0);
+}
+
+// Running sums of w = e^(z − peak) and of w (z − peak): relative to the peak, so that an entropy is no difference of large numbers.
+struct Running {
+  float peak, total, weighted;
+  __device__ __forceinline__ void add(float z) { merge(z, 1.0f, 0.0f); }
+  __device__ __forceinline__ void merge(float other_peak, float other_total, float other_weighted) {
+    if (other_peak == -INFINITY) return;
+    const float top = fmaxf(peak, other_peak), mine = peak - top, theirs = other_peak - top;
+    const float shrink_mine = total > 0 ? expf(mine) : 0.0f, shrink_theirs = expf(theirs);
+    weighted = (total > 0 ? shrink_mine * (weighted + mine * total) : 0.0f) + shrink_theirs * (other_weighted + theirs * other_total);
+    total = total * shrink_mine + other_total * shrink_theirs;
+    peak = top;
+  }
+};
+
+__global__ void statistics(float *logprobs, float *entropies, float *lse, const float *logits, Pairs pairs, int64_t first) {
+  __shared__ Running shared[kThreads / 32];
+  const int64_t pair = first + blockIdx.x;
+  const float *z = logits + blockIdx.x * pairs.vocab;
+  Running sum{-INFINITY, 0, 0};
+  for (int64_t v = threadIdx.x; v < pairs.vocab; v += kThreads) sum.add(z[v] * pairs.inverse_temperature);
+  for (int offset = 16; offset > 0; offset >>= 1)
+    sum.merge(__shfl_down_sync(0xffffffffu, sum.peak, offset), __shfl_down_sync(0xffffffffu, sum.total, offset),
+              __shfl_down_sync(0xffffffffu, sum.weighted, offset));
+  if ((threadIdx.x & 31) == 0) shared[threadIdx.x >> 5] = sum;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  for (int w = 1; w < kThreads / 32; w++) sum.merge(shared[w].peak, shared[w].total, shared[w].weighted);
+  const float norm = sum.peak + logf(sum.total);
+  const int64_t target = pairs.targets[pair];
+  logprobs[pair] = uint64_t(target) < uint64_t(pairs.vocab) ? z[target] * pairs.inverse_temperature - norm : 0.0f;
+  entropies[pair] = logf(sum.total) - sum.weighted / sum.total;
+  lse[pair] = norm;
+}
+
+// dz = (1/T) [g (1[v = target] − p) − h p (log p + H)]
+template <class T>
+__global__ void logit_gradient(T *dz, const float *logits, const float *d_logprobs, const float *d_entropies, const float *entropies, const float *lse,
+                               Pairs pairs, int64_t first) {
+  const int64_t pair = first + blockIdx.y, v = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (v >= pairs.vocab) return;
+  const float log_p = logits[blockIdx.y * pairs.vocab + v] * pairs.inverse_temperature - lse[pair], p = expf(log_p);
+  const float g = d_logprobs[pair];
+  float d = g * ((v == pairs.targets[pair] ? 1.0f : 0.0f) - p);
+  if (d_entropies) d -= d_entropies[pair] * p * (log_p + entropies[pair]);
+  dz[blockIdx.y * pairs.vocab + v] = from_float<T>(d * pairs.inverse_temperature);
+}
+
+constexpr int kScatterThreads = 256;
+
+// Each row of d_hidden is the sum over the pairs that read it, in order; zero where none does.
+template <class T> __global__ void scatter(T *d_hidden, const float *d_pairs, const int32_t *rows, int64_t pairs, int64_t hidden) {
+  __shared__ int32_t found[kScatterThreads];
+  __shared__ int32_t counts[kScatterThreads / 32];
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  constexpr int kMine = 4; // columns that a thread keeps in registers
+  for (int64_t base = 0; base < hidden; base += kMine * kScatterThreads) {
+    float sums[kMine] = {};
+    for (int64_t start = 0; start < pairs; start += kScatterThreads) {
+      const int64_t pair = start + threadIdx.x;
+      const bool hit = pair < pairs && rows[pair] == int32_t(blockIdx.x);
+      const uint32_t hits = __ballot_sync(0xffffffffu, hit);
+      if (!__syncthreads_or(hit)) continue;
+      if (lane == 0) counts[warp] = __popc(hits);
+      __syncthreads();
+      int before = 0, total = 0;
+      for (int w = 0; w < kScatterThreads / 32; w++) {
+        before += w < warp ? counts[w] : 0;
+        total += counts[w];
+      }
+      if (hit) found[before + __popc(hits & ((1u << lane) - 1))] = int32_t(pair);
+      __syncthreads();
+      for (int n = 0; n < total; n++)
+#pragma unroll
+        for (int j = 0; j < kMine; j++) {
+          const int64_t i = base + j * kScatterThreads + threadIdx.x;
+          if (i < hidden) sums[j] += d_pairs[int64_t(found[n]) * hidden + i];
+        }
+      __syncthreads();
+    }
+#pragma unroll
+    for (int j = 0; j < kMine; j++) {
+      const int64_t i = base + j * kScatterThreads + threadIdx.x;
+      if (i < hidden) d_hidden[int64_t(blockIdx.x) * hidden + i] = from_float<T>(sums[j]);
+    }
+  }
+}
+
+// What both directions work with.
+struct Head {
+  arbor_stream *stream;
+  int32_t type;
+  const void *hidden, *weight; // of one type
+  Pairs pairs;
+  int64_t size() const { return type == ARBOR_BF16 ? 2 : 4; }
+
+  // Hidden states of `count` pairs into `gathered`, their logits into `logits`.
+  int32_t logits(const char *op, void *gathered, float *out, int64_t first, int64_t count) const {
+    gather(gathered, first, count);
+    Product product_of{count, pairs.vocab, pairs.hidden};
+    product_of.a = {gathered, type, pairs.hidden}, product_of.b = {weight, type, pairs.hidden, true};
+    product_of.out = out, product_of.out_type = ARBOR_F32, product_of.out_ld = pairs.vocab, product_of.by_row = true;
+    return product(stream, op, product_of);
+  }
+
+  void gather(void *gathered, int64_t first, int64_t count) const {
+    const cudaStream_t s = cuda_stream(stream);
+    if (type == ARBOR_BF16)
+      gather_hidden<<<unsigned(count), 128, 0, s>>>(static_cast<bf16 *>(gathered), static_cast<const bf16 *>(hidden), pairs, first, fault_of(stream));
+    else
+      gather_hidden<<<unsigned(count), 128, 0, s>>>(static_cast<float *>(gathered), static_cast<const float *>(hidden), pairs, first,
+                                                    fault_of(stream));
+  }
+};
+
+int64_t chunk_of(int64_t pairs, int64_t vocab) { return std::max(int64_t(1), std::min(pairs, kLogitBytes / (4 * vocab))); }
+
+bool sizes_valid(int64_t pairs, int64_t tokens, int64_t vocab, int64_t hidden, double temperature) {
+  return pairs >= 0 && tokens >= 0 && vocab > 0 && hidden > 0 && temperature > 0;
+}
+
+} // namespace
+} // namespace arbor
+
+int32_t arbor_logprob(arbor_stream *stream, int32_t type, float *logprobs, float *entropies, float *lse, float *logits, const void *hidden,
+                      const int32_t *rows, const int32_t *targets, const void *head, int32_t head_type, int64_t pairs, int64_t tokens, int64_t vocab,
+                      int64_t hidden_size, double temperature) {
+  using namespace arbor;
+  const char *op = "arbor_logprob";
+  ARBOR_ENTER(stream, op, given(logprobs, entropies, lse, hidden, rows, targets, head) && sizes_valid(pairs, tokens, vocab, hidden_size, temperature));
+  if (pairs == 0) return ARBOR_OK;
+  const void *weight = weight_as(stream, type, head, head_type, vocab * hidden_size, 2);
+  if (!weight) return ARBOR_UNSUPPORTED;
+  const Head of{stream, type, hidden, weight, {rows, targets, tokens, vocab, hidden_size, float(1 / temperature)}};
+  const int64_t chunk = chunk_of(pairs, vocab);
+  void *gathered = scratch(stream, 1, chunk * hidden_size * of.size());
+  float *own = logits ? nullptr : static_cast<float *>(scratch(stream, 3, chunk * vocab * 4));
+  if (!gathered || (!logits && !own)) return ARBOR_OUT_OF_MEMORY;
+  for (int64_t first = 0; first < pairs; first += chunk) {
+    const int64_t count = std::min(chunk, pairs - first);
+    float *z = logits ? logits + first * vocab : own;
+    const int32_t code = of.logits(op, gathered, z, first, count);
+    if (code != ARBOR_OK) return code;
+    statistics<<<unsigned(count), kThreads, 0, cuda_stream(stream)>>>(logprobs, entropies, lse, z, of.pairs, first);
+  }
+  return launched(stream, op);
+}
+
+int32_t arbor_logprob_backward(arbor_stream *stream, int32_t type, void *d_hidden, float *d_head, const float *d_logprobs, const float *d_entropies,
+                               const float *entropies, const float *lse, const float *logits, const void *hidden, const int32_t *rows,
+                               const int32_t *targets, const void *head, int32_t head_type, int64_t pairs, int64_t tokens, int64_t vocab,
+                               int64_t hidden_size, double temperature) {
+  using namespace arbor;
+  const char *op = "arbor_logprob_backward";
+  ARBOR_ENTER(stream, op,
+              given(d_hidden, d_logprobs, entropies, lse, hidden, rows, targets, head) && sizes_valid(pairs, tokens, vocab, hidden_size, temperature));
+  if (tokens == 0) return ARBOR_OK;
+  const void *weight = weight_as(stream, type, head, head_type, vocab * hidden_size, 2);
+  if (!weight) return ARBOR_UNSUPPORTED;
+  const Head of{stream, type, hidden, weight, {rows, targets, tokens, vocab, hidden_size, float(1 / temperature)}};
+  const int64_t chunk = chunk_of(pairs, vocab);
+  void *gathered = scratch(stream, 1, chunk * hidden_size * of.size());
+  float *own = logits ? nullptr : static_cast<float *>(scratch(stream, 3, chunk * vocab * 4));
+  void *dz = scratch(stream, 4, chunk * vocab * of.size());
+  float *d_pairs = static_cast<float *>(scratch(stream, 5, std::max(pairs, int64_t(1)) * hidden_size * 4));
+  if (!gathered || (!logits && !own) || !dz || !d_pairs) return ARBOR_OUT_OF_MEMORY;
+  const cudaStream_t s = cuda_stream(stream);
+  for (int64_t first = 0; first < pairs; first += chunk) {
+    const int64_t count = std::min(chunk, pairs - first);
+    const float *z = logits ? logits + first * vocab : own;
+    int32_t code = ARBOR_OK;
+    if (!logits)
+      code = of.logits(op, gathered, own, first, count);
+    else if (d_head)
+      of.gather(gathered, first, count);
+    if (code != ARBOR_OK) return code;
+    const dim3 grid(unsigned(ceil_div(vocab, 256)), unsigned(count));
+    ARBOR_BY_TYPE(type, op, {
+      logit_gradient<<<grid, 256, 0, s>>>(static_cast<T *>(dz), z, d_logprobs, d_entropies, entropies, lse, of.pairs, first);
+    });
+    Product down{count, hidden_size, vocab};
+    down.a = {dz, type, vocab}, down.b = {weight, type, hidden_size};
+    down.out = d_pairs + first * hidden_size, down.out_type = ARBOR_F32, down.out_ld = hidden_size;
+    code = product(stream, op, down);
+    if (code == ARBOR_OK && d_head) {
+      Product heads{vocab, hidden_size, count};
+      heads.a = {dz, type, vocab, true}, heads.b = {gathered, type, hidden_size};
+      heads.out = d_head, heads.out_type = ARBOR_F32, heads.out_ld = hidden_size, heads.beta = 1;
+      code = product(stream, op, heads);
+    }
+    if (code != ARBOR_OK) return code;
+  }
+  ARBOR_BY_TYPE(type, op, {
+    scatter<<<unsigned(tokens), kScatterThreads, 0, s>>>(static_cast<T *>(d_hidden), d_pairs, rows, pairs, hidden_size);
+  });
+  return launched(stream, op);
+}

@@ -1,0 +1,46 @@
+// Adapters of a linear, as arbor_linear is given them.
+#pragma once
+
+#include "stream.cuh"
+
+namespace arbor {
+
+constexpr int kParts = 4;         // most members of a fused weight
+constexpr int kLoraNumbers = 13;  // doubles an adapter takes in the contract
+constexpr int kMostAdapters = 32; // of one launch
+
+struct Adapter {
+  int32_t row_start, row_count, rank, part_count;
+  int32_t parts[kParts]; // rows of b of each member
+  float scale;
+  const float *a; // [part_count * rank, in]
+  const float *b; // [out, rank]
+  float *xa;      // [row_count, part_count * rank]
+  float *da, *db;
+
+  __host__ __device__ int32_t width() const { return part_count * rank; }
+  // The member that an output row belongs to.
+  __host__ __device__ int32_t part_of(int64_t row) const {
+    int32_t part = 0;
+    for (int64_t end = parts[0]; part + 1 < part_count && row >= end; end += parts[part]) part++;
+    return part;
+  }
+};
+
+struct Adapters {
+  int32_t count = 0;
+  Adapter at[kMostAdapters];
+};
+
+// False when a number makes no sense. `backward`: gradients must be there.
+bool read_adapters(Adapters &to, const double *loras, int64_t count, int64_t tokens, int64_t out, bool backward);
+
+// y += bias + Σ scale (x aᵀ) bᵀ, and xa. `y` is of the activations' type or f32. Without adapters only the bias is added.
+int32_t add_adapters(arbor_stream *stream, int32_t type, void *y, int32_t y_type, const void *x, const float *bias, int64_t tokens, int64_t in,
+                     int64_t out, const Adapters &adapters);
+
+// dx += Σ scale (dy b) a (where dx is given), da += scale (dy b)ᵀ x, db += scale dyᵀ xa.
+int32_t add_adapter_gradients(arbor_stream *stream, int32_t type, void *dx, const void *dy, const void *x, int64_t in, int64_t out,
+                              const Adapters &adapters);
+
+} // namespace arbor

@@ -1,0 +1,85 @@
+// A stream's scratch memory. It only grows; once a capture may point into it, what is outgrown stays alive until the stream ends.
+#pragma once
+
+#include <vector>
+
+#include "stream.cuh"
+
+namespace arbor {
+
+class StreamMemory {
+public:
+  void *take(int number, int64_t bytes) {
+    Block &block = blocks_[number];
+    if (bytes <= block.bytes) return block.memory;
+    const int64_t wanted = bytes + bytes / 4;
+    void *memory = nullptr;
+    if (cudaMalloc(&memory, size_t(wanted)) != cudaSuccess) {
+      cudaGetLastError();
+      fail(ARBOR_OUT_OF_MEMORY, "no device memory for " + std::to_string(wanted >> 20) + " MiB of scratch");
+      return nullptr;
+    }
+    retire(block);
+    block = {memory, wanted};
+    return memory;
+  }
+
+  int32_t *counters(int64_t count) {
+    if (count <= counter_count_) return counters_;
+    const int64_t wanted = count < 4096 ? 4096 : 2 * count;
+    int32_t *memory = nullptr;
+    if (cudaMalloc(reinterpret_cast<void **>(&memory), size_t(wanted) * 4) != cudaSuccess) {
+      cudaGetLastError();
+      fail(ARBOR_OUT_OF_MEMORY, "no device memory for counters");
+      return nullptr;
+    }
+    zero(memory, wanted * 4);
+    if (counters_) outgrown_.push_back(counters_);
+    counters_ = memory;
+    counter_count_ = wanted;
+    return memory;
+  }
+
+  // From now on captures point into what there is.
+  void keep() { kept_ = true; }
+
+  void close() {
+    for (Block &block : blocks_) cudaFree(block.memory);
+    for (void *memory : outgrown_) cudaFree(memory);
+    cudaFree(counters_);
+  }
+
+private:
+  // On a stream of its own: under a capture it would only be recorded.
+  static void zero(void *memory, int64_t bytes) {
+    cudaStream_t aside = nullptr;
+    cudaStreamCreateWithFlags(&aside, cudaStreamNonBlocking);
+    cudaMemsetAsync(memory, 0, size_t(bytes), aside);
+    cudaStreamSynchronize(aside);
+    cudaStreamDestroy(aside);
+  }
+
+  struct Block {
+    void *memory = nullptr;
+    int64_t bytes = 0;
+  };
+
+  void retire(const Block &block) {
+    if (!block.memory) return;
+    if (kept_)
+      outgrown_.push_back(block.memory);
+    else
+      cudaFree(block.memory); // waits for the device
+  }
+
+  Block blocks_[kScratches];
+  std::vector<void *> outgrown_;
+  int32_t *counters_ = nullptr;
+  int64_t counter_count_ = 0;
+  bool kept_ = false;
+};
+
+StreamMemory &memory_of(arbor_stream *stream);
+bool is_recording(arbor_stream *stream);
+
+} // namespace arbor

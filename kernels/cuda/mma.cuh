@@ -1,0 +1,115 @@
+// Tiles of bf16 rows in shared memory and products of them on tensor cores (mma.sync m16n8k16, sm_80 and newer). One warp computes 16 rows
+// of a product. Fragment layouts: PTX ISA, "Matrix Fragments for mma.m16n8k16": lane = 4 * group + pair; an accumulator c[n][0..3] holds
+// rows `group` (0, 1) and `group + 8` (2, 3) at columns 8n + 2 * pair + {0, 1}.
+#pragma once
+
+#include "stream.cuh"
+
+namespace arbor {
+
+// Where the 16-byte piece `piece` of row `row` lies in a tile of rows of D numbers. The piece is XORed with the row, so that the eight rows
+// that ldmatrix reads at one piece lie in different banks.
+template <int D> __host__ __device__ constexpr int tile_at(int row, int piece) {
+  constexpr int kPieces = D / 8, kRowsInBanks = kPieces >= 8 ? 1 : 8 / kPieces;
+  return row * D + ((piece ^ (row / kRowsInBanks % (kPieces >= 8 ? 8 : kPieces))) << 3);
+}
+
+// ---- copies into shared memory -------------------------------------------------------------------------------------------------
+
+__device__ __forceinline__ uint32_t shared_address(const void *p) { return uint32_t(__cvta_generic_to_shared(p)); }
+
+// 16 bytes, in the background; zeros when not `valid` (`from` must be an address even so).
+__device__ __forceinline__ void copy_piece(void *to, const void *from, bool valid) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)), "l"(from), "r"(valid ? 16 : 0) : "memory");
+}
+__device__ __forceinline__ void copy_number(void *to, const void *from, bool valid) { // 4 bytes
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(shared_address(to)), "l"(from), "r"(valid ? 4 : 0) : "memory");
+}
+__device__ __forceinline__ void close_copies() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
+// Waits until all but the last `Open` closed groups of this thread's copies have arrived.
+template <int Open> __device__ __forceinline__ void wait_copies() { asm volatile("cp.async.wait_group %0;\n" ::"n"(Open) : "memory"); }
+
+// ---- products ------------------------------------------------------------------------------------------------------------------
+
+__device__ __forceinline__ void load_matrices(uint32_t (&r)[4], const bf16 *row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+__device__ __forceinline__ void load_transposed(uint32_t (&r)[4], const bf16 *row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];\n"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+__device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};\n"
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// The lane's row and piece in a 16 x 16 block whose four 8 x 8 matrices go down first (left operand, and right operand transposed) ...
+__device__ __forceinline__ int down_row(int lane) { return lane & 15; }
+__device__ __forceinline__ int down_piece(int lane) { return lane >> 4; }
+// ... or across first (right operand whose rows are columns of the product).
+__device__ __forceinline__ int across_row(int lane) { return (lane & 7) + ((lane >> 4) << 3); }
+__device__ __forceinline__ int across_piece(int lane) { return (lane >> 3) & 1; }
+
+// c[16 x N] += rows [a_row, a_row + 16) of `a` times rows [b_row, b_row + N) of `b`, transposed: inner products of rows of D numbers.
+template <int D, int N>
+__device__ __forceinline__ void add_inner_products(float (&c)[N / 8][4], const bf16 *a, int a_row, const bf16 *b, int b_row, int lane) {
+#pragma unroll
+  for (int k = 0; k < D / 16; k++) {
+    uint32_t left[4];
+    load_matrices(left, a + tile_at<D>(a_row + down_row(lane), 2 * k + down_piece(lane)));
+#pragma unroll
+    for (int n = 0; n < N / 16; n++) {
+      uint32_t right[4];
+      load_matrices(right, b + tile_at<D>(b_row + 16 * n + across_row(lane), 2 * k + across_piece(lane)));
+      mma(c[2 * n], left, right[0], right[1]);
+      mma(c[2 * n + 1], left, right[2], right[3]);
+    }
+  }
+}
+
+// c[16 x D] += w[16 x K] times rows [b_row, b_row + K) of `b`: weighted sums of rows of D numbers.
+template <int D, int K>
+__device__ __forceinline__ void add_weighted_rows(float (&c)[D / 8][4], const uint32_t (&w)[K / 16][4], const bf16 *b, int b_row, int lane) {
+#pragma unroll
+  for (int k = 0; k < K / 16; k++)
+#pragma unroll
+    for (int n = 0; n < D / 16; n++) {
+      uint32_t right[4];
+      load_transposed(right, b + tile_at<D>(b_row + 16 * k + down_row(lane), 2 * n + down_piece(lane)));
+      mma(c[2 * n], w[k], right[0], right[1]);
+      mma(c[2 * n + 1], w[k], right[2], right[3]);
+    }
+}
+
+__device__ __forceinline__ uint32_t pack_pair(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const uint32_t *>(&pair);
+}
+
+// A product's accumulators, rounded to bf16, as the left operand of the next product.
+template <int N> __device__ __forceinline__ void as_left_operand(uint32_t (&w)[N / 16][4], const float (&c)[N / 8][4]) {
+#pragma unroll
+  for (int k = 0; k < N / 16; k++) {
+    w[k][0] = pack_pair(c[2 * k][0], c[2 * k][1]);
+    w[k][1] = pack_pair(c[2 * k][2], c[2 * k][3]);
+    w[k][2] = pack_pair(c[2 * k + 1][0], c[2 * k + 1][1]);
+    w[k][3] = pack_pair(c[2 * k + 1][2], c[2 * k + 1][3]);
+  }
+}
+
+// 2^x to about two units in the last place; 0 for minus infinity.
+__device__ __forceinline__ float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+  return y;
+}
+
+constexpr float kLog2e = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
+
+} // namespace arbor

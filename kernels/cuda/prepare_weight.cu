@@ -1,0 +1,63 @@
+// Frozen weights lie plain, [out, in], in f32 or bf16: cuBLASLt wants no other layout.
+
+#include <algorithm>
+
+#include "convert.cuh"
+#include "stream.cuh"
+
+namespace arbor {
+
+namespace {
+
+__global__ void to_bf16_kernel(bf16 *to, const float *from, int64_t count, float scale) {
+  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < count) to[i] = __float2bfloat16_rn(from[i] * scale);
+}
+
+} // namespace
+
+void to_bf16(arbor_stream *stream, void *to, const float *from, int64_t count, float scale) {
+  if (count > 0) to_bf16_kernel<<<unsigned(ceil_div(count, 256)), 256, 0, cuda_stream(stream)>>>(static_cast<bf16 *>(to), from, count, scale);
+}
+
+const void *weight_as(arbor_stream *stream, int32_t type, const void *weight, int32_t weight_type, int64_t count, int number) {
+  if (type == weight_type) return weight;
+  if (type != ARBOR_BF16 || weight_type != ARBOR_F32) {
+    unsupported("weight", "f32 activations need f32 weights");
+    return nullptr;
+  }
+  void *copy = scratch(stream, number, count * 2);
+  if (copy) to_bf16(stream, copy, static_cast<const float *>(weight), count);
+  return copy;
+}
+
+} // namespace arbor
+
+int32_t arbor_best_precision(void) { return ARBOR_BF16; }
+
+int32_t arbor_weight_type(int32_t precision) { return precision; }
+
+int64_t arbor_weight_bytes(int32_t weight_type, int64_t out, int64_t in) {
+  if (weight_type != ARBOR_F32 && weight_type != ARBOR_BF16) return arbor::unsupported("arbor_weight_bytes", "weights are f32 or bf16");
+  return out * in * (weight_type == ARBOR_BF16 ? 2 : 4);
+}
+
+int32_t arbor_prepare_weight(arbor_stream *stream, void *to, int32_t weight_type, const float *from, int64_t out, int64_t in) {
+  using namespace arbor;
+  ARBOR_ENTER(stream, "arbor_prepare_weight", given(to, from) && out > 0 && in > 0);
+  const cudaStream_t s = cuda_stream(stream);
+  if (weight_type == ARBOR_F32) {
+    cudaMemcpyAsync(to, from, size_t(out * in) * 4, cudaMemcpyHostToDevice, s);
+    return launched(stream, "arbor_prepare_weight");
+  }
+  if (weight_type != ARBOR_BF16) return unsupported("arbor_prepare_weight", "weights are f32 or bf16");
+  constexpr int64_t kPiece = 16 << 20; // values staged at a time
+  float *staged = static_cast<float *>(scratch(stream, 1, std::min(kPiece, out * in) * 4));
+  if (!staged) return ARBOR_OUT_OF_MEMORY;
+  for (int64_t start = 0; start < out * in; start += kPiece) {
+    const int64_t count = std::min(kPiece, out * in - start);
+    cudaMemcpyAsync(staged, from + start, size_t(count) * 4, cudaMemcpyHostToDevice, s);
+    to_bf16(stream, static_cast<bf16 *>(to) + start, staged, count);
+  }
+  return launched(stream, "arbor_prepare_weight");
+}

@@ -1,0 +1,284 @@
+// Which of cuBLASLt's algorithms computes a product. Where rows are tokens a row must not depend on how many there are, nor on which algorithm
+// the clock preferred today: a reference algorithm is fixed for each weight's shape, and a faster one is taken for some number of rows only when
+// it gives the reference's bits on random rows. Plans are made when a shape is first met and kept.
+
+#include "products.cuh"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <tuple>
+#include <vector>
+
+#include "cublaslt.h"
+#include "memory.cuh"
+
+namespace arbor {
+
+namespace {
+
+constexpr size_t kWorkspace = 64 << 20;
+constexpr int kProposals = 16;
+constexpr int64_t kReferenceRows = 2048; // the size at which the reference algorithm is chosen
+constexpr int64_t kTestRows = 160;       // rows on which bits are compared
+constexpr size_t kMostPlans = 8192;
+
+struct Plan {
+  lt::Algo algo{};
+  size_t workspace = 0;
+  bool known = false;
+};
+
+int32_t type_of(int32_t type) { return type == ARBOR_BF16 ? lt::kBf16 : lt::kF32; }
+int64_t bytes_of(int32_t type) { return type == ARBOR_BF16 ? 2 : 4; }
+
+// Plans are shared by numbers of rows that lie close together.
+int64_t bucket(int64_t rows) {
+  if (rows <= 8) return 8;
+  int64_t size = 16;
+  while (size < rows) {
+    if (size + size / 2 >= rows && size >= 32) return size + size / 2;
+    size *= 2;
+  }
+  return size;
+}
+
+uint32_t alignment(const void *data, int64_t row_bytes) {
+  const uint64_t both = reinterpret_cast<uint64_t>(data) | uint64_t(row_bytes) | 256;
+  return uint32_t(both & (~both + 1));
+}
+
+// Values in −1 … 1 from a hash of their place.
+template <class T> __global__ void fill_noise(T *out, int64_t count) {
+  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  uint32_t z = uint32_t(i) * 0x9e3779b1u;
+  z = (z ^ (z >> 15)) * 0x85ebca6bu;
+  z = (z ^ (z >> 13)) * 0xc2b2ae35u;
+  out[i] = from_float<T>(float(int32_t(z ^ (z >> 16))) * (1.0f / 2147483648.0f));
+}
+
+__global__ void count_differences(const uint32_t *a, const uint32_t *b, int64_t words, int32_t *differences) {
+  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < words && a[i] != b[i]) atomicAdd(differences, 1);
+}
+
+} // namespace
+
+class Products {
+public:
+  using Signature = std::tuple<int64_t, int64_t, bool, bool, int32_t, int32_t, int64_t, int64_t, uint32_t, bool>;
+
+  Products(const lt::Library &lt, lt::Handle handle, void *workspace, void *flush)
+      : lt_(lt), handle_(handle), workspace_(workspace), flush_(flush) {}
+  ~Products() {
+    lt_.destroy(handle_);
+    cudaFree(workspace_);
+    cudaFree(flush_);
+  }
+
+  int32_t run(arbor_stream *stream, const char *op, const Product &p) {
+    if (p.rows == 0 || p.columns == 0) return ARBOR_OK;
+    const Plan *plan = nullptr;
+    const int32_t code = p.by_row ? by_row(stream, op, p, plan) : proposed(op, p, plan);
+    if (code != ARBOR_OK) return code;
+    const int32_t status = call(stream, p, *plan);
+    if (status == 0) return ARBOR_OK;
+    // A plan made for its bucket's first size may not suit another size of it.
+    Plan other;
+    if (!propose(p, lt::kAnyReduction, 1, &other)) return refused(op, p, status);
+    return call(stream, p, other) == 0 ? int32_t(ARBOR_OK) : refused(op, p, status);
+  }
+
+private:
+  friend class Call;
+  const lt::Library &lt_;
+  lt::Handle handle_;
+  void *workspace_, *flush_;
+  std::map<Signature, Plan> references_;
+  std::map<std::pair<Signature, int64_t>, Plan> plans_;
+  std::map<std::pair<Signature, std::pair<int64_t, int64_t>>, Plan> proposals_;
+
+  static constexpr size_t kFlushBytes = 96 << 20; // more than a level-2 cache
+
+  static int32_t refused(const char *op, const Product &p, int32_t status) {
+    return fail(ARBOR_UNSUPPORTED, std::string(op) + ": cuBLASLt refuses a product [" + std::to_string(p.rows) + ", " + std::to_string(p.depth) +
+                                       "] x [" + std::to_string(p.depth) + ", " + std::to_string(p.columns) + "], status " + std::to_string(status));
+  }
+
+  static Signature signature(const Product &p) {
+    const uint32_t aligned = std::min({alignment(p.a.data, p.a.ld * bytes_of(p.a.type)), alignment(p.b.data, p.b.ld * bytes_of(p.b.type)),
+                                       alignment(p.out, p.out_ld * bytes_of(p.out_type)), 16u});
+    return {p.columns, p.by_row ? p.depth : 0, p.a.transposed, p.b.transposed, p.a.type, p.out_type, p.b.ld, p.out_ld, aligned, p.beta != 0};
+  }
+
+  // The descriptions of one call, freed with it.
+  struct Call {
+    const lt::Library &lt;
+    lt::Desc desc = nullptr;
+    lt::Layout a = nullptr, b = nullptr, d = nullptr;
+    // cuBLAS thinks in columns: it computes outᵀ = Bᵀ Aᵀ, so its A is our b.
+    Call(const lt::Library &library, const Product &p) : lt(library) {
+      lt.desc_create(&desc, lt::kCompute32F, lt::kF32);
+      const int32_t a_op = p.b.transposed ? 1 : 0, b_op = p.a.transposed ? 1 : 0;
+      lt.desc_set(desc, lt::kTransA, &a_op, sizeof a_op);
+      lt.desc_set(desc, lt::kTransB, &b_op, sizeof b_op);
+      if (p.b.transposed)
+        lt.layout_create(&a, type_of(p.b.type), uint64_t(p.depth), uint64_t(p.columns), p.b.ld);
+      else
+        lt.layout_create(&a, type_of(p.b.type), uint64_t(p.columns), uint64_t(p.depth), p.b.ld);
+      if (p.a.transposed)
+        lt.layout_create(&b, type_of(p.a.type), uint64_t(p.rows), uint64_t(p.depth), p.a.ld);
+      else
+        lt.layout_create(&b, type_of(p.a.type), uint64_t(p.depth), uint64_t(p.rows), p.a.ld);
+      lt.layout_create(&d, type_of(p.out_type), uint64_t(p.columns), uint64_t(p.rows), p.out_ld);
+    }
+    ~Call() {
+      if (desc) lt.desc_destroy(desc);
+      for (lt::Layout layout : {a, b, d})
+        if (layout) lt.layout_destroy(layout);
+    }
+  };
+
+  int32_t call(arbor_stream *stream, const Product &p, const Plan &plan) {
+    Call c(lt_, p);
+    return lt_.matmul(handle_, c.desc, &p.alpha, p.b.data, c.a, p.a.data, c.b, &p.beta, p.out, c.d, p.out, c.d, &plan.algo, workspace_, kWorkspace,
+                      cuda_stream(stream));
+  }
+
+  // Up to `count` proposals, best first; returns how many.
+  int propose(const Product &p, uint32_t reductions, int count, Plan *plans) {
+    Call c(lt_, p);
+    lt::Preference preference = nullptr;
+    lt_.preference_create(&preference);
+    const size_t workspace = kWorkspace;
+    lt_.preference_set(preference, lt::kMaxWorkspace, &workspace, sizeof workspace);
+    lt_.preference_set(preference, lt::kReductionMask, &reductions, sizeof reductions);
+    const uint32_t b = alignment(p.b.data, p.b.ld * bytes_of(p.b.type)), a = alignment(p.a.data, p.a.ld * bytes_of(p.a.type));
+    const uint32_t out = alignment(p.out, p.out_ld * bytes_of(p.out_type));
+    int32_t attribute = lt::kMinAlignmentA;
+    for (const uint32_t one : {b, a, out, out}) lt_.preference_set(preference, attribute++, &one, sizeof one);
+    std::vector<lt::Heuristic> found(static_cast<size_t>(count));
+    int usable = 0;
+    lt_.heuristic(handle_, c.desc, c.a, c.b, c.d, c.d, preference, count, found.data(), &usable);
+    lt_.preference_destroy(preference);
+    int kept = 0;
+    for (int i = 0; i < usable; i++)
+      if (found[size_t(i)].state == 0) plans[kept++] = {found[size_t(i)].algo, found[size_t(i)].workspace, true};
+    return kept;
+  }
+
+  int32_t proposed(const char *op, const Product &p, const Plan *&plan) {
+    if (proposals_.size() > kMostPlans) proposals_.clear();
+    Plan &slot = proposals_[{signature(p), {p.rows, p.depth}}];
+    if (!slot.known && !propose(p, lt::kAnyReduction, 1, &slot)) return refused(op, p, 0);
+    plan = &slot;
+    return ARBOR_OK;
+  }
+
+  int32_t by_row(arbor_stream *stream, const char *op, const Product &p, const Plan *&plan) {
+    Plan &slot = plans_[{signature(p), bucket(p.rows)}];
+    plan = &slot;
+    if (slot.known) return ARBOR_OK;
+    Plan &reference = references_[signature(p)];
+    if (!reference.known) {
+      Product large = p;
+      large.rows = kReferenceRows;
+      if (!propose(large, 0, 1, &reference) && !propose(large, lt::kAnyReduction, 1, &reference)) return refused(op, p, 0);
+    }
+    slot = is_recording(stream) ? reference : fastest(stream, p, reference);
+    return ARBOR_OK;
+  }
+
+  // Of the proposals that give the reference's bits, the fastest on weights that lie in no cache.
+  Plan fastest(arbor_stream *stream, const Product &p, const Plan &reference) {
+    const int64_t rows = std::max(std::min(p.rows, kTestRows), int64_t(1));
+    const int64_t x_bytes = std::max(rows, p.rows) * p.depth * bytes_of(p.a.type), out_bytes = p.rows * p.out_ld * bytes_of(p.out_type);
+    char *memory = static_cast<char *>(scratch(stream, 0, ceil_div(x_bytes, 256) * 256 + 2 * ceil_div(out_bytes, 256) * 256 + 256));
+    if (!memory || p.a.transposed) return reference;
+    int32_t *differences = reinterpret_cast<int32_t *>(memory);
+    char *x = memory + 256, *expected = x + ceil_div(x_bytes, 256) * 256, *actual = expected + ceil_div(out_bytes, 256) * 256;
+    const cudaStream_t s = cuda_stream(stream);
+    const int64_t count = p.rows * p.depth;
+    if (p.a.type == ARBOR_BF16)
+      fill_noise<<<unsigned(ceil_div(count, 256)), 256, 0, s>>>(reinterpret_cast<bf16 *>(x), count);
+    else
+      fill_noise<<<unsigned(ceil_div(count, 256)), 256, 0, s>>>(reinterpret_cast<float *>(x), count);
+    Product test = p;
+    test.a.data = x;
+    test.a.ld = p.depth;
+    test.out = expected;
+    test.beta = 0;
+    if (call(stream, test, reference) != 0) return reference;
+    test.out = actual;
+    std::vector<Plan> candidates(kProposals);
+    candidates.resize(size_t(propose(test, 0, kProposals, candidates.data())));
+    candidates.push_back(reference);
+    Plan best = reference;
+    float best_time = 1e30f;
+    for (const Plan &candidate : candidates) {
+      if (!same_bits(stream, test, candidate, expected, out_bytes, differences)) continue;
+      const float time = time_of(stream, test, candidate);
+      if (time < best_time) best = candidate, best_time = time;
+    }
+    return best;
+  }
+
+  bool same_bits(arbor_stream *stream, const Product &test, const Plan &plan, const void *expected, int64_t bytes, int32_t *differences) {
+    const cudaStream_t s = cuda_stream(stream);
+    cudaMemsetAsync(differences, 0, 4, s);
+    if (call(stream, test, plan) != 0) return false;
+    count_differences<<<unsigned(ceil_div(bytes / 4, 256)), 256, 0, s>>>(static_cast<const uint32_t *>(expected), static_cast<uint32_t *>(test.out),
+                                                                        bytes / 4, differences);
+    int32_t found = 1;
+    cudaMemcpyAsync(&found, differences, 4, cudaMemcpyDeviceToHost, s);
+    return cudaStreamSynchronize(s) == cudaSuccess && found == 0;
+  }
+
+  // The best of three, each with the level-2 cache emptied before.
+  float time_of(arbor_stream *stream, const Product &test, const Plan &plan) {
+    const cudaStream_t s = cuda_stream(stream);
+    cudaEvent_t begin, end;
+    cudaEventCreate(&begin);
+    cudaEventCreate(&end);
+    float best = 1e30f;
+    for (int i = 0; i < 3; i++) {
+      cudaMemsetAsync(flush_, i, kFlushBytes, s);
+      cudaEventRecord(begin, s);
+      call(stream, test, plan);
+      cudaEventRecord(end, s);
+      float time = 0;
+      if (cudaEventSynchronize(end) == cudaSuccess && cudaEventElapsedTime(&time, begin, end) == cudaSuccess) best = std::min(best, time);
+    }
+    cudaEventDestroy(begin);
+    cudaEventDestroy(end);
+    return best;
+  }
+
+public:
+  static constexpr size_t flush_bytes() { return kFlushBytes; }
+};
+
+void DeleteProducts::operator()(Products *products) const { delete products; }
+
+std::unique_ptr<Products, DeleteProducts> open_products(std::string &problem) {
+  const lt::Library *library = lt::load(problem);
+  if (!library) return nullptr;
+  lt::Handle handle = nullptr;
+  void *workspace = nullptr, *flush = nullptr;
+  if (library->create(&handle) != 0 || cudaMalloc(&workspace, kWorkspace) != cudaSuccess || cudaMalloc(&flush, Products::flush_bytes()) != cudaSuccess) {
+    problem = "no device memory for cuBLASLt's workspace; another process may hold the GPU";
+    return nullptr;
+  }
+  return std::unique_ptr<Products, DeleteProducts>(new Products(*library, handle, workspace, flush));
+}
+
+std::string products_name() {
+  std::string problem;
+  const lt::Library *library = lt::load(problem);
+  return library ? "cuBLASLt " + std::to_string(library->version()) : problem;
+}
+
+int32_t product(arbor_stream *stream, const char *op, const Product &wanted) { return products_of(stream).run(stream, op, wanted); }
+
+} // namespace arbor

@@ -1,0 +1,40 @@
+// Matrix products by cuBLASLt: out = alpha A B + beta out, all row-major.
+#pragma once
+
+#include <memory>
+
+#include "stream.cuh"
+
+namespace arbor {
+
+struct Operand {
+  const void *data;
+  int32_t type; // ARBOR_F32 or ARBOR_BF16, the same for both operands
+  int64_t ld;   // elements from a row as stored to the next
+  bool transposed = false;
+};
+
+struct Product {
+  int64_t rows, columns, depth;
+  Operand a; // [rows, depth], stored [depth, rows] when transposed
+  Operand b; // [depth, columns], stored [columns, depth] when transposed
+  void *out; // [rows, columns]
+  int32_t out_type;
+  int64_t out_ld;
+  float alpha = 1, beta = 0;
+  // The rows are tokens: whatever their number, each row's bits must be the same. Without it the library's first proposal is taken.
+  bool by_row = false;
+};
+
+class Products;
+struct DeleteProducts {
+  void operator()(Products *) const;
+};
+// Null, with `problem` set, when cuBLASLt can't be had.
+std::unique_ptr<Products, DeleteProducts> open_products(std::string &problem);
+std::string products_name();
+Products &products_of(arbor_stream *stream);
+
+int32_t product(arbor_stream *stream, const char *op, const Product &wanted);
+
+} // namespace arbor

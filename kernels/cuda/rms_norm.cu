@@ -1,0 +1,145 @@
+// Root-mean-square norm with the residual add before it, and its gradient. A block a row.
+
+#include "add_rows.cuh"
+#include "stream.cuh"
+
+namespace arbor {
+namespace {
+
+constexpr int kThreads = 256;
+
+// Runs over a row in packs of 16 bytes where its width allows, else value by value.
+template <class T, bool kWide, class Body> __device__ __forceinline__ void over_row(int64_t hidden, const Body &body) {
+  constexpr int kStep = kWide ? Pack<T>::kCount : 1;
+  for (int64_t i = int64_t(threadIdx.x) * kStep; i < hidden; i += int64_t(blockDim.x) * kStep) body(i);
+}
+
+template <class T, bool kWide> struct Row {
+  static constexpr int kCount = kWide ? Pack<T>::kCount : 1;
+  float at[kCount];
+  __device__ __forceinline__ static Row load(const T *from) {
+    Row row;
+    if constexpr (kWide) {
+      const Pack<T> pack = load_pack(from);
+#pragma unroll
+      for (int j = 0; j < kCount; j++) row.at[j] = to_float(pack.at[j]);
+    } else
+      row.at[0] = to_float(from[0]);
+    return row;
+  }
+  __device__ __forceinline__ void store(T *to) const {
+    if constexpr (kWide) {
+      Pack<T> pack;
+#pragma unroll
+      for (int j = 0; j < kCount; j++) pack.at[j] = from_float<T>(at[j]);
+      store_pack(to, pack);
+    } else
+      to[0] = from_float<T>(at[0]);
+  }
+};
+
+template <class T, bool kWide>
+__global__ void rms_norm(T *y, float *rstd, T *sum, const T *x, const T *delta, const float *weight, int64_t hidden, float eps) {
+  using Values = Row<T, kWide>;
+  __shared__ float shared[33];
+  const int64_t base = int64_t(blockIdx.x) * hidden;
+  float squares = 0;
+  over_row<T, kWide>(hidden, [&](int64_t i) {
+    Values v = Values::load(x + base + i);
+    if (delta) {
+      const Values d = Values::load(delta + base + i);
+#pragma unroll
+      for (int j = 0; j < Values::kCount; j++) v.at[j] = to_float(from_float<T>(v.at[j] + d.at[j]));
+      v.store(sum + base + i);
+    }
+#pragma unroll
+    for (int j = 0; j < Values::kCount; j++) squares += v.at[j] * v.at[j];
+  });
+  const float r = rsqrtf(block_sum(squares, shared) / float(hidden) + eps);
+  if (threadIdx.x == 0) rstd[blockIdx.x] = r;
+  const T *normed = delta ? sum : x;
+  over_row<T, kWide>(hidden, [&](int64_t i) {
+    Values v = Values::load(normed + base + i);
+#pragma unroll
+    for (int j = 0; j < Values::kCount; j++) v.at[j] *= r * weight[i + j];
+    v.store(y + base + i);
+  });
+}
+
+template <class T, bool kWide>
+__global__ void rms_norm_backward(T *dx, const T *dy, const T *x, const float *weight, const float *rstd, const T *d_residual, int64_t hidden) {
+  using Values = Row<T, kWide>;
+  __shared__ float shared[33];
+  const int64_t base = int64_t(blockIdx.x) * hidden;
+  const float r = rstd[blockIdx.x];
+  float dot = 0;
+  over_row<T, kWide>(hidden, [&](int64_t i) {
+    const Values d = Values::load(dy + base + i), v = Values::load(x + base + i);
+#pragma unroll
+    for (int j = 0; j < Values::kCount; j++) dot += d.at[j] * weight[i + j] * v.at[j];
+  });
+  const float mean = block_sum(dot, shared) * r * r / float(hidden);
+  over_row<T, kWide>(hidden, [&](int64_t i) {
+    const Values d = Values::load(dy + base + i), v = Values::load(x + base + i);
+    Values out;
+#pragma unroll
+    for (int j = 0; j < Values::kCount; j++) out.at[j] = r * (d.at[j] * weight[i + j] - v.at[j] * mean);
+    if (d_residual) {
+      const Values before = Values::load(d_residual + base + i);
+#pragma unroll
+      for (int j = 0; j < Values::kCount; j++) out.at[j] += before.at[j];
+    }
+    out.store(dx + base + i);
+  });
+}
+
+template <class T> bool is_wide(int64_t hidden, std::initializer_list<const void *> rows) {
+  uint64_t all = uint64_t(hidden) * sizeof(T);
+  for (const void *row : rows) all |= reinterpret_cast<uint64_t>(row);
+  return all % 16 == 0;
+}
+
+} // namespace
+} // namespace arbor
+
+int32_t arbor_rms_norm(arbor_stream *stream, int32_t type, void *y, float *rstd, void *sum, const void *x, const void *delta, const float *weight,
+                       int64_t tokens, int64_t hidden, double eps) {
+  using namespace arbor;
+  ARBOR_ENTER(stream, "arbor_rms_norm", given(y, rstd, x, weight) && (!delta || sum) && tokens >= 0 && hidden > 0);
+  if (tokens == 0) return ARBOR_OK;
+  ARBOR_BY_TYPE(type, "arbor_rms_norm", {
+    const auto run = [&](auto kernel) {
+      kernel<<<unsigned(tokens), kThreads, 0, cuda_stream(stream)>>>(static_cast<T *>(y), rstd, static_cast<T *>(sum), static_cast<const T *>(x),
+                                                                     static_cast<const T *>(delta), weight, hidden, float(eps));
+    };
+    if (is_wide<T>(hidden, {y, x, delta, sum}))
+      run(rms_norm<T, true>);
+    else
+      run(rms_norm<T, false>);
+  });
+  return launched(stream, "arbor_rms_norm");
+}
+
+int32_t arbor_rms_norm_backward(arbor_stream *stream, int32_t type, void *dx, const void *dy, const void *x, const float *weight, const float *rstd,
+                                const void *d_residual, float *d_weight, int64_t tokens, int64_t hidden) {
+  using namespace arbor;
+  ARBOR_ENTER(stream, "arbor_rms_norm_backward", given(dx, dy, x, weight, rstd) && tokens >= 0 && hidden > 0);
+  if (tokens == 0) return ARBOR_OK;
+  ARBOR_BY_TYPE(type, "arbor_rms_norm_backward", {
+    const T *dys = static_cast<const T *>(dy);
+    const T *xs = static_cast<const T *>(x);
+    // First: dx may be dy's memory.
+    if (d_weight)
+      add_rows(stream, d_weight, tokens, hidden,
+               [=] __device__(int64_t row, int64_t i) { return to_float(dys[row * hidden + i]) * to_float(xs[row * hidden + i]) * rstd[row]; });
+    const auto run = [&](auto kernel) {
+      kernel<<<unsigned(tokens), kThreads, 0, cuda_stream(stream)>>>(static_cast<T *>(dx), dys, xs, weight, rstd,
+                                                                     static_cast<const T *>(d_residual), hidden);
+    };
+    if (is_wide<T>(hidden, {dx, dy, x, d_residual}))
+      run(rms_norm_backward<T, true>);
+    else
+      run(rms_norm_backward<T, false>);
+  });
+  return launched(stream, "arbor_rms_norm_backward");
+}

@@ -1,0 +1,109 @@
+// y = silu(gate) · up and its gradient.
+
+#include "stream.cuh"
+
+namespace arbor {
+namespace {
+
+__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+
+template <class T, int kCount> __device__ __forceinline__ void load_values(float *values, const T *from) {
+  if constexpr (kCount > 1) {
+    const Pack<T> pack = load_pack(from);
+#pragma unroll
+    for (int j = 0; j < kCount; j++) values[j] = to_float(pack.at[j]);
+  } else
+    values[0] = to_float(from[0]);
+}
+
+template <class T, int kCount> __device__ __forceinline__ void store_values(T *to, const float *values) {
+  if constexpr (kCount > 1) {
+    Pack<T> pack;
+#pragma unroll
+    for (int j = 0; j < kCount; j++) pack.at[j] = from_float<T>(values[j]);
+    store_pack(to, pack);
+  } else
+    to[0] = from_float<T>(values[0]);
+}
+
+template <class T, int kCount> __global__ void swiglu(T *y, const T *gate_up, int64_t inner) {
+  const int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * kCount, t = blockIdx.y;
+  if (i >= inner) return;
+  float gate[kCount], up[kCount];
+  load_values<T, kCount>(gate, gate_up + t * 2 * inner + i);
+  load_values<T, kCount>(up, gate_up + t * 2 * inner + inner + i);
+#pragma unroll
+  for (int j = 0; j < kCount; j++) gate[j] *= sigmoid(gate[j]) * up[j];
+  store_values<T, kCount>(y + t * inner + i, gate);
+}
+
+template <class T, int kCount> __global__ void swiglu_backward(T *d_gate_up, const T *dy, const T *gate_up, int64_t inner) {
+  const int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * kCount, t = blockIdx.y;
+  if (i >= inner) return;
+  float gate[kCount], up[kCount], d[kCount];
+  load_values<T, kCount>(gate, gate_up + t * 2 * inner + i);
+  load_values<T, kCount>(up, gate_up + t * 2 * inner + inner + i);
+  load_values<T, kCount>(d, dy + t * inner + i);
+#pragma unroll
+  for (int j = 0; j < kCount; j++) {
+    const float s = sigmoid(gate[j]);
+    const float d_up = d[j] * gate[j] * s;
+    gate[j] = d[j] * up[j] * s * (1 + gate[j] * (1 - s));
+    up[j] = d_up;
+  }
+  store_values<T, kCount>(d_gate_up + t * 2 * inner + i, gate);
+  store_values<T, kCount>(d_gate_up + t * 2 * inner + inner + i, up);
+}
+
+constexpr int64_t kMostRows = 65535; // of a grid's second dimension
+
+// Calls launch(count of values a thread, grid, first row) for all rows.
+template <class T, class Launch> void over_rows(int64_t tokens, int64_t inner, uint64_t pointers, const Launch &launch) {
+  const bool wide = (pointers | uint64_t(inner) * sizeof(T)) % 16 == 0;
+  const int64_t step = wide ? Pack<T>::kCount : 1;
+  for (int64_t row = 0; row < tokens; row += kMostRows) {
+    const int64_t rows = tokens - row < kMostRows ? tokens - row : kMostRows;
+    launch(wide, dim3(unsigned(ceil_div(inner, 128 * step)), unsigned(rows)), row);
+  }
+}
+
+uint64_t bits(const void *a, const void *b, const void *c = nullptr) {
+  return reinterpret_cast<uint64_t>(a) | reinterpret_cast<uint64_t>(b) | reinterpret_cast<uint64_t>(c);
+}
+
+} // namespace
+} // namespace arbor
+
+int32_t arbor_swiglu(arbor_stream *stream, int32_t type, void *y, const void *gate_up, int64_t tokens, int64_t inner) {
+  using namespace arbor;
+  ARBOR_ENTER(stream, "arbor_swiglu", given(y, gate_up) && tokens >= 0 && inner > 0);
+  ARBOR_BY_TYPE(type, "arbor_swiglu", {
+    over_rows<T>(tokens, inner, bits(y, gate_up), [&](bool wide, dim3 grid, int64_t row) {
+      T *to = static_cast<T *>(y) + row * inner;
+      const T *from = static_cast<const T *>(gate_up) + row * 2 * inner;
+      if (wide)
+        swiglu<T, Pack<T>::kCount><<<grid, 128, 0, cuda_stream(stream)>>>(to, from, inner);
+      else
+        swiglu<T, 1><<<grid, 128, 0, cuda_stream(stream)>>>(to, from, inner);
+    });
+  });
+  return launched(stream, "arbor_swiglu");
+}
+
+int32_t arbor_swiglu_backward(arbor_stream *stream, int32_t type, void *d_gate_up, const void *dy, const void *gate_up, int64_t tokens,
+                              int64_t inner) {
+  using namespace arbor;
+  ARBOR_ENTER(stream, "arbor_swiglu_backward", given(d_gate_up, dy, gate_up) && tokens >= 0 && inner > 0);
+  ARBOR_BY_TYPE(type, "arbor_swiglu_backward", {
+    over_rows<T>(tokens, inner, bits(d_gate_up, dy, gate_up), [&](bool wide, dim3 grid, int64_t row) {
+      T *to = static_cast<T *>(d_gate_up) + row * 2 * inner;
+      const T *d = static_cast<const T *>(dy) + row * inner;
+      const T *from = static_cast<const T *>(gate_up) + row * 2 * inner;
+      if (wide)
+        swiglu_backward<T, Pack<T>::kCount><<<grid, 128, 0, cuda_stream(stream)>>>(to, d, from, inner);
+      else
+        swiglu_backward<T, 1><<<grid, 128, 0, cuda_stream(stream)>>>(to, d, from, inner);
+    });
+  });
+  return launched(stream, "arbor_swiglu_backward");
+}
