@@ -42,6 +42,7 @@ second = lm("Who are you?")
 answer(
     {
         "printed": printed.getvalue(),
+        "scores": [names["before"], names["after"]],
         "server": status,
         "job": job,
         "models": models,

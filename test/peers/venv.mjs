@@ -11,6 +11,7 @@ export function peersVenv(log) {
     { file: join(here, 'requirements.txt') },
     { file: join(here, 'requirements-arbor.txt'), noDeps: true },
     { file: join(here, 'requirements-reports.txt') },
+    { file: join(here, 'requirements-arbor-server.txt') },
     ...(process.env.ARBOR_PEERS_TORCH === '1' ? [{ file: join(here, 'requirements-torch.txt') }] : []),
   ]
   return pythonVenv({ folder: join(here, '..', '..', 'build', 'venv-peers'), requirements, log })
