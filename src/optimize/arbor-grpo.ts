@@ -3,18 +3,19 @@
 
 import { LMError, OptionError, ProtocolError } from '../errors'
 import { context, Evaluate, type Example, type LM, type Module, reportProgress, rewardOf, scoreOf } from '../program'
-import { bareModelName, type InitializeRequest, type StepRecord, type TrainKwargs } from '../protocol'
-import { ArborJob } from './arbor-job'
+import { bareModelName, type StepRecord } from '../protocol'
+import type { GrpoJob } from './arbor-job'
 import { CheckpointFolder } from './checkpoint-folder'
 import { DspyGrpo } from './dspy-grpo'
 import { dspyGrpoSettings } from './dspy-grpo-options'
 import { formGroups } from './groups'
 import { type ArborGRPOOptions, checkGrpoOptions, type GrpoSettings } from './grpo-options'
 import { notebookSignal } from './notebook-signal'
+import { openJob } from './open-job'
 import { rolloutStep } from './rollouts'
 import { stepExamples } from './sampler'
 import { checkStudent, type TrainableLM } from './student'
-import { agreeOnSampling, prepareTrainKwargs } from './train-kwargs'
+import { agreeOnSampling } from './train-kwargs'
 
 export interface CompileOptions {
   readonly trainset: readonly Example[]
@@ -72,8 +73,8 @@ export class ArborGRPO {
     const program = student.deepcopy()
     const job = await this.open(lm, predictors.length, folder, options)
     const sampling = agreeOnSampling(lm, this.settings.trainKwargs).lm
-    // A server that answers with step records is ours, and takes an example's rollouts as one request.
-    const trained = lm.copy({ model: `openai/arbor:${job.model}`, ...sampling, groupSeeds: true })
+    // Our server takes an example's rollouts as one request.
+    const trained = lm.copy({ model: `openai/arbor:${job.model}`, ...sampling, groupSeeds: this.settings.target !== 'arbor' })
     program.setLm(trained)
     await folder.start(job.id)
     try {
@@ -88,34 +89,14 @@ export class ArborGRPO {
     return program
   }
 
-  private async open(lm: TrainableLM, predictors: number, folder: CheckpointFolder, options: CompileOptions): Promise<ArborJob> {
-    const s = this.settings
-    const { trainerConfig, notes } = prepareTrainKwargs(
-      { ...s.trainKwargs, ...agreeOnSampling(lm, s.trainKwargs).kwargs, ...weightsOf(s) },
-      {
-        rollouts: s.numRolloutsPerGrpoStep,
-        steps: s.numTrainSteps,
-        groups: s.numDspyExamplesPerGrpoStep * predictors,
-        seed: s.seed,
-      },
-    )
-    const model = bareModelName(lm.model)
-    const request: InitializeRequest = {
-      model,
-      trainer_config: trainerConfig,
-      inference_config: { model, max_seq_len: trainerConfig.max_seq_len },
-      gpu_config: {
-        type: 'multi',
-        multi: { num_inference_gpus: trainerConfig.num_inference_gpus, num_training_gpus: trainerConfig.num_training_gpus },
-      },
-      ...(options.resume === undefined ? {} : { resume_from: options.resume === true ? await folder.jobId() : options.resume }),
-    }
-    const job = await ArborJob.initialize(lm.apiBase, request)
+  private async open(lm: TrainableLM, predictors: number, folder: CheckpointFolder, options: CompileOptions): Promise<GrpoJob> {
+    const { resume, signal } = options
+    const { job, notes } = await openJob({ lm, settings: this.settings, predictors, folder, resume, signal })
     const checkpoints = Object.fromEntries(
       Object.values(job.first.checkpoints).map((one) => [one.checkpoint_name, one.checkpoint_dir]),
     )
     this.run = { jobId: job.id, model: job.model, records: [], validation: [], checkpoints, notes: [...notes] }
-    this.report('start', { model, notes })
+    this.report('start', { model: bareModelName(lm.model), notes })
     return job
   }
 
@@ -131,7 +112,7 @@ export class ArborGRPO {
       if (isKept(step + 1, s)) await this.keep(loop, step + 1)
     }
     await job.terminate()
-    await loop.folder.copy(this.run!.checkpoints)
+    this.run!.notes.push(...(await loop.folder.copy(this.run!.checkpoints)))
   }
 
   /** Takes over what a resumed run has done, and judges the policy as it stands. Answers the step to go on with. */
@@ -161,8 +142,7 @@ export class ArborGRPO {
     if (batch.length === 0)
       throw new OptionError(`Step ${step + 1} has no group to train on: ${dropped[0] ?? 'the program called no predictor'}.`)
     const metrics = { format_failures: rollouts.filter((rollout) => rollout.formatFailure).length, ...this.newestScore(step) }
-    const batch_id = loop.job.latest.pending_batch_ids[0] ?? step
-    await loop.job.step({ batch_id, batch, groups, metrics })
+    await loop.job.step({ batch, groups, metrics })
   }
 
   private take(record: StepRecord): void {
@@ -230,7 +210,7 @@ export class ArborGRPO {
   }
 
   /** The run can go on from here; failing to save is told beside the first error, never instead of it. */
-  private async leaveCheckpoint(job: ArborJob, error: unknown): Promise<void> {
+  private async leaveCheckpoint(job: GrpoJob, error: unknown): Promise<void> {
     const run = this.run!
     try {
       const { checkpoints } = await job.checkpoint('interrupted', { best: bestOf(run) })
@@ -244,11 +224,6 @@ export class ArborGRPO {
   }
 }
 
-/** The weights in the order in which the samples' rewards are sent. */
-function weightsOf({ rewardWeights }: GrpoSettings): TrainKwargs {
-  return rewardWeights ? { reward_weights: Object.values(rewardWeights) } : {}
-}
-
 /** The payloads of grpo:start, grpo:item and grpo:end. */
 export type GrpoProgress =
   | { readonly model: string; readonly notes: readonly string[] }
@@ -258,7 +233,7 @@ export type GrpoProgress =
   | { readonly status: 'succeeded' | 'failed'; readonly reason: string | null }
 
 interface TrainLoop {
-  readonly job: ArborJob
+  readonly job: GrpoJob
   readonly folder: CheckpointFolder
   readonly program: Module
   readonly lm: LM
@@ -276,7 +251,7 @@ async function nextRecord(records: AsyncGenerator<StepRecord>, job: string): Pro
 }
 
 /** A rollout that reached no server says so in the words of a model call; here it means that the run is cut off. */
-function lostServer(error: unknown, job: ArborJob): unknown {
+function lostServer(error: unknown, job: GrpoJob): unknown {
   if (!(error instanceof LMError) || error.status !== 0) return error
   return new ProtocolError(
     `The server went away while ${job.id} was running. Its run folder is on disk; start the server again (arbor.startServer) and compile with { resume: '${job.id}' }. (${error.message})`,
@@ -290,7 +265,7 @@ function isKept(step: number, s: GrpoSettings): boolean {
 }
 
 /** From a resumed job's checkpoints: how many steps are done, and the validation score after them where that was reached. */
-function resumedFrom(job: ArborJob): { step: number; score: number | null } {
+function resumedFrom(job: GrpoJob): { step: number; score: number | null } {
   const { checkpoints, last_checkpoint } = job.first
   const step = last_checkpoint === null ? 0 : (checkpoints[last_checkpoint]?.global_step ?? 0)
   const kept = Object.values(checkpoints).find((one) => one.global_step === step && one.checkpoint_name.startsWith('model_'))

@@ -1,9 +1,25 @@
 // One training job on an Arbor server: the wire calls, and the stream of step records (ours).
 
 import { ProtocolError } from '../errors'
-import type { GRPOStatus, InitializeRequest, StepRecord, StepRequest } from '../protocol'
+import type { GRPOStatus, GroupInfo, InitializeRequest, StepRecord, StepRequest, StepSample } from '../protocol'
 
-export class ArborJob {
+/** A GRPO job as ArborGRPO's loop sees it: on our server (ArborJob) or on a real Arbor (ArborClusterJob). */
+export interface GrpoJob {
+  readonly id: string
+  /** The model name that answers with this job's current weights. */
+  readonly model: string
+  /** The answer to initialize; a resumed job tells its checkpoints here. */
+  readonly first: GRPOStatus
+  /** Posts the groups of one step. */
+  step(request: { batch: StepSample[][]; groups: GroupInfo[]; metrics: Record<string, number> }): Promise<GRPOStatus>
+  /** Returns when the weights are on disk. */
+  checkpoint(name: string, metadata: Record<string, unknown>): Promise<GRPOStatus>
+  terminate(): Promise<GRPOStatus>
+  /** Step records from `after` + 1 on, as they come. */
+  records(after: number, signal?: AbortSignal): AsyncGenerator<StepRecord>
+}
+
+export class ArborJob implements GrpoJob {
   private constructor(
     private readonly baseUrl: string,
     readonly id: string,
@@ -29,8 +45,9 @@ export class ArborJob {
   }
 
   /** Posts one update's groups. The server answers at once and trains behind; `records` tells when it is done. */
-  step(request: Omit<StepRequest, 'job_id' | 'model'>): Promise<GRPOStatus> {
-    return this.call('step', { model: this.model, ...request })
+  step(request: Omit<StepRequest, 'job_id' | 'model' | 'batch_id'> & { batch_id?: number }): Promise<GRPOStatus> {
+    const [batch_id = -1] = this.latest.pending_batch_ids // none is offered by a job that has ended: its answer says so
+    return this.call('step', { model: this.model, batch_id, ...request })
   }
 
   /** Returns when the weights are on disk. */

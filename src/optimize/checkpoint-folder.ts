@@ -1,5 +1,6 @@
 // `checkpoint: 'some/path'`: the server saves under its own storage only, so the client copies the best and the last policy there.
 
+import { existsSync } from 'node:fs'
 import { cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { OptionError } from '../errors'
@@ -37,17 +38,23 @@ export class CheckpointFolder {
     }
   }
 
-  /** Copies the saved policies: model_checkpoint_best → best, model_checkpoint_last → last. */
-  async copy(checkpoints: Readonly<Record<string, string>>): Promise<void> {
-    if (!this.path) return
+  /** Copies the saved policies: model_checkpoint_best → best, model_checkpoint_last → last. Tells what lies on another machine and stays there. */
+  async copy(checkpoints: Readonly<Record<string, string>>): Promise<string[]> {
+    if (!this.path) return []
+    const elsewhere: string[] = []
     for (const name of ['best', 'last']) {
       const from = checkpoints[`model_checkpoint_${name}`]
       if (!from) continue
+      if (!existsSync(from)) {
+        elsewhere.push(`model_checkpoint_${name} is not copied into ${this.path}: ${from} lies on the server's machine.`)
+        continue
+      }
       const to = join(this.path, name)
       await rm(`${to}.tmp`, { recursive: true, force: true })
       await cp(from, `${to}.tmp`, { recursive: true })
       await rm(to, { recursive: true, force: true })
       await rename(`${to}.tmp`, to)
     }
+    return elsewhere
   }
 }

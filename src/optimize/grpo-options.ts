@@ -6,6 +6,7 @@ import type { TrainKwargs } from '../protocol'
 import type { DspyGrpoExtras, GrpoCompat } from './dspy-grpo-options'
 
 export const CHECKPOINT_MODES = ['single-best', 'improvements', 'none'] as const
+export const TARGETS = ['arbor-nb', 'arbor'] as const
 export const GROUPING_MODES = ['truncate', 'fill', 'ragged'] as const
 
 export interface ArborGRPOOptions extends DspyGrpoExtras {
@@ -40,6 +41,8 @@ export interface ArborGRPOOptions extends DspyGrpoExtras {
   readonly variablyInvokedPredictorGroupingMode?: (typeof GROUPING_MODES)[number]
   /** Formats the trained prompt when demonstrations are left out. Default: the adapter that asked. */
   readonly adapter?: Adapter
+  /** Who trains: our server, or a real Arbor (arbor-ai, Python, GPUs), which is sent nothing but its own protocol. Default 'arbor-nb'. */
+  readonly target?: (typeof TARGETS)[number]
   /** Do exactly as Python does: 'dspy' as arbor-ai's ArborGRPO, 'dspy.GRPO' as DSPy's own. The student is then trained in place. */
   readonly compat?: GrpoCompat | null
 }
@@ -65,6 +68,7 @@ const KNOWN: Record<keyof ArborGRPOOptions, true> = {
   reportTrainScores: true,
   variablyInvokedPredictorGroupingMode: true,
   adapter: true,
+  target: true,
   compat: true,
   multitask: true,
   useTrainAsVal: true,
@@ -119,6 +123,7 @@ export function checkGrpoOptions(options: ArborGRPOOptions): GrpoSettings {
       'variablyInvokedPredictorGroupingMode',
     ),
     adapter: options.adapter ?? null,
+    target: oneOf(options.target ?? 'arbor-nb', TARGETS, 'target'),
   }
 }
 

@@ -65,8 +65,14 @@ export async function openClient(service: ChatService, apiKey: string | undefine
 }
 
 async function whole(openai: OpenAI, body: Record<string, unknown>, signal?: AbortSignal): Promise<ChatCompletion> {
-  return (await openai.chat.completions.create(body as never, { signal })) as unknown as ChatCompletion
+  const completion = (await openai.chat.completions.create(body as never, { signal })) as unknown as ChatCompletion | null
+  if (!completion?.choices) throw Object.assign(new Error(NO_COMPLETION), { status: 502 })
+  return completion
 }
+
+/** A real Arbor answers `null`, with status 200, whenever its vLLM refuses or fails. */
+const NO_COMPLETION =
+  'the service answered without a completion; a real Arbor does so when its vLLM failed (its inference.log says why: the prompt may be too long)'
 
 interface ChatChunk {
   readonly id: string

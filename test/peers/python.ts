@@ -10,7 +10,7 @@ import { freshFolder, ROOT } from '../e2e/tiny'
 export const SLOW = 300_000
 
 const VENV = join(ROOT, 'build/venv-peers')
-const PYTHON = join(VENV, 'bin/python')
+export const PYTHON = join(VENV, 'bin/python')
 
 /** Why the peers can't be asked on this machine, or null. */
 export function noPeers(): string | null {

@@ -29,7 +29,7 @@ export async function recordingProxy(target: string): Promise<RecordingProxy> {
     const place = calls.push({} as RecordedRequest) - 1
     const answered = await fetch(`${origin}${path}`, {
       method,
-      headers: { 'content-type': headers['content-type'] ?? 'application/json' },
+      headers: { 'content-type': headers['content-type'] ?? 'application/json', connection: 'close' },
       ...(body.length > 0 ? { body } : {}),
     })
     const text = await answered.text()
