@@ -3,9 +3,9 @@
 import { drawProgress, drawWarning } from './display'
 import { configure, setProgressObserver } from './program/context'
 
+export * as arbor from './arbor'
 export * as plot from './display'
 export * as dspy from './dspy'
-export * as arbor from './optimize'
 export { LoraConfig } from './optimize/lora-config'
 export * as tasks from './tasks'
 

@@ -22,6 +22,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   },
   kernel: { summary: 'make the TypeScript kernel known to Jupyter', load: () => import('./kernel') },
   fetch: { summary: 'bring a model into the cache', load: () => import('./fetch') },
+  runs: { summary: 'list, show and compare the runs that were trained', load: () => import('./runs') },
   doctor: { summary: 'say what is there, what is missing, and how to get it', load: () => import('./doctor') },
 }
 

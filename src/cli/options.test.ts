@@ -31,6 +31,7 @@ describe('parseOptions', () => {
   it('missing positionals are named', () => {
     expect(() => parseOptions(['a'], options, ['FROM', 'TO'])).toThrow('TO is missing.')
     expect(() => parseOptions([], options, ['FROM', 'TO'])).toThrow('FROM and TO are missing.')
+    expect(parseOptions(['a', 'b', 'c'], options, ['FROM', '[TO...]']).positionals).toEqual(['a', 'b', 'c'])
   })
 })
 

@@ -17,7 +17,8 @@ type Parsed<T extends OptionsConfig> = ReturnType<
 >
 
 /**
- * Parses `argv`; `names` are the positional arguments, e.g. ['MODEL'], required but for those in brackets: ['[FOLDER]'].
+ * Parses `argv`; `names` are the positional arguments, e.g. ['MODEL'], required but for those in brackets: ['[FOLDER]'];
+ * a last one with dots takes all that follow: ['[RUN...]'].
  * Throws OptionError for an unknown flag, a flag without its value, and a missing or extra positional.
  */
 export function parseOptions<const T extends OptionsConfig>(
@@ -34,7 +35,8 @@ export function parseOptions<const T extends OptionsConfig>(
   const { positionals } = parsed
   const missing = names.slice(positionals.length).filter((name) => !name.startsWith('['))
   if (missing.length > 0) throw new OptionError(`${missing.join(' and ')} ${missing.length > 1 ? 'are' : 'is'} missing.`)
-  if (positionals.length > names.length) throw new OptionError(`Unexpected argument "${positionals[names.length]}".`)
+  const rest = names.at(-1)?.includes('...') === true
+  if (positionals.length > names.length && !rest) throw new OptionError(`Unexpected argument "${positionals[names.length]}".`)
   return { values: parsed.values, positionals: [...positionals] }
 }
 

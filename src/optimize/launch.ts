@@ -134,8 +134,9 @@ function eachLine(stream: NodeJS.ReadableStream, use: (line: string) => void): v
   })
 }
 
-function storagePath(options: ServerOptions): string {
-  return options.storagePath ?? process.env['ARBOR_HOME'] ?? join(homedir(), '.arbor')
+/** Where runs are kept: as asked for, as `init` was told, $ARBOR_HOME, or ~/.arbor. */
+export function storagePath(options: ServerOptions = {}): string {
+  return options.storagePath ?? defaults.options.storagePath ?? process.env['ARBOR_HOME'] ?? join(homedir(), '.arbor')
 }
 
 /** dist/src/cli/main.js, also when this file runs uncompiled in a test. */
