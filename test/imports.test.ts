@@ -19,6 +19,7 @@ const MAY: Record<string, readonly string[]> = {
   engine: ['errors.ts'],
   pretrain: ['engine', 'program', 'protocol.ts', 'errors.ts'],
   server: ['engine', 'grpo', 'protocol.ts', 'errors.ts'],
+  export: ['engine', 'server', 'protocol.ts', 'errors.ts'],
   'dspy.ts': ['program', 'optimize'],
   'arbor.ts': ['optimize', 'runs'],
   'index.ts': ['dspy.ts', 'arbor.ts', 'program', 'optimize', 'display', 'tasks', 'grpo', 'protocol.ts', 'errors.ts'],

@@ -23,6 +23,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   kernel: { summary: 'make the TypeScript kernel known to Jupyter', load: () => import('./kernel') },
   fetch: { summary: 'bring a model into the cache', load: () => import('./fetch') },
   runs: { summary: 'list, show and compare the runs that were trained', load: () => import('./runs') },
+  export: { summary: 'write a policy for other programs: merged, GGUF or adapter', load: () => import('./export') },
   doctor: { summary: 'say what is there, what is missing, and how to get it', load: () => import('./doctor') },
 }
 

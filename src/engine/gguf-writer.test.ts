@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { GGMLQuantizationType, gguf } from '@huggingface/gguf'
 import { afterAll, describe, expect, it } from 'vitest'
+import { adapterLogits, golden, largestGap, logitsOf, PEFT_ADAPTER } from '../../test/engine/written-model'
 import { ModelError } from '../errors'
 import { float32ToF16, halfValues } from './file-reader'
 import { openGguf } from './gguf'
@@ -13,7 +14,6 @@ import { entry, writeGguf } from './gguf-writer'
 import { openModel } from './open-model'
 import { openPolicyAsModel } from './policy-as-model'
 import { ropeFrequencies } from './rope'
-import { adapterLogits, golden, largestGap, logitsOf, PEFT_ADAPTER } from './written-model.fixture'
 
 const folder = mkdtempSync(join(tmpdir(), 'arbor-gguf-writer-'))
 afterAll(() => rmSync(folder, { recursive: true }))

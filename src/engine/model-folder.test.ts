@@ -2,10 +2,10 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
+import { adapterLogits, golden, largestGap, logitsOf, PEFT_ADAPTER } from '../../test/engine/written-model'
 import { type FolderOptions, writeModelFolder } from './model-folder'
 import { openPolicyAsModel } from './policy-as-model'
 import { readJson } from './whole-file'
-import { adapterLogits, golden, largestGap, logitsOf, PEFT_ADAPTER } from './written-model.fixture'
 
 const folder = mkdtempSync(join(tmpdir(), 'arbor-folder-'))
 afterAll(() => rmSync(folder, { recursive: true }))

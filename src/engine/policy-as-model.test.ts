@@ -2,12 +2,12 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
+import { golden, PEFT_ADAPTER } from '../../test/engine/written-model'
 import { ModelError } from '../errors'
 import { readLoraSpec } from './lora-file'
 import { openModel } from './open-model'
 import { openPolicyAsModel } from './policy-as-model'
 import { type HostTensor, readSafetensors, writeSafetensors } from './safetensors'
-import { golden, PEFT_ADAPTER } from './written-model.fixture'
 
 const folder = mkdtempSync(join(tmpdir(), 'arbor-as-model-'))
 afterAll(() => rmSync(folder, { recursive: true }))

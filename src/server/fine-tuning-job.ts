@@ -82,8 +82,7 @@ export class FineTuningJob {
     const saved = setup.folder.checkpoints().at(-1)!
     job.#end('succeeded', null)
     job.#finished = saved.timestamp
-    const spec = { lora: setup.plan.lora, seed: setup.plan.given.seed, checkpoint: saved.checkpoint_dir }
-    job.#opened = setup.engine.openPolicy(job.id, spec).then(() => {})
+    job.#opened = setup.engine.openSaved(job.id, saved.checkpoint_dir).then(() => {})
     job.#opened.catch((error: Error) => setup.log?.(`${job.id} can't be opened again: ${error.message}`))
     return job
   }

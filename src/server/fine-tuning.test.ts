@@ -195,7 +195,7 @@ describe('a trained model', () => {
     const again = await testApp({ engine, storage: app.storage })
     const chat = await again.post('/v1/chat/completions', { model: id, messages: [{ role: 'user', content: 'x' }] })
     expect(chat.status).toBe(200)
-    expect(engine.calls.map(({ method }) => method)).toEqual(['openPolicy', 'generate'])
+    expect(engine.calls.map(({ method }) => method)).toEqual(['openSaved', 'generate'])
     expect(await json(again, `/v1/fine_tuning/jobs/${id}`)).toMatchObject({ status: 'succeeded', fine_tuned_model: id })
     expect((await again.get('/v1/fine_tuning/jobs/ftjob:tiny:no-one:20260101')).status).toBe(404)
   })

@@ -13,7 +13,7 @@ import { JobQueue } from './job-queue'
 import { reporterNames, TuningReports } from './report/job-reports'
 import { UPLOAD_MS } from './report/reports'
 import { runEnvironment } from './run-environment'
-import { RunFolder } from './run-folder'
+import { baseFields, RunFolder } from './run-folder'
 import type { TextCodec } from './services'
 import { parseTrainingFile } from './training-file'
 
@@ -24,6 +24,8 @@ export interface FineTuningOptions {
   readonly model: ModelInfo
   /** The base model's names; the first is the one shown. */
   readonly modelNames: readonly string[]
+  /** Where the base's files lie. */
+  readonly basePath?: string
   readonly codec: TextCodec
   readonly storage: string
   readonly version: string
@@ -98,7 +100,7 @@ export class FineTuning {
     const folder = RunFolder.at(storage, id)
     const started = Date.now() / 1000
     const environment = runEnvironment(version, model, plan.given.seed)
-    folder.create({ config: { job_id: id, created: started, base: modelNames[0], ...request }, environment })
+    folder.create({ config: { job_id: id, created: started, ...baseFields(this.options), ...request }, environment })
     const shown = { model: request.model, ...plan.given, environment }
     const say = (line: string) => log?.(line)
     const reports = new TuningReports({ id, folder: folder.path, started, config: shown, reportTo, say })

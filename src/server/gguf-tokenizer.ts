@@ -28,7 +28,7 @@ interface Family {
 }
 
 /** By `tokenizer.ggml.pre`, llama.cpp's name of the way text is cut before merging. */
-const FAMILIES: Readonly<Record<string, Family>> = {
+export const GGUF_FAMILIES: Readonly<Record<string, Family>> = {
   'gpt-2': { preTokenizer: BYTE_LEVEL },
   smollm: { preTokenizer: { type: 'Sequence', pretokenizers: [{ type: 'Digits', individual_digits: true }, BYTE_LEVEL] } },
   qwen2: { preTokenizer: splitThenBytes(QWEN2_REGEX), normalizer: { type: 'NFC' } },
@@ -44,10 +44,10 @@ export function ggufTokenizer(metadata: GgufMetadata, path: string): { tokenizer
     throw new ModelError(
       `${path}: its tokenizer is of kind "${value('model')}". Supported in GGUF: "gpt2" (byte-level BPE). Use the model's folder with tokenizer.json.`,
     )
-  const family = FAMILIES[String(value('pre') ?? 'gpt-2')]
+  const family = GGUF_FAMILIES[String(value('pre') ?? 'gpt-2')]
   if (!family)
     throw new ModelError(
-      `${path}: its pre-tokenizer is "${value('pre')}". Supported in GGUF: ${Object.keys(FAMILIES).join(', ')}. Use the model's folder with tokenizer.json.`,
+      `${path}: its pre-tokenizer is "${value('pre')}". Supported in GGUF: ${Object.keys(GGUF_FAMILIES).join(', ')}. Use the model's folder with tokenizer.json.`,
     )
   const types = (value('token_type') as number[] | undefined) ?? []
   const token = (key: string): string | null => tokens[value(key) as number] ?? null

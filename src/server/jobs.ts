@@ -19,7 +19,7 @@ import { BatchIds } from './offered-ids'
 import { GrpoReports, reporterNames } from './report/job-reports'
 import { UPLOAD_MS } from './report/reports'
 import { runEnvironment } from './run-environment'
-import { RunFolder } from './run-folder'
+import { baseFields, RunFolder } from './run-folder'
 import type { TextCodec } from './services'
 import { checkTrainerConfig, loraSpec } from './trainer-config'
 
@@ -29,6 +29,8 @@ export interface JobsSetup {
   readonly engine: Engine
   readonly model: ModelInfo
   readonly modelNames: readonly string[]
+  /** Where the base's files lie. */
+  readonly basePath?: string
   readonly codec: TextCodec
   readonly completions: CompletionStore
   /** Whose models a job may go on from. */
@@ -137,7 +139,7 @@ export class Jobs {
       })
       const created = folder.exists ? (folder.config() as StoredConfig).created : Date.now() / 1000
       const environment = runEnvironment(this.setup.version, model, config.seed)
-      folder.create({ config: { job_id: id, created, ...request }, environment })
+      folder.create({ config: { job_id: id, created, ...baseFields(this.setup), ...request }, environment })
       const contextLength = Math.min(request.inference_config?.max_seq_len ?? model.contextLength, model.contextLength)
       const resumed = 'last' in from ? { records: folder.steps(), checkpoints: from.checkpoints } : undefined
       const onBase = this.setup.modelNames.includes(bareModelName(request.model))

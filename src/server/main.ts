@@ -112,7 +112,7 @@ async function loadServices(engine: Engine, asked: string, options: ServerOption
   const codec = textCodec(tokenizer, model)
   const completions = new CompletionStore()
   const modelNames = [...new Set([name, source.name, model.name])]
-  const setup = { engine, model, modelNames, codec, storage, version, ...(log ? { log } : {}) }
+  const setup = { engine, model, modelNames, basePath: source.path, codec, storage, version, ...(log ? { log } : {}) }
   const fineTuning = new FineTuning(setup)
   const jobs = new Jobs({ ...setup, completions, fineTuning })
   return { engine, model, modelNames, codec, completions, jobs, fineTuning, ...(log ? { log } : {}) }

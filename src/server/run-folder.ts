@@ -15,7 +15,12 @@ import {
 } from '../protocol'
 import type { RolloutLine } from './step-record'
 
-const JOB_ID = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,254}$/
+export const JOB_ID = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,254}$/
+
+/** What a run's config.json says of its base: its name, and where its files lay, so that a run can be exported without its server. */
+export function baseFields({ modelNames, basePath }: { readonly modelNames: readonly string[]; readonly basePath?: string }) {
+  return { base: modelNames[0]!, ...(basePath === undefined ? {} : { base_path: basePath }) }
+}
 
 export class RunFolder {
   private constructor(readonly path: string) {}
@@ -27,6 +32,16 @@ export class RunFolder {
     const path = resolve(runs, jobId.replaceAll(':', '+'))
     if (!path.startsWith(runs + sep)) throw new OptionError(`"${jobId}" leads out of ${runs}.`)
     return new RunFolder(path)
+  }
+
+  /** Ids of all whole runs under `storage`, in the order of their names. */
+  static all(storage: string): string[] {
+    const runs = resolve(storage, 'runs')
+    if (!existsSync(runs)) return []
+    return readdirSync(runs)
+      .sort()
+      .filter((name) => existsSync(join(runs, name, 'config.json')))
+      .map((name) => name.replaceAll('+', ':'))
   }
 
   get exists(): boolean {

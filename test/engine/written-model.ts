@@ -1,11 +1,11 @@
 // What the tests of written models share: a folder, the golden models, and all logits of a few tokens.
 
 import { join } from 'node:path'
-import { goldenFolder } from '../../test/golden/engine/open-golden'
-import type { LoraSpec, ModelSource } from './engine'
-import { LocalEngine } from './local-engine'
-import { readLoraSpec } from './lora-file'
-import { openTfjs } from './ops/tfjs'
+import type { LoraSpec, ModelSource } from '../../src/engine/engine'
+import { LocalEngine } from '../../src/engine/local-engine'
+import { readLoraSpec } from '../../src/engine/lora-file'
+import { openTfjs } from '../../src/engine/ops/tfjs'
+import { goldenFolder } from '../golden/engine/open-golden'
 
 const TOKENS = [17, 4, 200, 9, 33, 81, 5, 77, 150, 2]
 
