@@ -182,6 +182,12 @@ export const CheckpointRequestSchema = z.strictObject({
   metadata: z.record(z.string(), z.unknown()).nullish(),
 })
 
+/** Ours: the job's policy becomes that of a checkpoint again: one of its own, `best` (by validation score) or `last`. */
+export const RestoreRequestSchema = z.strictObject({
+  job_id: z.string(),
+  checkpoint_name: z.string().regex(CHECKPOINT_NAME, 'a checkpoint of this job, "best" or "last"').default('best'),
+})
+
 export const CheckpointRecordSchema = z.strictObject({
   checkpoint_name: z.string(),
   checkpoint_dir: z.string(),

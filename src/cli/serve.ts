@@ -1,7 +1,10 @@
 // arbor-nb serve: the server until somebody ends it: Ctrl-C, a signal, or (started by a notebook) the end of its owner.
 
+import { existsSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { arborHome } from '../engine/arbor-home'
 import { PRECISION_WISHES } from '../engine/precision'
+import { OptionError } from '../errors'
 import { type RunningServer, startServer } from '../server/main'
 import { choiceOption, numberOption, parseOptions } from './options'
 import { packageInfo } from './package-info'
@@ -13,6 +16,7 @@ Serves a base model and trains policies on it: OpenAI's chat completions and Arb
 
   --model MODEL     arbor-tiny (it comes with arbor-nb), a name on the Hugging Face hub, a folder, or a .gguf file
                     (default: the one that the first request names is loaded then)
+  --adapter N=DIR   a LoRA adapter, as peft or a checkpoint has it, that answers under the model name N; may be given several times
   --device DEVICE   cpu, cuda, tfjs or auto (default: $ARBOR_DEVICE, else auto)
   --precision P     of frozen weights: f32, bf16 or auto (default: $ARBOR_PRECISION, else bf16 where the CPU computes in it)
   --memory GIB      what the server should stay within while it trains, as far as the model's size allows (default 1.5; less is slower)
@@ -26,6 +30,7 @@ Ctrl-C checkpoints the jobs that run and ends; a second Ctrl-C ends at once.`
 // Not in the help: a notebook that starts the server passes these.
 const OPTIONS = {
   model: { type: 'string' },
+  adapter: { type: 'string', multiple: true },
   device: { type: 'string' },
   precision: { type: 'string' },
   memory: { type: 'string' },
@@ -42,9 +47,11 @@ export async function run(argv: readonly string[]): Promise<number> {
   const precision = choiceOption(values.precision ?? 'auto', '--precision', PRECISION_WISHES)
   const memory = numberOption(values.memory, '--memory', { min: 0.5 })
   const port = numberOption(values.port, '--port', { min: 0, max: 65535, integer: true })
+  const adapters = adapterFolders(values.adapter ?? [], values.model)
   const ended = endOfService(values['owner-pipe'] === true)
   const server = await startServer({
     ...(values.model === undefined ? {} : { model: values.model }),
+    ...(adapters.size === 0 ? {} : { adapters }),
     device,
     precision,
     ...(memory === undefined ? {} : { memory: memory * 1024 ** 3 }),
@@ -59,6 +66,21 @@ export async function run(argv: readonly string[]): Promise<number> {
   say(`Ending (${await ended.wait()}): checkpointing the jobs that run …`)
   await server.close()
   return 0
+}
+
+/** `--adapter NAME=FOLDER`, each. */
+export function adapterFolders(given: readonly string[], model: string | undefined): Map<string, string> {
+  const folders = new Map<string, string>()
+  for (const text of given) {
+    const [, name, folder] = /^([A-Za-z0-9][\w./-]*)=(.+)$/.exec(text) ?? []
+    if (name === undefined || folder === undefined)
+      throw new OptionError(`--adapter ${text}: NAME=FOLDER is needed, the name of letters, digits, ".", "_", "-" and "/".`)
+    if (folders.has(name)) throw new OptionError(`--adapter ${name} is given twice.`)
+    if (!existsSync(folder)) throw new OptionError(`--adapter ${text}: there is no folder ${folder}.`)
+    folders.set(name, resolve(folder))
+  }
+  if (folders.size > 0 && model === undefined) throw new OptionError('--adapter needs the --model that it stands on.')
+  return folders
 }
 
 function announce(server: RunningServer, readyLine: boolean): void {

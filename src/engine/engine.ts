@@ -41,6 +41,8 @@ export interface PolicySpec {
   readonly seed: number
   /** Folder written by savePolicy: weights, optimizer state and policy version continue from there, bit for bit. */
   readonly checkpoint?: string
+  /** Only the checkpoint's weights: the policy begins at version 0 with an optimizer of its own. */
+  readonly freshOptimizer?: boolean
 }
 
 /** Off values: topK 0, topP 1, minP 0, repetitionPenalty 1. temperature 0 is greedy. */

@@ -68,7 +68,7 @@ export class FakeEngine implements Engine {
 
   async openPolicy(name: string, spec: PolicySpec): Promise<{ policyVersion: number; parameters: number }> {
     this.calls.push({ method: 'openPolicy', policy: name, spec })
-    const policyVersion = spec.checkpoint ? readVersion(spec.checkpoint) : 0
+    const policyVersion = spec.checkpoint && !spec.freshOptimizer ? readVersion(spec.checkpoint) : 0
     this.#versions.set(name, policyVersion)
     return { policyVersion, parameters: 1 }
   }

@@ -5,6 +5,7 @@ import { copyFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ModelError } from '../errors'
 import { FullWeights } from './full-weights'
+import type { LoadOptions } from './lora-file'
 import type { ModelConfig } from './model-config'
 import { readStack } from './model-weights'
 import type { Backend, Tensor } from './ops/ops'
@@ -47,12 +48,13 @@ export async function saveFull(weights: FullWeights, dir: string, options: { bas
  * Reads what `saveFull` wrote, with its optimizer state and counters; a model folder without them starts with fresh ones.
  * Throws ModelError when a file is missing, cut short, or holds another model than the base.
  */
-export function loadFull(backend: Backend, config: ModelConfig, dir: string, options: { frozen?: boolean } = {}): FullWeights {
+export function loadFull(backend: Backend, config: ModelConfig, dir: string, options: LoadOptions = {}): FullWeights {
   const file = readSafetensors(join(dir, MODEL))
+  const { frozen = false, fresh = false } = options
   try {
-    const weights = FullWeights.read(backend, { config, weights: file }, options)
-    if (weights.frozen) weights.policyVersion = Number(file.metadata['policy_version'] ?? 0)
-    else if (existsSync(join(dir, OPTIMIZER))) readOptimizer(weights, dir, file.metadata['step'])
+    const weights = FullWeights.read(backend, { config, weights: file }, { frozen })
+    if (frozen) weights.policyVersion = Number(file.metadata['policy_version'] ?? 0)
+    else if (!fresh && existsSync(join(dir, OPTIMIZER))) readOptimizer(weights, dir, file.metadata['step'])
     return weights
   } finally {
     file.close()

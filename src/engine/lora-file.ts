@@ -35,17 +35,25 @@ export async function saveLora(weights: LoraWeights, dir: string, options: { bas
   writeSafetensors(join(dir, OPTIMIZER), optimizer, { format: 'pt', ...counters })
 }
 
+export interface LoadOptions {
+  /** To be asked only. */
+  readonly frozen?: boolean
+  /** The weights alone: counters and optimizer start anew. */
+  readonly fresh?: boolean
+}
+
 /**
  * Reads an adapter that `saveLora` wrote, with its optimizer state and counters; one that peft wrote starts with fresh ones.
  * Throws ModelError when a file is missing, cut short, or the adapter was made for another model.
  */
-export function loadLora(backend: Backend, config: ModelConfig, dir: string, options: { frozen?: boolean } = {}): LoraWeights {
-  const weights = LoraWeights.empty(backend, config, { ...readLoraSpec(dir), ...options })
+export function loadLora(backend: Backend, config: ModelConfig, dir: string, options: LoadOptions = {}): LoraWeights {
+  const { frozen = false, fresh = false } = options
+  const weights = LoraWeights.empty(backend, config, { ...readLoraSpec(dir), frozen })
   try {
     const adapter = readInto(weights, join(dir, ADAPTER), [{ suffix: '', field: 'param' }])
     checkNothingElse(weights, join(dir, ADAPTER))
-    if (weights.frozen) weights.policyVersion = Number(adapter['policy_version'] ?? 0)
-    if (weights.frozen || !existsSync(join(dir, OPTIMIZER))) return weights
+    if (frozen) weights.policyVersion = Number(adapter['policy_version'] ?? 0)
+    if (frozen || fresh || !existsSync(join(dir, OPTIMIZER))) return weights
     const moments = [{ suffix: '.m', field: 'm' } as const, { suffix: '.v', field: 'v' } as const]
     const optimizer = readInto(weights, join(dir, OPTIMIZER), moments)
     if (adapter['step'] !== optimizer['step'])

@@ -21,7 +21,10 @@ export interface PolicyBase {
 }
 
 /** A fresh policy, or the checkpoint's. Throws OptionError when the checkpoint is of another kind than asked for. */
-export async function openWeights(base: PolicyBase, { lora, seed, checkpoint }: PolicySpec): Promise<PolicyWeights> {
+export async function openWeights(
+  base: PolicyBase,
+  { lora, seed, checkpoint, freshOptimizer: fresh = false }: PolicySpec,
+): Promise<PolicyWeights> {
   const { backend, config } = base
   if (checkpoint === undefined) return lora ? LoraWeights.fresh(backend, config, { spec: lora, seed }) : copyBase(base)
   const isAdapter = isAdapterFolder(checkpoint)
@@ -29,10 +32,10 @@ export async function openWeights(base: PolicyBase, { lora, seed, checkpoint }: 
     throw new OptionError(
       `${checkpoint}: the checkpoint is a LoRA adapter; asked for was a policy of all weights. Give its lora values.`,
     )
-  if (lora === null) return loadFull(backend, config, checkpoint)
+  if (lora === null) return loadFull(backend, config, checkpoint, { fresh })
   if (!isAdapter && existsSync(join(checkpoint, 'model.safetensors')))
     throw new OptionError(`${checkpoint}: the checkpoint holds all weights; asked for was a LoRA adapter (${adapterText(lora)}).`)
-  const weights = loadLora(backend, config, checkpoint)
+  const weights = loadLora(backend, config, checkpoint, { fresh })
   if (adapterText(weights.spec) === adapterText(lora)) return weights
   weights.close()
   throw new OptionError(

@@ -12,6 +12,7 @@ import {
   JobRequestSchema,
   KillRequestSchema,
   LaunchRequestSchema,
+  RestoreRequestSchema,
   StepRequestSchema,
 } from '../protocol'
 import { chatBody, planChat, sampleChat } from './chat'
@@ -21,7 +22,7 @@ import { errorResponse, HttpError } from './http-errors'
 import { checkOrigin, routePath } from './incoming'
 import { modelSlug } from './job-id'
 import { readBody } from './request-body'
-import { type RouteEnv, type Services, servedJob, servedNames } from './services'
+import { listedNames, type RouteEnv, type Services, servedJob } from './services'
 import { type StepStreamOptions, streamSteps } from './step-stream'
 
 /** All routes, under /v1 and at the root; repeated slashes count as one. */
@@ -54,11 +55,10 @@ export function createApp(services: Services): (request: Request) => Promise<Res
 function modelRoutes(app: Hono<RouteEnv>, services: Services): void {
   const created = Math.floor(Date.now() / 1000)
   const entry = (id: string) => ({ id, object: 'model', created, owned_by: 'arbor-nb' })
-  const names = () => servedNames(services)
-  app.get('/models', (c) => c.json({ object: 'list', data: names().map(entry) }))
+  app.get('/models', (c) => c.json({ object: 'list', data: listedNames(services).map(entry) }))
   app.get('/models/:id{.+}', (c) => {
     const id = bareModelName(c.req.param('id'))
-    if (names().includes(id) || services.modelNames.includes(id)) return c.json(entry(id))
+    if (services.modelNames.includes(id) || servedJob(services, id)) return c.json(entry(id))
     throw new HttpError(404, `The model "${id}" is not served here.`, { code: 'model_not_found', param: 'model' })
   })
   const queue = latestStatus(services.engine)
@@ -139,6 +139,10 @@ function grpoRoutes(app: Hono<RouteEnv>, { jobs }: Services): void {
   app.post(`${grpo}/checkpoint`, async (c) => {
     const body = await readBody(c.req.raw, CheckpointRequestSchema)
     return c.json(await jobs.get(body.job_id).checkpoint(body.checkpoint_name, body.metadata ?? null))
+  })
+  app.post(`${grpo}/restore`, async (c) => {
+    const body = await readBody(c.req.raw, RestoreRequestSchema)
+    return c.json(await jobs.get(body.job_id).restore(body.checkpoint_name))
   })
   app.post(`${grpo}/terminate`, async (c) =>
     c.json(await jobs.get((await readBody(c.req.raw, JobRequestSchema)).job_id).terminate()),

@@ -64,6 +64,13 @@ export class CompletionStore {
     return best
   }
 
+  /** `policy` went back to `version`: what it sampled since is of no version that will come, though later ones bear the same numbers. */
+  wentBack(policy: string, version: number): void {
+    for (const [id, completion] of this.byId)
+      if (completion.policy === policy && completion.policyVersion > version)
+        this.byId.set(id, { ...completion, policyVersion: -1 })
+  }
+
   private remove(id: string): void {
     const found = this.byId.get(id)
     if (!found) return

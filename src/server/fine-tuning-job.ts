@@ -127,7 +127,11 @@ export class FineTuningJob {
       this.#status = 'validating_files'
       const sequences = this.#sequences()
       const { engine, plan, from } = this.#setup
-      await engine.openPolicy(this.id, { lora: plan.lora, seed: plan.given.seed, ...(from ? { checkpoint: from } : {}) })
+      await engine.openPolicy(this.id, {
+        lora: plan.lora,
+        seed: plan.given.seed,
+        ...(from ? { checkpoint: from, freshOptimizer: true } : {}),
+      })
       this.#status = 'running'
       await this.#train(sequences)
       if (this.#stop) return await this.#close('cancelled', this.#stop)

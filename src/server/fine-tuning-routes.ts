@@ -3,6 +3,7 @@
 import type { Context, Hono } from 'hono'
 import {
   bareModelName,
+  type CheckpointRecord,
   type FileObject,
   type FineTuningEvent,
   type FineTuningJobObject,
@@ -51,6 +52,7 @@ export function jobRoutes(app: Hono<RouteEnv>, services: Services): void {
   )
   app.get(`${jobs}/:id`, (c) => c.json(find(c).object()))
   app.get(`${jobs}/:id/events`, (c) => c.json(eventPage(find(c).events, c)))
+  app.get(`${jobs}/:id/checkpoints`, (c) => c.json(checkpointPage(services.saved.checkpoints(c.req.param('id')!), c)))
   app.post(`${jobs}/:id/cancel`, async (c) => {
     const job = find(c)
     await job.cancel()
@@ -104,6 +106,28 @@ function eventPage(events: AnyJob['events'], c: Context<RouteEnv>) {
   const start = after === undefined ? 0 : ordered.findIndex(({ id }) => id === after) + 1
   const page = ordered.slice(start, start + count)
   return { ...listed(page), has_more: start + page.length < ordered.length }
+}
+
+/** OpenAI's page of checkpoints, newest first; each can be asked as the model `fine_tuned_model_checkpoint`. */
+function checkpointPage({ job, checkpoints }: { job: string; checkpoints: readonly CheckpointRecord[] }, c: Context<RouteEnv>) {
+  const limit = Number(c.req.query('limit') ?? 10)
+  if (!Number.isInteger(limit) || limit < 1)
+    throw new HttpError(400, `limit is "${c.req.query('limit')}"; a number of checkpoints is needed.`, { param: 'limit' })
+  const idOf = (name: string) => `ftckpt:${job}@${name}`
+  const all = [...checkpoints].reverse().map(({ checkpoint_name: name, global_step, metadata, timestamp }) => ({
+    id: idOf(name),
+    object: 'fine_tuning.job.checkpoint',
+    created_at: Math.floor(timestamp),
+    fine_tuned_model_checkpoint: `${job}@${name}`,
+    fine_tuning_job_id: job,
+    metrics: { step: global_step, ...metadata },
+    step_number: global_step,
+  }))
+  const after = c.req.query('after')
+  const from = after === undefined ? 0 : all.findIndex(({ id }) => id === after) + 1
+  const data = all.slice(from, from + limit)
+  const more = from + limit < all.length
+  return { object: 'list', data, first_id: data[0]?.id ?? null, last_id: data.at(-1)?.id ?? null, has_more: more }
 }
 
 function listed<T>(data: readonly T[]) {

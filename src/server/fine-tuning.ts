@@ -13,7 +13,8 @@ import { JobQueue } from './job-queue'
 import { reporterNames, TuningReports } from './report/job-reports'
 import { UPLOAD_MS } from './report/reports'
 import { runEnvironment } from './run-environment'
-import { baseFields, RunFolder } from './run-folder'
+import { baseFields, JOB_ID, RunFolder } from './run-folder'
+import type { SavedPolicies } from './saved-policies'
 import type { TextCodec } from './services'
 import { parseTrainingFile } from './training-file'
 
@@ -26,6 +27,8 @@ export interface FineTuningOptions {
   readonly modelNames: readonly string[]
   /** Where the base's files lie. */
   readonly basePath?: string
+  /** What a job may go on from beside other fine-tuned models. */
+  readonly saved: SavedPolicies
   readonly codec: TextCodec
   readonly storage: string
   readonly version: string
@@ -56,6 +59,7 @@ export class FineTuning {
 
   #restore(id: string): FineTuningJob | null {
     const { engine, model, modelNames, codec, storage, log } = this.options
+    if (!JOB_ID.test(id)) return null
     const folder = RunFolder.at(storage, id)
     if (!folder.exists || folder.checkpoints().length === 0) return null
     const config = folder.config() as CreateRequest & { readonly base: string }
@@ -134,8 +138,8 @@ export class FineTuning {
 
   /** The folder of another job's weights. */
   #start(name: string, lora: LoraSpec | null): string {
-    const weights = this.weights(name, lora)
-    if (weights !== null) return weights
+    const weights = this.weights(name, lora) ?? this.options.saved.locate(bareModelName(name))?.dir
+    if (weights !== undefined) return weights
     throw new HttpError(404, `This server has the base model "${this.options.modelNames[0]}", not "${bareModelName(name)}".`, {
       code: 'model_not_found',
       param: 'model',

@@ -10,6 +10,7 @@ import { createApp } from './app'
 import { CompletionStore } from './completion-store'
 import { FineTuning } from './fine-tuning'
 import { Jobs } from './jobs'
+import { SavedPolicies } from './saved-policies'
 import type { Services, TextCodec } from './services'
 
 const START = 256
@@ -55,15 +56,18 @@ export interface TestApp {
   call<T = Record<string, unknown>>(path: string, body: unknown): Promise<T>
 }
 
-export async function testApp(options: { engine?: Engine; storage?: string } = {}): Promise<TestApp> {
+export async function testApp(
+  options: { engine?: Engine; storage?: string; adapters?: ReadonlyMap<string, string> } = {},
+): Promise<TestApp> {
   const engine = options.engine ?? new FakeEngine()
   const storage = options.storage ?? mkdtempSync(join(tmpdir(), 'arbor-server-'))
   const model = await engine.load({ name: MODEL, kind: 'folder', path: '/nowhere' })
   const completions = new CompletionStore()
   const common = { engine, model, modelNames: [MODEL], codec: byteCodec, completions }
   const setup = { ...common, storage, version: '0.0.0' }
-  const fineTuning = new FineTuning(setup)
-  const services: Services = { ...common, jobs: new Jobs({ ...setup, fineTuning }), fineTuning }
+  const saved = new SavedPolicies({ ...setup, ...(options.adapters ? { adapters: options.adapters } : {}) })
+  const fineTuning = new FineTuning({ ...setup, saved })
+  const services: Services = { ...common, jobs: new Jobs({ ...setup, fineTuning, saved }), fineTuning, saved }
   const fetch = createApp(services)
   const url = (path: string) => `http://localhost${path}`
   const post = (path: string, body: unknown) =>

@@ -12,6 +12,7 @@ import type {
   StepSample,
   TrainerConfig,
 } from '../protocol'
+import { checkpointList, findCheckpoint } from './checkpoint-name'
 import type { CompletionStore } from './completion-store'
 import { HttpError } from './http-errors'
 import { JobQueue } from './job-queue'
@@ -21,6 +22,7 @@ import type { GrpoReports } from './report/job-reports'
 import type { RunFolder } from './run-folder'
 import type { TextCodec } from './services'
 import { entropyStateAfter, rolloutLines, stepRecord } from './step-record'
+import { loraSpec } from './trainer-config'
 import { type TrainingRow, trainingRows } from './training-rows'
 
 export interface JobSetup {
@@ -157,6 +159,23 @@ export class GrpoJob {
     })
   }
 
+  /** The policy becomes that of a checkpoint, with its optimizer; steps are counted on. What was saved since stays on disk. */
+  restore(name: string): Promise<GRPOStatus> {
+    return this.queue.run(async () => {
+      this.answer()
+      const checkpoints = this.setup.folder.checkpoints()
+      const found = findCheckpoint(checkpoints, name)
+      if (!found)
+        throw new HttpError(404, `Job ${this.id} has no checkpoint "${name}". ${checkpointList(checkpoints)}`, {
+          code: 'checkpoint_not_found',
+          param: 'checkpoint_name',
+        })
+      await this.reopen(found.checkpoint_dir)
+      await this.save('restored', { ...found.metadata, restored_from: found.checkpoint_name })
+      return this.answer()
+    })
+  }
+
   /** Waits for the posted steps, saves checkpoint_final and ends the job; its weights go on answering. */
   terminate(): Promise<GRPOStatus> {
     return this.queue.run(async () => {
@@ -265,6 +284,22 @@ export class GrpoJob {
   private async save(name: string, metadata: Record<string, unknown> | null): Promise<void> {
     const record = { checkpoint_name: name, global_step: this.step, requested: true, metadata, timestamp: Date.now() / 1000 }
     this.remember(await this.setup.folder.saveCheckpoint(record, (dir) => this.setup.engine.savePolicy(this.id, dir)))
+  }
+
+  private async reopen(checkpoint: string): Promise<void> {
+    const { engine, config, completions } = this.setup
+    const trial = `${this.id} restored`
+    await engine.openSaved(trial, checkpoint) // a checkpoint that can't be read is told while the policy is still there
+    await engine.closePolicy(trial)
+    try {
+      await engine.closePolicy(this.id)
+      const spec = { lora: loraSpec(config.lora_config), seed: config.seed, checkpoint }
+      this.policyVersion = (await engine.openPolicy(this.id, spec)).policyVersion
+      completions.wentBack(this.id, this.policyVersion)
+    } catch (error) {
+      this.end('failed', `restoring ${checkpoint}: ${error instanceof Error ? error.message : String(error)}`)
+      throw error
+    }
   }
 
   private remember(checkpoint: CheckpointRecord): void {

@@ -20,6 +20,7 @@ import { GrpoReports, reporterNames } from './report/job-reports'
 import { UPLOAD_MS } from './report/reports'
 import { runEnvironment } from './run-environment'
 import { baseFields, RunFolder } from './run-folder'
+import type { SavedPolicies } from './saved-policies'
 import type { TextCodec } from './services'
 import { checkTrainerConfig, loraSpec } from './trainer-config'
 
@@ -35,6 +36,7 @@ export interface JobsSetup {
   readonly completions: CompletionStore
   /** Whose models a job may go on from. */
   readonly fineTuning: FineTuning
+  readonly saved: SavedPolicies
   /** Runs are kept in `runs/` under this folder. */
   readonly storage: string
   /** Of this package; written into environment.json. */
@@ -135,7 +137,7 @@ export class Jobs {
       const { policyVersion } = await engine.openPolicy(id, {
         lora: loraSpec(config.lora_config),
         seed: config.seed,
-        ...(checkpoint === null ? {} : { checkpoint }),
+        ...(checkpoint === null ? {} : { checkpoint, freshOptimizer: !('last' in from) }),
       })
       const created = folder.exists ? (folder.config() as StoredConfig).created : Date.now() / 1000
       const environment = runEnvironment(this.setup.version, model, config.seed)
@@ -166,7 +168,7 @@ export class Jobs {
     return this.jobs.has(id) || this.opening.has(id) || RunFolder.at(this.setup.storage, id).exists
   }
 
-  /** The weights a new job starts from: null for the base's, else the folder of a fine-tuned model's. */
+  /** The weights a new job starts from: null for the base's, else the folder of a fine-tuned model's, a checkpoint's or an adapter's. */
   private startOf({ model, trainer_config: config }: Initialize): string | null {
     const bare = bareModelName(model)
     if (this.setup.modelNames.includes(bare)) return null
@@ -175,8 +177,10 @@ export class Jobs {
     const job = this.jobs.get(bare)
     if (job)
       throw new OptionError(
-        `"${bare}" is a job, not a base model. To go on training it, initialize with model "${this.setup.modelNames[0]}" and resume_from "${bare}".`,
+        `"${bare}" is a job, not a base model. To go on training it, initialize with model "${this.setup.modelNames[0]}" and resume_from "${bare}"; to start another from its weights, with model "${bare}@last" or "${bare}@best".`,
       )
+    const saved = this.setup.saved.locate(bare)
+    if (saved) return saved.dir
     throw new HttpError(
       404,
       `This server has the base model "${this.setup.modelNames[0]}", not "${bare}". Start one with --model ${bare}.`,

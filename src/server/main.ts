@@ -3,6 +3,7 @@
 import type { Engine } from '../engine/engine'
 import { resolveModel } from '../engine/model-source'
 import { WorkerEngine } from '../engine/worker-engine'
+import { OptionError } from '../errors'
 import { bareModelName } from '../protocol'
 import { createApp } from './app'
 import { CompletionStore } from './completion-store'
@@ -10,6 +11,7 @@ import { FineTuning } from './fine-tuning'
 import { type App, modelOnDemand } from './first-model'
 import { errorResponse, HttpError } from './http-errors'
 import { Jobs } from './jobs'
+import { SavedPolicies } from './saved-policies'
 import { type Services, textCodec } from './services'
 import { openSocket } from './socket'
 import { loadTokenizer } from './tokenizer'
@@ -26,6 +28,8 @@ export interface ServerOptions {
   readonly host?: string
   /** Default: the first free one from 7453 up. */
   readonly port?: number
+  /** Folders of adapters, as peft or a checkpoint has them, that answer under a name of their own. */
+  readonly adapters?: ReadonlyMap<string, string>
   /** Runs are kept in `runs/` under this folder. */
   readonly storage: string
   /** This package's version, for the files of a run. */
@@ -113,7 +117,18 @@ async function loadServices(engine: Engine, asked: string, options: ServerOption
   const completions = new CompletionStore()
   const modelNames = [...new Set([name, source.name, model.name])]
   const setup = { engine, model, modelNames, basePath: source.path, codec, storage, version, ...(log ? { log } : {}) }
-  const fineTuning = new FineTuning(setup)
-  const jobs = new Jobs({ ...setup, completions, fineTuning })
-  return { engine, model, modelNames, codec, completions, jobs, fineTuning, ...(log ? { log } : {}) }
+  const taken = modelNames.find((one) => options.adapters?.has(one))
+  if (taken !== undefined) throw new OptionError(`"${taken}" is the base model's own name; give the adapter another.`)
+  const saved = new SavedPolicies({ ...setup, ...(options.adapters ? { adapters: options.adapters } : {}) })
+  const fineTuning = new FineTuning({ ...setup, saved })
+  const jobs = new Jobs({ ...setup, completions, fineTuning, saved })
+  for (const name of options.adapters?.keys() ?? []) await openAdapter(saved, name, log)
+  return { engine, model, modelNames, codec, completions, jobs, fineTuning, saved, ...(log ? { log } : {}) }
+}
+
+/** An adapter that can't be read, or is another model's, ends the start. */
+async function openAdapter(saved: SavedPolicies, name: string, log?: (line: string) => void): Promise<void> {
+  const found = saved.locate(name)!
+  await saved.open(found)
+  log?.(`${name}: the adapter in ${found.dir}`)
 }

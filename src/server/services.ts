@@ -3,9 +3,11 @@
 import type { Engine, ModelInfo } from '../engine/engine'
 import type { Message } from '../protocol'
 import { renderChat } from './chat-template'
+import { parseCheckpointName } from './checkpoint-name'
 import type { CompletionStore } from './completion-store'
 import type { FineTuning } from './fine-tuning'
 import type { Jobs } from './jobs'
+import type { SavedPolicies } from './saved-policies'
 import type { Tokenizer } from './tokenizer'
 
 /** Text to tokens and back for one model, with its chat template. */
@@ -56,6 +58,7 @@ export interface Services {
   readonly completions: CompletionStore
   readonly jobs: Jobs
   readonly fineTuning: FineTuning
+  readonly saved: SavedPolicies
   /** Hears of faults (an answer of 500, a job that failed), with the stack. */
   readonly log?: (line: string) => void
 }
@@ -68,13 +71,23 @@ export interface ServedJob {
   trained(): Promise<void>
 }
 
-/** The job of this name that answers; null for the base and for names that nobody has. */
-export function servedJob({ jobs, fineTuning }: Services, name: string): ServedJob | null {
+/**
+ * What answers to this name: a job's policy as it stands, else one that was saved. Null for the base and for names that nobody has.
+ * @throws HttpError 404 for a job that has no such checkpoint, or was trained on another base
+ */
+export function servedJob({ jobs, fineTuning, saved }: Services, name: string): ServedJob | null {
+  if (parseCheckpointName(name)) return saved.find(name)
   const job = jobs.find(name) ?? fineTuning.find(name)
-  return job?.serves ? job : null
+  if (job) return job.serves ? job : null
+  return saved.find(name)
 }
 
-/** The names that chat requests may ask for: the base first. */
+/** All that `GET /models` lists: what runs or was trained here, then what lies on disk. */
+export function listedNames(services: Services): string[] {
+  return [...new Set([...servedNames(services), ...services.saved.names()])]
+}
+
+/** The base and the jobs of this process, for a message. */
 export function servedNames({ modelNames, jobs, fineTuning }: Services): string[] {
   const tuned = fineTuning.list().filter((job) => job.serves)
   return [modelNames[0]!, ...jobs.serving().map((job) => job.id), ...tuned.map((job) => job.id)]
