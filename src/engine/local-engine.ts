@@ -50,6 +50,8 @@ export interface LocalEngineOptions {
   readonly batchTokens?: number
   /** Completions decoded together. */
   readonly batchSequences?: number
+  /** Instead of `openModel`: weights that lie in no file, as a benchmark's. */
+  readonly open?: (source: ModelSource) => Promise<OpenModel>
 }
 
 interface Loaded {
@@ -74,7 +76,7 @@ export class LocalEngine implements Engine {
 
   load(source: ModelSource): Promise<ModelInfo> {
     return this.#exclusive(async () => {
-      const open = await openModel(source)
+      const open = await (this.options.open ?? openModel)(source)
       try {
         return await this.#load(open, source)
       } finally {

@@ -24,7 +24,7 @@ import type { LocalEngineOptions } from './local-engine'
 import { type EngineMethod, type FromWorker, fromErrorData, type ToWorker } from './worker-protocol'
 
 /** What LocalEngine takes, without what can't travel to a thread. */
-export type WorkerEngineOptions = Omit<LocalEngineOptions, 'backend'>
+export type WorkerEngineOptions = Omit<LocalEngineOptions, 'backend' | 'open'>
 
 interface Pending {
   resolve(value: unknown): void
