@@ -1,6 +1,7 @@
 // One training job on an Arbor server: the wire calls, and the stream of step records (ours).
 
 import { ProtocolError } from '../errors'
+import { patientFetch } from '../program'
 import type { GRPOStatus, GroupInfo, InitializeRequest, StepRecord, StepRequest, StepSample } from '../protocol'
 
 /** A GRPO job as ArborGRPO's loop sees it: on our server (ArborJob) or on a real Arbor (ArborClusterJob). */
@@ -106,7 +107,7 @@ const RESUME = 'start it again (arbor.startServer), then continue the run with c
 /** A request that is answered, whatever the status. @throws ProtocolError when nobody answers; `then` says what to do about it */
 export async function reach(url: URL, init: RequestInit, then: string = RESUME): Promise<Response> {
   try {
-    return await fetch(url, init)
+    return await patientFetch(url, init)
   } catch (cause) {
     if (init.signal?.aborted) throw cause
     throw new ProtocolError(`No answer from the server at ${url.origin} (${url.pathname}). It may have stopped: ${then}.`, {

@@ -4,6 +4,7 @@ import type { OpenAI } from 'openai'
 import { ContextWindowExceededError, LMError } from '../errors'
 import type { Message } from '../protocol'
 import type { LMOptions, LMResponse, TokenLogprob } from './base-lm'
+import { patientFetch } from './patient-fetch'
 import { GaveUp, withRetries } from './retry'
 import { groupSeeds } from './seed-groups'
 
@@ -51,6 +52,7 @@ export async function openClient(service: ChatService, apiKey: string | undefine
     baseURL: service.apiBase,
     maxRetries: 0, // counted here, so that the error can say how often it was tried
     timeout: service.timeoutMs,
+    fetch: patientFetch as typeof fetch, // timeoutMs alone says how long an answer may take
   })
   const ask: ChatClient = (body, { signal, onText } = {}) => {
     let begun = false // text that was handed on can't be taken back

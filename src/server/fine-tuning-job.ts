@@ -106,7 +106,7 @@ export class FineTuningJob {
       model,
       created_at: Math.floor(this.#created),
       finished_at: this.#finished === null ? null : Math.floor(this.#finished),
-      status: this.#status,
+      status: this.#stop && !this.ended ? 'pending_cancel' : this.#status,
       training_file: fileId,
       validation_file: null,
       fine_tuned_model: this.serves ? this.id : null,

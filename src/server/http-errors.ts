@@ -89,6 +89,9 @@ function describe(error: unknown, requestId: string): Described {
     (error instanceof ArborError && error.code === 'chat_template_error')
   )
     return { ...invalid, status: 400, message: error.message, code: error.code }
+  // A job was cancelled while a request waited for its turn.
+  if (error instanceof ArborError && error.code === 'unknown_policy')
+    return { ...invalid, status: 404, message: error.message, code: 'model_not_found', param: 'model' }
   const text = error instanceof Error ? error.message : String(error)
   const code = error instanceof ArborError ? error.code : 'internal_error'
   return { status: 500, message: `${text} (request ${requestId})`, type: 'server_error', code, param: null }
