@@ -1,8 +1,7 @@
-// y = x Wᵀ + bias and its adapters, and the gradients. Rows that decode have a kernel of their own; all else is cuBLASLt's.
+// y = x Wᵀ + bias and its adapters, and the gradients.
 
 #include "add_rows.cuh"
 #include "convert.cuh"
-#include "decode_linear.cuh"
 #include "lora.cuh"
 #include "products.cuh"
 
@@ -14,14 +13,18 @@ int32_t arbor_linear(arbor_stream *stream, int32_t type, void *y, int32_t y_type
                      read_adapters(adapters, loras, lora_count, tokens, out, false);
   ARBOR_ENTER(stream, "arbor_linear", valid);
   if (tokens == 0) return ARBOR_OK;
-  if (decode && decode_linear_fits(type, weight_type, in, x, weight, adapters))
-    return decode_linear(stream, y, y_type, x, weight, bias, tokens, in, out, adapters);
   Product base{tokens, out, in};
   base.a = {x, type, in};
   base.b = {weight_as(stream, type, weight, weight_type, out * in, 2), type, in, true};
   if (!base.b.data) return ARBOR_UNSUPPORTED;
   base.out = y, base.out_type = y_type, base.out_ld = out, base.by_row = true;
+  // Begun first: a large product leaves no room beside itself.
+  const bool beside = decode && begin_decode_adapters(stream, type, x, tokens, in, adapters);
   const int32_t code = product(stream, "arbor_linear", base);
+  if (beside) {
+    const int32_t ended = end_decode_adapters(stream, y, y_type, bias, tokens, out, adapters);
+    return code == ARBOR_OK ? ended : code;
+  }
   return code == ARBOR_OK ? add_adapters(stream, type, y, y_type, x, bias, tokens, in, out, adapters) : code;
 }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "convert.cuh"
+#include "lora_add.cuh"
 #include "products.cuh"
 
 namespace arbor {
@@ -33,70 +34,6 @@ bool read_adapters(Adapters &to, const double *loras, int64_t count, int64_t tok
 
 namespace {
 
-constexpr int kAddThreads = 128;
-constexpr int kAddRows = 32; // tokens a block takes
-constexpr int kMostRank = 32;
-
-// A thread an output: its row of b stays in registers while it goes through the block's tokens. kRank 0: no adapter, the bias alone.
-template <class Y, int kRank> __global__ void add_to_outputs(Y *y, const float *bias, int64_t tokens, int64_t out, int64_t first_row, Adapter adapter) {
-  extern __shared__ float xa[]; // [kAddRows][width]
-  const int64_t o = int64_t(blockIdx.x) * kAddThreads + threadIdx.x, first = int64_t(blockIdx.y) * kAddRows;
-  const int rows = int(min(int64_t(kAddRows), tokens - first)), width = adapter.width();
-  if constexpr (kRank > 0) {
-    for (int i = threadIdx.x; i < rows * width; i += kAddThreads) xa[i] = adapter.xa[first * width + i];
-    __syncthreads();
-  }
-  if (o >= out) return;
-  float b[kRank > 0 ? kRank : 1];
-  int offset = 0;
-  if constexpr (kRank > 0) {
-    const int rank = adapter.rank;
-    offset = adapter.part_of(o) * rank;
-#pragma unroll
-    for (int r = 0; r < kRank; r++) b[r] = r < rank ? adapter.b[o * rank + r] * adapter.scale : 0.0f;
-  }
-  const float plain = bias ? bias[o] : 0.0f;
-  for (int row = 0; row < rows; row++) {
-    Y *place = y + (first_row + first + row) * out + o;
-    float sum = to_float(*place) + plain;
-    if constexpr (kRank > 0) {
-      float low = 0;
-#pragma unroll
-      for (int r = 0; r < kRank; r++) low += (r < adapter.rank ? xa[row * width + offset + r] : 0.0f) * b[r];
-      sum += low;
-    }
-    *place = from_float<Y>(sum);
-  }
-}
-
-// Any rank, one row of b read again for each token.
-template <class Y> __global__ void add_large_rank(Y *y, const float *bias, int64_t out, int64_t first_row, Adapter adapter) {
-  const int64_t o = int64_t(blockIdx.x) * kAddThreads + threadIdx.x, row = blockIdx.y;
-  if (o >= out) return;
-  const float *xa = adapter.xa + row * adapter.width() + adapter.part_of(o) * adapter.rank, *b = adapter.b + o * adapter.rank;
-  float low = 0;
-  for (int r = 0; r < adapter.rank; r++) low += xa[r] * b[r];
-  Y *place = y + (first_row + row) * out + o;
-  *place = from_float<Y>(to_float(*place) + (bias ? bias[o] : 0.0f) + adapter.scale * low);
-}
-
-// Rows [first_row, first_row + tokens) of y.
-template <class Y>
-void add_outputs(arbor_stream *stream, Y *y, const float *bias, int64_t first_row, int64_t tokens, int64_t out, const Adapter *adapter) {
-  if (tokens <= 0 || (!adapter && !bias)) return;
-  const cudaStream_t s = cuda_stream(stream);
-  const dim3 grid(unsigned(ceil_div(out, kAddThreads)), unsigned(ceil_div(tokens, kAddRows)));
-  if (!adapter)
-    add_to_outputs<Y, 0><<<grid, kAddThreads, 0, s>>>(y, bias, tokens, out, first_row, Adapter{});
-  else if (adapter->rank > kMostRank)
-    add_large_rank<<<dim3(grid.x, unsigned(tokens)), kAddThreads, 0, s>>>(y, bias, out, first_row, *adapter);
-  else {
-    const size_t shared = size_t(kAddRows) * size_t(adapter->width()) * 4;
-    const auto run = [&](auto kernel) { kernel<<<grid, kAddThreads, shared, s>>>(y, bias, tokens, out, first_row, *adapter); };
-    adapter->rank <= 8 ? run(add_to_outputs<Y, 8>) : adapter->rank <= 16 ? run(add_to_outputs<Y, 16>) : run(add_to_outputs<Y, kMostRank>);
-  }
-}
-
 // Pieces of the stream's scratch memory, taken one after the other.
 struct Pieces {
   char *at;
@@ -123,13 +60,6 @@ int64_t element(int32_t type) { return type == ARBOR_BF16 ? 2 : 4; }
 
 int32_t add_adapters(arbor_stream *stream, int32_t type, void *y, int32_t y_type, const void *x, const float *bias, int64_t tokens, int64_t in,
                      int64_t out, const Adapters &adapters) {
-  const auto outputs = [&](int64_t first, int64_t count, const Adapter *adapter) {
-    if (y_type == ARBOR_BF16)
-      add_outputs(stream, static_cast<bf16 *>(y), bias, first, count, out, adapter);
-    else
-      add_outputs(stream, static_cast<float *>(y), bias, first, count, out, adapter);
-  };
-  int64_t done = 0; // rows before have their bias
   for (int32_t i = 0; i < adapters.count; i++) {
     const Adapter &adapter = adapters.at[i];
     if (adapter.row_count == 0) continue;
@@ -143,11 +73,8 @@ int32_t add_adapters(arbor_stream *stream, int32_t type, void *y, int32_t y_type
     xa.out = adapter.xa, xa.out_type = ARBOR_F32, xa.out_ld = width, xa.by_row = true;
     const int32_t code = product(stream, "arbor_linear", xa);
     if (code != ARBOR_OK) return code;
-    outputs(done, adapter.row_start - done, nullptr);
-    outputs(adapter.row_start, adapter.row_count, &adapter);
-    done = adapter.row_start + adapter.row_count;
   }
-  outputs(done, tokens - done, nullptr);
+  add_all(stream, y, y_type, bias, tokens, out, adapters, kManyRows);
   return launched(stream, "arbor_linear");
 }
 

@@ -18,9 +18,10 @@ namespace arbor {
 namespace {
 
 constexpr size_t kWorkspace = 64 << 20;
-constexpr int kProposals = 16;
+constexpr int kProposals = 8;            // for each size asked about
 constexpr int64_t kReferenceRows = 2048; // the size at which the reference algorithm is chosen
-constexpr int64_t kTestRows = 160;       // rows on which bits are compared
+constexpr int64_t kCompared = 16384;     // outputs whose bits are compared at least
+constexpr int kMostRounds = 16;          // of noise, to get there
 constexpr size_t kMostPlans = 8192;
 
 struct Plan {
@@ -49,10 +50,10 @@ uint32_t alignment(const void *data, int64_t row_bytes) {
 }
 
 // Values in −1 … 1 from a hash of their place.
-template <class T> __global__ void fill_noise(T *out, int64_t count) {
+template <class T> __global__ void fill_noise(T *out, int64_t count, uint32_t seed) {
   const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= count) return;
-  uint32_t z = uint32_t(i) * 0x9e3779b1u;
+  uint32_t z = uint32_t(i) * 0x9e3779b1u + seed * 0x632be5abu;
   z = (z ^ (z >> 15)) * 0x85ebca6bu;
   z = (z ^ (z >> 13)) * 0xc2b2ae35u;
   out[i] = from_float<T>(float(int32_t(z ^ (z >> 16))) * (1.0f / 2147483648.0f));
@@ -61,6 +62,20 @@ template <class T> __global__ void fill_noise(T *out, int64_t count) {
 __global__ void count_differences(const uint32_t *a, const uint32_t *b, int64_t words, int32_t *differences) {
   const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i < words && a[i] != b[i]) atomicAdd(differences, 1);
+}
+
+// Odd shapes in bf16, which cuBLASLt reads no 16 bytes of at a time: one thread a sum, in order.
+struct Plain {
+  int64_t rows, columns, depth, a_row, a_step, b_row, b_step, out_ld;
+  float alpha, beta;
+};
+template <class Out> __global__ void plain_product(Out *out, const bf16 *a, const bf16 *b, Plain p) {
+  const int64_t column = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, row = blockIdx.y;
+  if (column >= p.columns) return;
+  float sum = 0;
+  for (int64_t k = 0; k < p.depth; k++) sum += to_float(a[row * p.a_row + k * p.a_step]) * to_float(b[k * p.b_step + column * p.b_row]);
+  Out *place = out + row * p.out_ld + column;
+  *place = from_float<Out>(p.alpha * sum + (p.beta == 0 ? 0.0f : p.beta * to_float(*place)));
 }
 
 } // namespace
@@ -79,6 +94,7 @@ public:
 
   int32_t run(arbor_stream *stream, const char *op, const Product &p) {
     if (p.rows == 0 || p.columns == 0) return ARBOR_OK;
+    if (p.a.type == ARBOR_BF16 && aligned(p) < 16) return plain(stream, op, p);
     const Plan *plan = nullptr;
     const int32_t code = p.by_row ? by_row(stream, op, p, plan) : proposed(op, p, plan);
     if (code != ARBOR_OK) return code;
@@ -106,10 +122,27 @@ private:
                                        "] x [" + std::to_string(p.depth) + ", " + std::to_string(p.columns) + "], status " + std::to_string(status));
   }
 
+  static uint32_t aligned(const Product &p) {
+    return std::min({alignment(p.a.data, p.a.ld * bytes_of(p.a.type)), alignment(p.b.data, p.b.ld * bytes_of(p.b.type)),
+                     alignment(p.out, p.out_ld * bytes_of(p.out_type)), 16u});
+  }
+
   static Signature signature(const Product &p) {
-    const uint32_t aligned = std::min({alignment(p.a.data, p.a.ld * bytes_of(p.a.type)), alignment(p.b.data, p.b.ld * bytes_of(p.b.type)),
-                                       alignment(p.out, p.out_ld * bytes_of(p.out_type)), 16u});
-    return {p.columns, p.by_row ? p.depth : 0, p.a.transposed, p.b.transposed, p.a.type, p.out_type, p.b.ld, p.out_ld, aligned, p.beta != 0};
+    return {p.columns, p.by_row ? p.depth : 0, p.a.transposed, p.b.transposed, p.a.type, p.out_type, p.b.ld, p.out_ld, aligned(p), p.beta != 0};
+  }
+
+  static int32_t plain(arbor_stream *stream, const char *op, const Product &p) {
+    Plain plain{p.rows, p.columns, p.depth, p.a.ld, 1, 1, p.b.ld, p.out_ld, p.alpha, p.beta};
+    if (p.a.transposed) plain.a_row = 1, plain.a_step = p.a.ld;
+    if (p.b.transposed) plain.b_row = p.b.ld, plain.b_step = 1;
+    if (p.rows > 65535) return unsupported(op, "a product of more than 65,535 rows needs widths that are multiples of 8");
+    const dim3 grid(unsigned(ceil_div(p.columns, 128)), unsigned(p.rows));
+    const auto *a = static_cast<const bf16 *>(p.a.data), *b = static_cast<const bf16 *>(p.b.data);
+    if (p.out_type == ARBOR_BF16)
+      plain_product<<<grid, 128, 0, cuda_stream(stream)>>>(static_cast<bf16 *>(p.out), a, b, plain);
+    else
+      plain_product<<<grid, 128, 0, cuda_stream(stream)>>>(static_cast<float *>(p.out), a, b, plain);
+    return launched(stream, op);
   }
 
   // The descriptions of one call, freed with it.
@@ -190,48 +223,85 @@ private:
     return ARBOR_OK;
   }
 
-  // Of the proposals that give the reference's bits, the fastest on weights that lie in no cache.
+  // Of the proposals that give the reference's bits, the fastest on weights that lie in no cache. What is proposed for more rows may suit few
+  // as well: fewer rows alone would have it divide the sum.
   Plan fastest(arbor_stream *stream, const Product &p, const Plan &reference) {
-    const int64_t rows = std::max(std::min(p.rows, kTestRows), int64_t(1));
-    const int64_t x_bytes = std::max(rows, p.rows) * p.depth * bytes_of(p.a.type), out_bytes = p.rows * p.out_ld * bytes_of(p.out_type);
-    char *memory = static_cast<char *>(scratch(stream, 0, ceil_div(x_bytes, 256) * 256 + 2 * ceil_div(out_bytes, 256) * 256 + 256));
-    if (!memory || p.a.transposed) return reference;
-    int32_t *differences = reinterpret_cast<int32_t *>(memory);
-    char *x = memory + 256, *expected = x + ceil_div(x_bytes, 256) * 256, *actual = expected + ceil_div(out_bytes, 256) * 256;
-    const cudaStream_t s = cuda_stream(stream);
-    const int64_t count = p.rows * p.depth;
-    if (p.a.type == ARBOR_BF16)
-      fill_noise<<<unsigned(ceil_div(count, 256)), 256, 0, s>>>(reinterpret_cast<bf16 *>(x), count);
-    else
-      fill_noise<<<unsigned(ceil_div(count, 256)), 256, 0, s>>>(reinterpret_cast<float *>(x), count);
-    Product test = p;
-    test.a.data = x;
-    test.a.ld = p.depth;
-    test.out = expected;
-    test.beta = 0;
-    if (call(stream, test, reference) != 0) return reference;
-    test.out = actual;
-    std::vector<Plan> candidates(kProposals);
-    candidates.resize(size_t(propose(test, 0, kProposals, candidates.data())));
-    candidates.push_back(reference);
+    const int64_t x_bytes = padded(p.rows * p.depth * bytes_of(p.a.type)), out_bytes = p.rows * p.out_ld * bytes_of(p.out_type);
+    char *memory = p.a.transposed ? nullptr : static_cast<char *>(scratch(stream, 0, x_bytes + 2 * padded(out_bytes) + 256));
+    if (!memory) return reference;
+    Trial trial{p, memory + 256 + x_bytes, memory + 256 + x_bytes + padded(out_bytes), out_bytes, reinterpret_cast<int32_t *>(memory)};
+    trial.product.a.data = memory + 256;
+    trial.product.a.ld = p.depth;
+    trial.product.beta = 0;
+    std::vector<Plan> candidates{reference};
+    for (int64_t rows = p.rows; rows <= 8 * kReferenceRows; rows = rows < 64 ? 128 : 2 * rows) {
+      Product larger = trial.product;
+      larger.rows = rows;
+      std::vector<Plan> found(kProposals);
+      found.resize(size_t(propose(larger, 0, kProposals, found.data())));
+      for (const Plan &plan : found) {
+        const auto same = [&](const Plan &other) { return std::memcmp(&plan.algo, &other.algo, sizeof plan.algo) == 0; };
+        if (std::none_of(candidates.begin(), candidates.end(), same)) candidates.push_back(plan);
+      }
+      if (rows >= kReferenceRows) break;
+    }
+    keep_equal(stream, trial, reference, candidates);
     Plan best = reference;
     float best_time = 1e30f;
+    trial.product.out = trial.actual;
     for (const Plan &candidate : candidates) {
-      if (!same_bits(stream, test, candidate, expected, out_bytes, differences)) continue;
-      const float time = time_of(stream, test, candidate);
+      const float time = time_of(stream, trial.product, candidate);
       if (time < best_time) best = candidate, best_time = time;
     }
     return best;
   }
 
-  bool same_bits(arbor_stream *stream, const Product &test, const Plan &plan, const void *expected, int64_t bytes, int32_t *differences) {
+  // A product on noise: the reference's outputs and a candidate's.
+  struct Trial {
+    Product product;
+    char *expected, *actual;
+    int64_t bytes;
+    int32_t *differences;
+  };
+
+  static int64_t padded(int64_t bytes) { return ceil_div(bytes, 256) * 256; }
+
+  // Leaves the candidates whose outputs have the reference's bits, on fresh noise until enough of them were compared.
+  void keep_equal(arbor_stream *stream, Trial trial, const Plan &reference, std::vector<Plan> &candidates) {
+    const int64_t outputs = std::max(trial.product.rows * trial.product.columns, int64_t(1));
+    const int rounds = int(std::min(int64_t(kMostRounds), ceil_div(kCompared, outputs)));
+    for (int round = 0; round < rounds && candidates.size() > 1; round++) {
+      fill(stream, trial.product, uint32_t(round));
+      trial.product.out = trial.expected;
+      if (call(stream, trial.product, reference) != 0) {
+        candidates = {reference};
+        return;
+      }
+      trial.product.out = trial.actual;
+      const auto differs = [&](const Plan &plan) { return !same_bits(stream, trial, plan); };
+      candidates.erase(std::remove_if(candidates.begin() + 1, candidates.end(), differs), candidates.end());
+    }
+  }
+
+  static void fill(arbor_stream *stream, const Product &p, uint32_t seed) {
+    const int64_t count = p.rows * p.depth;
+    const unsigned blocks = unsigned(ceil_div(count, 256));
+    void *x = const_cast<void *>(p.a.data);
+    if (p.a.type == ARBOR_BF16)
+      fill_noise<<<blocks, 256, 0, cuda_stream(stream)>>>(static_cast<bf16 *>(x), count, seed);
+    else
+      fill_noise<<<blocks, 256, 0, cuda_stream(stream)>>>(static_cast<float *>(x), count, seed);
+  }
+
+  bool same_bits(arbor_stream *stream, const Trial &trial, const Plan &plan) {
     const cudaStream_t s = cuda_stream(stream);
-    cudaMemsetAsync(differences, 0, 4, s);
-    if (call(stream, test, plan) != 0) return false;
-    count_differences<<<unsigned(ceil_div(bytes / 4, 256)), 256, 0, s>>>(static_cast<const uint32_t *>(expected), static_cast<uint32_t *>(test.out),
-                                                                        bytes / 4, differences);
+    cudaMemsetAsync(trial.differences, 0, 4, s);
+    if (call(stream, trial.product, plan) != 0) return false;
+    const int64_t words = trial.bytes / 4;
+    count_differences<<<unsigned(ceil_div(words, 256)), 256, 0, s>>>(reinterpret_cast<const uint32_t *>(trial.expected),
+                                                                    reinterpret_cast<const uint32_t *>(trial.actual), words, trial.differences);
     int32_t found = 1;
-    cudaMemcpyAsync(&found, differences, 4, cudaMemcpyDeviceToHost, s);
+    cudaMemcpyAsync(&found, trial.differences, 4, cudaMemcpyDeviceToHost, s);
     return cudaStreamSynchronize(s) == cudaSuccess && found == 0;
   }
 

@@ -42,7 +42,8 @@ struct arbor_capture {
 struct arbor_stream {
   int device = 0;
   int processors = 0;
-  cudaStream_t stream = nullptr;
+  cudaStream_t stream = nullptr, beside = nullptr;
+  cudaEvent_t forked = nullptr, joined = nullptr;
   arbor::Fault *fault = nullptr;
   arbor::StreamMemory memory;
   std::unique_ptr<arbor::Products, arbor::DeleteProducts> products;
@@ -120,6 +121,17 @@ void *scratch(arbor_stream *stream, int number, int64_t bytes) {
 
 int32_t *zeroed_counters(arbor_stream *stream, int64_t count) { return stream->memory.counters(count); }
 
+cudaStream_t fork(arbor_stream *stream) {
+  cudaEventRecord(stream->forked, stream->stream);
+  cudaStreamWaitEvent(stream->beside, stream->forked, 0);
+  return stream->beside;
+}
+
+void join(arbor_stream *stream) {
+  cudaEventRecord(stream->joined, stream->beside);
+  cudaStreamWaitEvent(stream->stream, stream->joined, 0);
+}
+
 static const char *fault_text(const Fault &fault, char *text, size_t size) {
   const char *what = "";
   switch (fault.op) {
@@ -161,7 +173,10 @@ void release(arbor_stream *stream) {
   if (stream->fault) cudaFreeHost(stream->fault);
   stream->products.reset();
   stream->memory.close();
-  if (stream->stream) cudaStreamDestroy(stream->stream);
+  for (cudaEvent_t event : {stream->forked, stream->joined})
+    if (event) cudaEventDestroy(event);
+  for (cudaStream_t one : {stream->stream, stream->beside})
+    if (one) cudaStreamDestroy(one);
   delete stream;
 }
 
@@ -255,6 +270,9 @@ arbor_stream *arbor_open(int32_t device) {
   cudaError_t error = cudaGetDeviceProperties(&properties, device);
   stream->processors = properties.multiProcessorCount;
   if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream->stream, cudaStreamNonBlocking);
+  if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream->beside, cudaStreamNonBlocking);
+  for (cudaEvent_t *event : {&stream->forked, &stream->joined})
+    if (error == cudaSuccess) error = cudaEventCreateWithFlags(event, cudaEventDisableTiming);
   if (error == cudaSuccess) error = cudaHostAlloc(reinterpret_cast<void **>(&stream->fault), sizeof(arbor::Fault), cudaHostAllocMapped);
   if (error == cudaSuccess) error = cudaMallocHost(reinterpret_cast<void **>(&stream->ring), kRingSectors * kRingSector);
   for (cudaEvent_t &event : stream->left)

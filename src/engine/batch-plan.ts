@@ -39,6 +39,8 @@ export class BatchPlan {
   readonly context: Int32Array // [contextCount]
   /** Each row is the newest token of a sequence of its own. */
   decode = false
+  /** Those tokens have not arrived: `ids` name the samples of the plan before that they are. */
+  ahead = false
   rows = 0
   segmentCount = 0
   contextCount = 0
@@ -52,6 +54,7 @@ export class BatchPlan {
   #ready: Sequence[] = []
   #scheduled = new Map<number, number>() // slot → row, -1 until laid out
   #rows = 0
+  #previous: ReadonlyMap<Sequence, number> | null = null
 
   constructor(readonly limits: BatchLimits) {
     const at = planOffsets(limits)
@@ -73,7 +76,14 @@ export class BatchPlan {
     this.#ready = []
     this.#scheduled.clear()
     this.#rows = 0
-    this.decode = false
+    this.decode = this.ahead = false
+    this.#previous = null
+  }
+
+  /** Each sequence goes on from its sample in the plan before, which the device still works on. */
+  follow(samples: ReadonlyMap<Sequence, number>): void {
+    this.decode = this.ahead = true
+    this.#previous = samples
   }
 
   get empty(): boolean {
@@ -135,7 +145,7 @@ export class BatchPlan {
     for (let i = from; i < to; i++) {
       const slot = sequence.slots[i]!
       if (!wanted(slot)) continue
-      this.ids[this.rows] = sequence.tokens[i]!
+      this.ids[this.rows] = this.#previous?.get(sequence) ?? sequence.tokens[i]!
       this.positions[this.rows] = i
       this.slots[this.rows] = slot
       this.#scheduled.set(slot, this.rows++)

@@ -115,21 +115,32 @@ export class ModelRunner implements Runner {
   async run(plan: BatchPlan): Promise<SequenceToken[]> {
     const { backend } = this
     const { samples } = plan
+    const watched = samples.some(({ sequence }) => sequence.request.topLogprobs)
     const highest = plan.slots.subarray(0, plan.rows).reduce((most, slot) => Math.max(most, slot), 0)
     if (highest >= this.#kvSlots) this.#growKv(Math.max(highest + 1, 2 * this.#kvSlots))
     const batch = this.#upload(plan)
     const inputs = firstRows(this.#inputs, samples.length)
     if (samples.length > 0) this.#uploadSampling(plan, inputs)
-    this.#captures.run(this.#shape(plan), () => this.#forward(batch, inputs))
+    const sample = () => backend.ops.sample({ ...inputs, history: this.#inputs.history })
+    this.#captures.run(this.#shape(plan, watched), () => {
+      if (plan.ahead) this.#feed(plan.rows)
+      this.#forward(batch, inputs)
+      if (samples.length > 0 && !watched) sample()
+    })
     if (samples.length === 0) return [] // part of a long prompt
-    const alternatives = await this.#alternatives(plan, inputs.logits)
-    backend.ops.sample({ ...inputs, history: this.#inputs.history })
-    const tokens = await backend.download(inputs.tokens)
-    const logprobs = await backend.download(inputs.logprobs)
+    const alternatives = watched ? await this.#alternatives(plan, inputs.logits) : []
+    if (watched) sample()
+    // Both are asked for before anybody waits: the next plan may be on its way by then.
+    const [tokens, logprobs] = await Promise.all([backend.download(inputs.tokens), backend.download(inputs.logprobs)])
     return samples.map((_, i) => {
       const sampled = { token: tokens[i]!, logprob: logprobs[2 * i]!, plainLogprob: logprobs[2 * i + 1]! }
       return alternatives[i] ? { ...sampled, topLogprobs: alternatives[i] } : sampled
     })
+  }
+
+  /** Whether a pass may be enqueued before the one before it has been heard of: a device computes beside us. */
+  get runsAhead(): boolean {
+    return this.backend.device === 'cuda'
   }
 
   /** Passes that were replayed, and how often a shape was recorded. */
@@ -162,6 +173,12 @@ export class ModelRunner implements Runner {
     this.#kvMemory = memory
   }
 
+  /** The tokens that the device sampled last become this pass's, without a way through the host. */
+  #feed(rows: number): void {
+    const { ids, fed, tokens } = this.#inputs
+    this.backend.ops.gatherRows({ out: fed.rows(0, rows), from: tokens, rows: ids.rows(0, rows) })
+  }
+
   /** Hidden states of the batch and the logits of its sampled rows, if any. */
   #forward(batch: Batch, { sampleRows, sampled, logits }: PassInputs): void {
     this.#scratch.reset()
@@ -175,10 +192,11 @@ export class ModelRunner implements Runner {
   }
 
   /** Passes of equal shape enqueue the same ops on the same memory. A policy that was closed and opened again is another one. */
-  #shape({ decode, rows, segmentCount, liveStart, liveSegment, samples, policies }: BatchPlan): PassShape {
+  #shape(plan: BatchPlan, watched: boolean): PassShape {
+    const { decode, ahead, rows, segmentCount, liveStart, liveSegment, samples, policies } = plan
     const ranges = policies.flatMap(({ rowStart, rowCount }) => [rowStart, rowCount])
     return {
-      sizes: [Number(decode), rows, segmentCount, liveStart, liveSegment, samples.length, ...ranges].join(),
+      sizes: [decode, ahead, watched, rows, segmentCount, liveStart, liveSegment, samples.length, ...ranges].join(),
       weights: policies.map(({ policy }) => this.policies(policy)),
     }
   }
@@ -188,7 +206,7 @@ export class ModelRunner implements Runner {
     const { all, segments, context, ...inputs } = this.#inputs
     backend.upload(all.rows(0, plan.used.length), plan.used)
     const first = (tensor: Tensor) => tensor.rows(0, plan.rows)
-    const [ids, positions, slots] = [first(inputs.ids), first(inputs.positions), first(inputs.slots)]
+    const [ids, positions, slots] = [first(plan.ahead ? inputs.fed : inputs.ids), first(inputs.positions), first(inputs.slots)]
     const attention = { segments, context, segmentCount: plan.segmentCount }
     const { rows: tokens, policies, decode } = plan
     const batch = { tokens, ids, positions, slots, plan: attention, policies, decode }
@@ -250,6 +268,7 @@ function takeInputs(arena: Arena, limits: InferenceLimits, { config, activationT
     segments: part(at.segments, at.context),
     context: part(at.context, at.end),
     liveSegments: arena.tensor([SEGMENTS * sequences, 4], 'i32'),
+    fed: arena.tensor([sequences], 'i32'),
     history: arena.tensor([sequences * Math.min(config.contextLength, config.vocab)], 'i32'),
     sampleRows: arena.tensor([sequences], 'i32'),
     sampled: arena.tensor([sequences, config.hidden], activations),

@@ -18,6 +18,10 @@ class HashRunner implements Runner {
   async run(plan: BatchPlan): Promise<SequenceToken[]> {
     await Promise.resolve()
     if (this.failNext) throw this.failNext
+    return this.compute(plan)
+  }
+
+  protected compute(plan: BatchPlan): SequenceToken[] {
     this.batches.push({
       rows: plan.rows,
       segments: plan.segmentCount,
@@ -45,6 +49,21 @@ class HashRunner implements Runner {
   }
 }
 
+/** The same on a device that computes beside the host: a plan that follows names its tokens by their place in the plan before. */
+class AheadRunner extends HashRunner {
+  readonly runsAhead = true
+  private last: readonly SequenceToken[] = []
+
+  override async run(plan: BatchPlan): Promise<SequenceToken[]> {
+    if (plan.ahead) for (let row = 0; row < plan.rows; row++) plan.ids[row] = this.last[plan.ids[row]!]!.token
+    const tokens = this.compute(plan)
+    this.last = tokens
+    for (let turns = 0; turns < 3; turns++) await Promise.resolve()
+    if (this.failNext) throw this.failNext
+    return tokens
+  }
+}
+
 function hash(text: string): number {
   let h = 2166136261
   for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 16777619) >>> 0
@@ -69,9 +88,8 @@ function request(values: Partial<GenerateRequest>): GenerateRequest {
   return { policy: 'p', prompt: [1, 2, 3], seeds: [7], maxNewTokens: 5, sampling: SAMPLING, stopTokenIds: [], ...values }
 }
 
-function setup(limits: { slots?: number; tokens?: number; sequences?: number } = {}) {
+function setup(limits: { slots?: number; tokens?: number; sequences?: number } = {}, runner = new HashRunner()) {
   const { slots = 200, tokens = 64, sequences = 8 } = limits
-  const runner = new HashRunner()
   return { runner, scheduler: new Scheduler(runner, { slots, tokens, sequences, context: sequences * slots }) }
 }
 
@@ -234,5 +252,55 @@ describe('Scheduler', () => {
       /needs 41 slots.*has 40.*at most 38 new tokens/,
     )
     expect(scheduler.busy).toBe(false)
+  })
+
+  describe('on a device that runs ahead', () => {
+    const ended = (tokens: number[], stop: readonly number[]) => {
+      const end = tokens.findIndex((token) => stop.includes(token))
+      return end < 0 ? tokens : tokens.slice(0, end + 1)
+    }
+
+    it('samples the tokens that it samples step by step, whoever ends or arrives in between', async () => {
+      const { scheduler } = setup({}, new AheadRunner())
+      const stopTokenIds = range(12)
+      const early = [1, 2, 3].map((seed) => request({ prompt: range(9), seeds: [seed], maxNewTokens: 30, stopTokenIds }))
+      const late = request({ prompt: [...range(9), 70, 71], seeds: [4, 5], maxNewTokens: 12 })
+      const all = early.map((one) => scheduler.add(one, { policyVersion: 0 }))
+      for (let i = 0; i < 5; i++) await scheduler.step()
+      all.push(scheduler.add(late, { policyVersion: 0 }))
+      while (scheduler.busy) await scheduler.step()
+      const answers = (await Promise.all(all)).map((completions) => completions.map(({ tokens }) => tokens))
+      const slow = [...early.map((one) => expected(one).map((tokens) => ended(tokens, stopTokenIds))), expected(late)]
+      expect(answers).toEqual(slow)
+      expect(scheduler.counters.ahead).toBeGreaterThan(10)
+      expect(scheduler.cache.usedSlots).toBe(0)
+    })
+
+    it('goes step by step where the next token hangs on those before, and under pressure', async () => {
+      const penalised = request({ seeds: [1, 2], sampling: { ...SAMPLING, repetitionPenalty: 2 } })
+      const { scheduler } = setup({}, new AheadRunner())
+      await runAll(scheduler, [penalised])
+      expect(scheduler.counters.ahead).toBe(0)
+      const tight = setup({ slots: 30, sequences: 3 }, new AheadRunner())
+      const requests = [1, 2, 3].map((seed) => request({ prompt: range(6, 10 * seed), seeds: [seed], maxNewTokens: 12 }))
+      expect(await runAll(tight.scheduler, requests)).toEqual(requests.map(expected))
+      expect(tight.scheduler.counters.preemptions).toBeGreaterThan(0)
+    })
+
+    it('a pass that fails fails what runs, and the next request starts afresh', async () => {
+      const { scheduler, runner } = setup({}, new AheadRunner())
+      const one = request({ maxNewTokens: 20 })
+      const failed = scheduler.add(one, { policyVersion: 0 })
+      failed.catch(() => {})
+      for (let i = 0; i < 4; i++) await scheduler.step()
+      runner.failNext = new Error('device lost')
+      const steps = async () => {
+        for (let i = 0; i < 3; i++) await scheduler.step()
+      }
+      await steps().catch((error: Error) => scheduler.fail(error))
+      await expect(failed).rejects.toThrow('device lost')
+      runner.failNext = null
+      expect(await runAll(scheduler, [one])).toEqual([expected(one)])
+    })
   })
 })

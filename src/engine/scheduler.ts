@@ -8,6 +8,8 @@ import { KvCache } from './kv-cache'
 import { Sequence, type SequenceToken } from './sequence'
 
 export interface Runner {
+  /** `run` has enqueued all its work when it returns its promise, and a plan that follows (BatchPlan.follow) may be run before that resolves. */
+  readonly runsAhead?: boolean
   /** Computes the plan's rows and samples; one answer per entry of `plan.samples`, in order. */
   run(plan: BatchPlan): Promise<SequenceToken[]>
 }
@@ -17,6 +19,13 @@ export interface SchedulerOptions {
   /** Name of the policy where it has weights of its own. */
   readonly weightSet?: string | null
   readonly control?: GenerateControl
+}
+
+/** A plan that the device works on. */
+interface Flight {
+  readonly weightSet: string | null
+  readonly sequences: readonly Sequence[]
+  readonly tokens: Promise<readonly SequenceToken[]>
 }
 
 /** The completions of one request. */
@@ -31,12 +40,13 @@ interface Job {
 export class Scheduler {
   readonly cache: KvCache
   /** What was done so far; tests prove by it which path ran. */
-  readonly counters = { prefillTokens: 0, decodeTokens: 0, steps: 0, preemptions: 0 }
+  readonly counters = { prefillTokens: 0, decodeTokens: 0, steps: 0, ahead: 0, preemptions: 0 }
   #waiting: Sequence[] = []
   /** In the order they were let in; whoever comes later gives way when slots run short. */
   #running: Sequence[] = []
   readonly #jobs = new Map<Sequence, Job>()
   readonly #plan: BatchPlan
+  #flight: Flight | null = null
 
   constructor(
     private readonly runner: Runner,
@@ -77,16 +87,43 @@ export class Scheduler {
   /** One forward pass for each set of weights: prompts first, so that many decode together. */
   async step(): Promise<void> {
     this.#dropAborted()
+    if (this.#flight) return this.#land(this.#flight)
     const sets = new Set([...this.#jobs.keys()].map(({ weightSet }) => weightSet))
     for (const weightSet of sets) await this.#stepOver(weightSet)
   }
 
   async #stepOver(weightSet: string | null): Promise<void> {
     const plan = this.#schedulePrefill(weightSet) ?? this.#scheduleDecode(weightSet)
-    if (!plan) return
+    if (plan) await this.#land(this.#launch(plan, weightSet))
+  }
+
+  #launch(plan: BatchPlan, weightSet: string | null): Flight {
     this.counters.steps++
-    const tokens = await this.runner.run(plan)
-    for (const [i, { sequence }] of plan.samples.entries()) this.#postprocess(sequence, tokens[i]!)
+    const sequences = plan.samples.map(({ sequence }) => sequence)
+    const tokens = this.runner.run(plan)
+    tokens.catch(() => {}) // heard when the flight lands
+    if (this.runner.runsAhead) for (const sequence of sequences) sequence.inFlight++
+    return { weightSet, sequences, tokens }
+  }
+
+  /** Waits for a flight. Where the device can go on by itself, the next one is on its way before: it never waits for us. */
+  async #land(flight: Flight): Promise<void> {
+    this.#flight = null
+    const next = this.#scheduleAhead(flight)
+    if (next) {
+      this.counters.ahead++
+      this.#flight = this.#launch(next, flight.weightSet)
+    }
+    try {
+      const tokens = await flight.tokens
+      for (const [i, sequence] of flight.sequences.entries()) {
+        sequence.inFlight = Math.max(0, sequence.inFlight - 1)
+        this.#postprocess(sequence, tokens[i]!)
+      }
+    } catch (error) {
+      this.#flight = null
+      throw error
+    }
   }
 
   /** Ends everything in flight with an error and empties the cache: after a device fault its contents can't be trusted. */
@@ -98,6 +135,7 @@ export class Scheduler {
     this.#jobs.clear()
     this.#waiting = []
     this.#running = []
+    this.#flight = null
     this.cache.clear()
   }
 
@@ -176,6 +214,28 @@ export class Scheduler {
       plan.sample(sequence)
     }
     if (plan.empty) return null
+    this.counters.decodeTokens += plan.build().rows
+    return plan
+  }
+
+  /**
+   * One more row for each sequence of a flight that may go on, its token still unknown; null when the host has to decide first. A sequence that turns
+   * out to have ended has one row too many, which nobody reads.
+   */
+  #scheduleAhead({ sequences, weightSet }: Flight): BatchPlan | null {
+    if (!this.runner.runsAhead || this.#waiting.length > 0) return null
+    const going = this.#running.filter((sequence) => sequence.wantsMore)
+    const known = new Map(sequences.map((sequence, i) => [sequence, i]))
+    const free = going.every((one) => one.weightSet === weightSet && one.runsAhead && known.has(one))
+    if (going.length === 0 || !free || going.length > this.cache.available) return null
+    const plan = this.#plan
+    plan.clear()
+    plan.follow(known)
+    for (const sequence of going) {
+      sequence.slots.push(...this.cache.allocate(1)!)
+      plan.compute(sequence, sequence.slots.length - 1, sequence.slots.length)
+      plan.sample(sequence)
+    }
     this.counters.decodeTokens += plan.build().rows
     return plan
   }

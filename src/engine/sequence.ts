@@ -26,6 +26,8 @@ export class Sequence {
   node: PrefixNode | null = null
   /** Some of `tokens` other than the last are not computed yet. */
   prefilling = true
+  /** Tokens that the device was asked to sample and that have not arrived: it may be a step ahead of us. */
+  inFlight = 0
   /** Prompt tokens it did not have to compute, counted until its first sample. */
   cachedTokens = 0
   readonly #logprobs: number[] = []
@@ -50,12 +52,22 @@ export class Sequence {
 
   /** The random number of the next token: of seed and position alone, so never of what else runs. */
   get uniform(): number {
-    return uniform(this.request.seeds[this.index]!, this.completion.length)
+    return uniform(this.request.seeds[this.index]!, this.completion.length + this.inFlight)
   }
 
   /** Distinct tokens of prompt and completion, which the repetition penalty applies to; empty without one. */
   get history(): ReadonlySet<number> {
     return this.#seen ?? NO_TOKENS
+  }
+
+  /** Whether tokens after those in flight are wanted, as far as their number decides. */
+  get wantsMore(): boolean {
+    return this.completion.length + this.inFlight < this.request.maxNewTokens
+  }
+
+  /** Whether the device can go on without us: nothing of the next sample hangs on tokens that we have not seen. */
+  get runsAhead(): boolean {
+    return !this.prefilling && this.#seen === null && !this.request.topLogprobs
   }
 
   append(sampled: SequenceToken): void {

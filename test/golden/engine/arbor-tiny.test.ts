@@ -72,7 +72,8 @@ describe(model.name, () => {
   describeNative((name, open, precision) =>
     describe(name, { timeout: 120_000 }, () => {
       // A logprob may be so far from transformers' f32, and a token is sure that leads by more. In bf16: twice what was measured.
-      const limits = { f32: { logprob: 1e-4, lead: 1e-3 }, bf16: { logprob: 0.15, lead: 0.3 } }[precision]
+      const rounded = { logprob: 0.15, lead: 0.3 }
+      const limits = { f32: { logprob: 1e-4, lead: 1e-3 }, bf16: rounded, 'bf16 throughout': rounded }[precision]
       let engine: LocalEngine
       let info: ModelInfo
       beforeAll(async () => {

@@ -1,13 +1,14 @@
 // Tests that hold on every backend are declared once and run on each that this machine has.
 
 import { describe, it } from 'vitest'
+import { ensureCuda, gpus } from '../../../src/engine/ops/build-cuda'
 import { ensureNative } from '../../../src/engine/ops/build-native'
 import { openNative } from '../../../src/engine/ops/native'
 import type { Backend, Precision } from '../../../src/engine/ops/ops'
 import { openTfjs } from '../../../src/engine/ops/tfjs'
 
-/** Declares tests of one backend; `precision` is that of its frozen weights. */
-type Declare = (name: string, open: () => Promise<Backend>, precision: Precision) => void
+/** Declares tests of one backend; `precision` is that of its frozen weights, on a GPU of its activations as well. */
+type Declare = (name: string, open: () => Promise<Backend>, precision: Precision | 'bf16 throughout') => void
 
 /** Calls `declare` for TensorFlow.js and for the native library in each precision; where that can't be built, a skipped test says why. */
 export function describeEachBackend(declare: Declare): void {
@@ -15,8 +16,18 @@ export function describeEachBackend(declare: Declare): void {
   describeNative(declare)
 }
 
-/** The same for the native library alone: models of millions of weights take TensorFlow.js in plain JavaScript too long. */
+/** On the first GPU, where one answers. */
+export function describeCuda(declare: Declare): void {
+  if (gpus().length === 0) return
+  for (const precision of ['f32', 'bf16'] as const) {
+    const open = async () => openNative(await ensureCuda(), { device: 'cuda', precision })
+    declare(`cuda, ${precision}`, open, precision === 'bf16' ? 'bf16 throughout' : precision)
+  }
+}
+
+/** The same for the native libraries alone: models of millions of weights take TensorFlow.js in plain JavaScript too long. */
 export function describeNative(declare: Declare): void {
+  describeCuda(declare)
   describe('native', async () => {
     try {
       const library = await ensureNative()
