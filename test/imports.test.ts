@@ -54,7 +54,7 @@ describe('who may import whom', () => {
     const from = unit(path)
     if (from === 'cli') continue
     const name = relative(root, path)
-    const test = path.endsWith('.test.ts')
+    const test = /\.(test|fixture)\.ts$/.test(path)
     it(`${name} imports only what its folder may`, () => {
       for (const target of imports(path)) {
         if (target.startsWith('.')) {

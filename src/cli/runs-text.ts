@@ -2,7 +2,7 @@
 
 import { changedSettings, differences } from '../runs/differences'
 import { checkMeasure, courseOf, mainMeasure, summarize, values } from '../runs/run-summary'
-import type { StoredRun } from '../runs/stored-run'
+import type { StoredReport, StoredRun } from '../runs/stored-run'
 
 const BLOCKS = '▁▂▃▄▅▆▇█'
 const SPARK_WIDTH = 40
@@ -46,7 +46,7 @@ export function showText(run: StoredRun, { measure, limit }: { measure: string |
     ],
     ...(run.validations().length > 0 ? [['validation', validationText(run)] as [string, string]] : []),
     ['folder', run.folder],
-    ...run.reports().map((path): [string, string] => ['reported', path]),
+    ...run.reports().map((report): [string, string] => ['reported', reportText(report)]),
     ...run.checkpoints().map(({ name, step }): [string, string] => ['checkpoint', `${name} (step ${step})`]),
   ]
   const courses = [...new Set([told.measure, ...(measure === undefined ? COURSES : [])])].filter((name) =>
@@ -95,6 +95,12 @@ function validationText(run: StoredRun): string {
   const best = all.reduce((a, b) => (b.score > a.score ? b : a), all[0]!)
   const told = ({ step, score }: { step: number; score: number }) => `${number(score)} % (step ${step})`
   return `${told(all[0]!)} → ${told(all.at(-1)!)}, best ${told(best)}`
+}
+
+/** What to do to see it. */
+function reportText({ folder, uploaded }: StoredReport): string {
+  if (uploaded === null) return `tensorboard --logdir ${folder}`
+  return uploaded ? `${folder} (uploaded)` : `wandb sync ${folder}`
 }
 
 /** Values as a row of blocks from their least to their greatest, at most `width`; a block is the mean of the steps it stands for. */

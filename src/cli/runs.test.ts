@@ -53,7 +53,7 @@ describe('arbor-nb runs', () => {
     expect(await runs(storage, 'show', 'mine')).toBe(0)
     expect(out).toMatch(/^ {2}options +num_generations 4, beta 0, learning_rate 0\.001/m)
     expect(out).toMatch(/^ {2}validation +40 % \(step 0\) → 62\.5 % \(step 2\), best 62\.5 % \(step 2\)$/m)
-    expect(out).toMatch(/^ {2}reported +tensorboard$/m)
+    expect(out).toMatch(/^ {2}reported +tensorboard --logdir .*tensorboard$/m)
     expect(out).toMatch(/^ {2}checkpoint +best \(step 2\)$/m)
     expect(out).toMatch(/^ {2}step +reward/m)
     out = ''

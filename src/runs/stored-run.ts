@@ -22,6 +22,12 @@ export interface StoredCheckpoint {
   readonly folder: string
 }
 
+export interface StoredReport {
+  readonly folder: string
+  /** Of a W&B run; TensorBoard reads where the files lie. */
+  readonly uploaded: boolean | null
+}
+
 export class StoredRun {
   readonly id: string
   readonly kind: RunKind
@@ -87,12 +93,15 @@ export class StoredRun {
     return [...new Map(all)].map(([step, score]) => ({ step, score })).sort((a, b) => a.step - b.step)
   }
 
-  /** Where the run is recorded besides: paths below its folder. */
-  reports(): string[] {
-    const wandb = join(this.folder, 'wandb')
+  /** Where the run is recorded besides. */
+  reports(): StoredReport[] {
+    const [wandb, board] = [join(this.folder, 'wandb'), join(this.folder, 'tensorboard')]
     const offline = existsSync(wandb) ? readdirSync(wandb).filter((name) => name.startsWith('offline-run-')) : []
-    const board = existsSync(join(this.folder, 'tensorboard')) ? ['tensorboard'] : []
-    return [...offline.map((name) => join('wandb', name)), ...board]
+    const isUploaded = (folder: string) => readdirSync(folder).some((name) => name.endsWith('.wandb.synced'))
+    return [
+      ...offline.map((name) => join(wandb, name)).map((folder) => ({ folder, uploaded: isUploaded(folder) })),
+      ...(existsSync(board) ? [{ folder: board, uploaded: null }] : []),
+    ]
   }
 
   private lines(): Fields[] {

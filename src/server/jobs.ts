@@ -205,7 +205,7 @@ function openReports(folder: RunFolder, opened: Opened, log?: (line: string) => 
   const { trainer_config: options, model } = request
   const config = { model, ...options, environment }
   const facts = { id, folder: folder.path, started, config, reportTo: options.report_to, say: (line: string) => log?.(line) }
-  return new GrpoReports(facts, options, { records, lines: records.length > 0 ? folder.rollouts() : [] })
+  return new GrpoReports(facts, options, { records, lines: () => folder.rollouts() })
 }
 
 interface StoredConfig {

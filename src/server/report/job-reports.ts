@@ -35,6 +35,11 @@ type RunFacts = Omit<ReportedRun, 'completionsEvery'> & {
   readonly say: (line: string) => void
 }
 
+interface StepsBefore {
+  readonly records: readonly StepRecord[]
+  readonly lines: () => readonly RolloutLine[]
+}
+
 /** Of one GRPO job. */
 export class GrpoReports {
   private readonly steps: GrpoSteps
@@ -42,10 +47,18 @@ export class GrpoReports {
   private latest: { readonly step: number; readonly score: number } | null = null
 
   /** @param before what a resumed run has already: its records, and the lines of its rollouts */
-  constructor(facts: RunFacts, config: TrainerConfig, before: { records: readonly StepRecord[]; lines: readonly RolloutLine[] }) {
-    this.steps = new GrpoSteps(config.loss_type)
-    const linesOf = (step: number) => before.lines.filter((line) => line.step === step)
-    const told = before.records.flatMap((record) => this.steps.reported(record, linesOf(record.step)))
+  constructor(facts: RunFacts, config: TrainerConfig, { records, lines }: StepsBefore) {
+    const told = () => {
+      const steps = new GrpoSteps(config.loss_type)
+      const all = lines()
+      return records.flatMap((record) =>
+        steps.reported(
+          record,
+          all.filter((line) => line.step === record.step),
+        ),
+      )
+    }
+    this.steps = new GrpoSteps(config.loss_type, records)
     this.reports = new Reports(setup(facts, completionsEvery(config)), told)
   }
 
@@ -100,7 +113,7 @@ export class TuningReports {
 
 function setup({ reportTo, say, ...run }: RunFacts, every: number | null): ConstructorParameters<typeof Reports>[0] {
   const made: Record<ReporterName, () => Reporter> = {
-    wandb: () => new WandbReporter({ say }),
+    wandb: () => new WandbReporter(say),
     tensorboard: () => new TensorBoardReporter(),
   }
   const off = process.env['WANDB_MODE'] === 'disabled'

@@ -39,9 +39,15 @@ export const COMPLETION_COLUMNS = [
 
 /** Steps of a GRPO run, in their order: some numbers add up over steps. */
 export class GrpoSteps {
-  private tokens = 0
+  private tokens: number
 
-  constructor(private readonly lossType: string) {}
+  /** @param before the records of the steps before, for the sums */
+  constructor(
+    private readonly lossType: string,
+    before: readonly StepRecord[] = [],
+  ) {
+    this.tokens = before.reduce((sum, record) => sum + record.tokens_unshared, 0)
+  }
 
   /** A record's validation was made before its update, so it stands before it, at the step before. */
   reported(record: StepRecord, lines: readonly RolloutLine[]): ReportedStep[] {

@@ -18,11 +18,11 @@ export interface ReportedRun {
 export type RunEnd = 'succeeded' | 'failed' | 'cancelled' | 'interrupted'
 
 export interface Reporter {
-  /** Called once, with the steps that a resumed run has already. */
-  open(run: ReportedRun, before: readonly ReportedStep[]): void
+  /** Called once; `before` makes the steps that a resumed run has already. */
+  open(run: ReportedRun, before: () => readonly ReportedStep[]): void
   step(step: ReportedStep): void
-  /** The answer is what goes on behind the run's end. */
-  end(how: RunEnd, reason: string | null): Promise<void> | undefined
+  /** The answer is what goes on behind the run's end, until `signal` aborts. */
+  end(how: RunEnd, reason: string | null, signal: AbortSignal): Promise<void> | undefined
 }
 
 /** Whether this step's completions are shown: the first one's, and then one every so many. */

@@ -8,7 +8,10 @@ import type { GRPOStatus, StepRecord } from '../../protocol'
 import { initialize, sampledGroup, type TestApp, TRAINER_CONFIG, testApp } from '../fixture'
 import { RunFolder } from '../run-folder'
 import { reporterNames } from './job-reports'
+import { varint } from './protobuf'
 import { GrpoSteps, type ReportedStep } from './reported-step'
+import { Reports } from './reports'
+import { WandbReporter } from './wandb'
 import { syncRun } from './wandb-sync'
 
 const grpo = (name: string) => `/fine_tuning/grpo/${name}`
@@ -113,6 +116,28 @@ describe('a resumed run', () => {
     expect(readdirSync(inRun(after, job_id, 'tensorboard'))).toHaveLength(1)
   })
 
+  it('goes on behind what W&B has already, in a log of its own under the same id', async () => {
+    const before = await testApp()
+    const { job_id } = await initialize(before, reporting('wandb'))
+    await steps(before, job_id, 3)
+    await before.services.jobs.interrupt()
+    const first = wandbLog(before, job_id)
+    const bytes = readFileSync(first)
+    writeFileSync(`${first}.synced`, '')
+    writeFileSync(join(wandbDir(before, job_id), 'files', 'wandb-summary.json'), JSON.stringify({ _step: 2 }))
+    vi.setSystemTime(Date.now() + 2000) // the folders are named by the second
+    const after = await testApp({ storage: before.storage })
+    await initialize(after, { ...reporting('wandb'), resume_from: job_id })
+    await steps(after, job_id, 1)
+    vi.useRealTimers()
+    const [old, fresh] = readdirSync(inRun(after, job_id, 'wandb')).sort()
+    expect(fresh!.split('-').at(-1)).toBe(old!.split('-').at(-1))
+    expect(readFileSync(first).equals(bytes)).toBe(true)
+    const log = readFileSync(inRun(after, job_id, 'wandb', fresh!, first.split('/').at(-1)!))
+    expect(log.includes(varint(14, 3))).toBe(true) // starting_step
+    expect(log.toString('latin1').split('"table-file"')).toHaveLength(1 + 2) // of step 4 alone
+  })
+
   it('that is reported for the first time brings its earlier steps along', async () => {
     const before = await testApp()
     const { job_id } = await initialize(before, reporting('none'))
@@ -169,6 +194,40 @@ describe('the upload', () => {
     writeFileSync(join(PATH, '.netrc'), 'machine api.wandb.ai\n  login user\n  password k\n')
     await syncRun(PATH, 'abc', { say: (line) => said.push(line), env: { ...env, WANDB_API_KEY: '' } })
     expect(said).toEqual([`W&B: not uploaded (no such project). Try again with: wandb sync ${PATH}`, `W&B: uploaded ${PATH}`])
+  })
+})
+
+describe('a server that ends during an upload', () => {
+  it('waits for a while, then cuts it off and says how to go on', async () => {
+    const PATH = mkdtempSync(join(tmpdir(), 'arbor-path-'))
+    writeFileSync(join(PATH, 'wandb'), '#!/bin/sh\nexec sleep 60\n')
+    chmodSync(join(PATH, 'wandb'), 0o755)
+    vi.stubEnv('PATH', `${PATH}:/bin:/usr/bin`)
+    vi.stubEnv('WANDB_MODE', '')
+    vi.stubEnv('WANDB_API_KEY', 'k')
+    const said: string[] = []
+    const run = { id: 'x', folder: mkdtempSync(join(tmpdir(), 'arbor-run-')), started: 1, config: {}, completionsEvery: null }
+    const reports = new Reports({ reporters: { wandb: new WandbReporter((line) => said.push(line)) }, run, say: () => {} })
+    reports.end('succeeded', null)
+    await reports.finished(100)
+    expect(said).toEqual([expect.stringMatching(/^W&B: not uploaded \(.*abort.*\)\. Try again with: wandb sync /)])
+  })
+})
+
+describe('a resumed run whose rollouts cannot be read', () => {
+  it('goes on without the reports that would need them', async () => {
+    const before = await testApp()
+    const { job_id } = await initialize(before, reporting('none'))
+    await steps(before, job_id, 1)
+    await before.services.jobs.interrupt()
+    const after = await testApp({ storage: before.storage })
+    const path = inRun(before, job_id, 'rollouts.jsonl')
+    writeFileSync(path, '{"step":1}\n')
+    await initialize(after, { ...reporting('wandb'), resume_from: job_id })
+    await steps(after, job_id, 1)
+    const [first, second] = RunFolder.at(after.storage, job_id).steps()
+    expect(first!.notes.join()).not.toContain('Reporting')
+    expect(second!.notes.join()).toContain('Reporting to wandb failed')
   })
 })
 

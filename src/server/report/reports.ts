@@ -18,11 +18,12 @@ export class Reports {
   private readonly open = new Map<string, Reporter>()
   private warnings: string[] = []
   private after: Promise<unknown> = Promise.resolve()
+  private readonly cut = new AbortController()
 
-  /** @param before the steps that a resumed run has already */
+  /** @param before the steps that a resumed run has already, made for those who ask */
   constructor(
     private readonly setup: ReportsSetup,
-    before: readonly ReportedStep[] = [],
+    before: () => readonly ReportedStep[] = () => [],
   ) {
     for (const [name, reporter] of Object.entries(setup.reporters)) {
       this.open.set(name, reporter)
@@ -38,15 +39,15 @@ export class Reports {
   end(how: RunEnd, reason: string | null): void {
     for (const [name, reporter] of this.open)
       this.try(name, () => {
-        this.after = Promise.all([this.after, reporter.end(how, reason)])
+        this.after = Promise.all([this.after, reporter.end(how, reason, this.cut.signal)])
       })
     this.open.clear()
   }
 
-  /** Resolves when what follows a run's end (an upload) is done, or after `ms`. */
+  /** Resolves when what follows a run's end (an upload) is done; after `ms` it is cut off. */
   async finished(ms: number): Promise<void> {
-    let timer: NodeJS.Timeout | undefined
-    await Promise.race([this.after, new Promise((resolve) => (timer = setTimeout(resolve, ms)))])
+    const timer = setTimeout(() => this.cut.abort(), ms)
+    await this.after
     clearTimeout(timer)
   }
 

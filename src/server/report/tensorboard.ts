@@ -17,7 +17,7 @@ export class TensorBoardReporter implements Reporter {
    * A resumed run's file is written anew, from the steps that count, under a later name: a TensorBoard that has the run open goes on with
    * it, where a file that shrank would confuse it.
    */
-  open(run: ReportedRun, before: readonly ReportedStep[]): void {
+  open(run: ReportedRun, before: () => readonly ReportedStep[]): void {
     this.run = run
     const dir = join(run.folder, 'tensorboard')
     mkdirSync(dir, { recursive: true })
@@ -26,7 +26,7 @@ export class TensorBoardReporter implements Reporter {
     const host = hostname().replace(/[^A-Za-z0-9_-]+/g, '-')
     const path = join(dir, `${PREFIX}${Math.floor(Date.now() / 1000)}.${host}.${process.pid}.${count}`)
     const config = text(run.started, 0, 'config', codeBlock(JSON.stringify(run.config, null, 2)))
-    this.file = EventFile.create(path, [config, ...before.flatMap((step) => this.events(step))])
+    this.file = EventFile.create(path, [config, ...before().flatMap((step) => this.events(step))])
     for (const name of old) rmSync(join(dir, name))
   }
 

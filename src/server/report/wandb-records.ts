@@ -16,6 +16,8 @@ export interface WandbRun {
   readonly tags: readonly string[]
   readonly host: string
   readonly started: number // unix seconds
+  /** Rows that another log of the run has already. */
+  readonly startingStep: number
   readonly config: Readonly<Record<string, unknown>>
 }
 
@@ -39,6 +41,7 @@ export function run(of: WandbRun): Buffer {
     text(9, of.notes),
     texts(10, of.tags),
     bytes(13, of.host),
+    varint(14, of.startingStep),
     message(17, timestamp(of.started)),
   )
 }

@@ -8,6 +8,8 @@ import { delimiter, join } from 'node:path'
 export interface SyncOptions {
   /** Hears what became of the upload. */
   readonly say: (line: string) => void
+  /** Cuts the upload off. */
+  readonly signal?: AbortSignal
   readonly env?: NodeJS.ProcessEnv
 }
 
@@ -15,7 +17,7 @@ export interface SyncOptions {
 const PATIENCE_MS = 10 * 60_000
 
 /** Uploads in the background. The promise is kept whatever happens; undefined where there is nothing to do. */
-export function syncRun(dir: string, id: string, { say, env = process.env }: SyncOptions): Promise<void> | undefined {
+export function syncRun(dir: string, id: string, { say, signal, env = process.env }: SyncOptions): Promise<void> | undefined {
   const why = whyNot(env)
   if (why !== null) {
     say(`W&B: ${why}. The run lies in ${dir}; upload it with: wandb sync ${dir}`)
@@ -27,6 +29,7 @@ export function syncRun(dir: string, id: string, { say, env = process.env }: Syn
       env: { ...env, ...itsLogs },
       stdio: ['ignore', 'pipe', 'pipe'],
       timeout: PATIENCE_MS,
+      ...(signal && { signal }),
     })
     const lines: string[] = []
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (data: Buffer) => lines.push(String(data)))

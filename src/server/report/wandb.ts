@@ -1,7 +1,7 @@
 // Weights & Biases: a run in wandb's own offline format, in the run's folder, ready for `wandb sync`.
 
 import { randomInt } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { cpus, hostname, platform, release } from 'node:os'
 import { join } from 'node:path'
 import { varint } from './protobuf'
@@ -9,7 +9,7 @@ import { COMPLETION_COLUMNS, type ReportedStep } from './reported-step'
 import { type ReportedRun, type Reporter, type RunEnd, showsCompletions } from './reporter'
 import { WandbLog } from './wandb-log'
 import * as records from './wandb-records'
-import { type SyncOptions, syncRun } from './wandb-sync'
+import { syncRun } from './wandb-sync'
 import { writeTable } from './wandb-table'
 
 const STEP_METRIC = 'train/global_step'
@@ -25,30 +25,36 @@ export class WandbReporter implements Reporter {
   private count = 0
   private rows = 0
 
-  constructor(private readonly sync: SyncOptions) {}
+  constructor(private readonly say: (line: string) => void) {}
 
-  /** A resumed run keeps its id and folder; its log is written anew from the steps that count, without those that are run again. */
-  open(run: ReportedRun, before: readonly ReportedStep[]): void {
+  /**
+   * A resumed run keeps its id. Its log is written anew from the steps that count, without those that are run again; but what has been
+   * uploaded can't be taken back, so then a log of its own goes on behind that.
+   */
+  open(run: ReportedRun, before: () => readonly ReportedStep[]): void {
     this.run = run
     const parent = join(run.folder, 'wandb')
-    const known = existsSync(parent) ? readdirSync(parent).find((name) => name.startsWith('offline-run-')) : undefined
-    const id = known?.split('-').at(-1) ?? Array.from({ length: 8 }, () => ID_LETTERS[randomInt(ID_LETTERS.length)]).join('')
-    const name = known ?? `offline-run-${stamp(run.started)}-${id}`
+    const names = existsSync(parent) ? readdirSync(parent).sort() : []
+    const latest = names.filter((name) => name.startsWith('offline-run-')).at(-1)
+    const id = latest?.split('-').at(-1) ?? newId()
+    const uploaded = latest === undefined ? null : uploadedRows(join(parent, latest), id)
+    const name = latest !== undefined && uploaded === null ? latest : `offline-run-${stamp(Date.now() / 1000)}-${id}`
+    this.rows = uploaded ?? 0
     this.dir = join(parent, name)
-    this.wandb = describeRun(run, id)
+    this.wandb = describeRun(run, id, this.rows)
     mkdirSync(join(this.dir, 'files'), { recursive: true })
-    rmSync(join(this.dir, `run-${id}.wandb.synced`), { force: true }) // what comes is not uploaded yet
-    this.log = WandbLog.create(join(this.dir, `run-${id}.wandb`), this.opening(before))
+    rmSync(join(this.dir, `run-${id}.wandb.synced`), { force: true }) // else nobody would upload what comes
+    this.log = WandbLog.create(join(this.dir, `run-${id}.wandb`), this.opening(uploaded === null ? before() : []))
   }
 
   step(step: ReportedStep): void {
     this.log.append(this.numbered(this.row(step)))
   }
 
-  end(how: RunEnd): Promise<void> | undefined {
+  end(how: RunEnd, _reason: string | null, signal: AbortSignal): Promise<void> | undefined {
     const seconds = Date.now() / 1000 - this.run.started
     this.log.append(this.numbered([records.exit(EXIT_CODES[how], seconds)]))
-    return how === 'interrupted' ? undefined : syncRun(this.dir, this.wandb.id, this.sync)
+    return how === 'interrupted' ? undefined : syncRun(this.dir, this.wandb.id, { say: this.say, signal })
   }
 
   private *opening(before: readonly ReportedStep[]): Generator<Buffer, void, undefined> {
@@ -80,7 +86,7 @@ export class WandbReporter implements Reporter {
 }
 
 /** The variables that Python's client reads name project, entity and the rest. */
-function describeRun({ id: name, config, started }: ReportedRun, id: string): records.WandbRun {
+function describeRun({ id: name, config, started }: ReportedRun, id: string, startingStep: number): records.WandbRun {
   const given = (variable: string) => process.env[variable]?.trim() || null // set but empty means not set
   return {
     id,
@@ -93,8 +99,21 @@ function describeRun({ id: name, config, started }: ReportedRun, id: string): re
     tags: given('WANDB_TAGS')?.split(',') ?? [],
     host: hostname(),
     started,
+    startingStep,
     config,
   }
+}
+
+function newId(): string {
+  return Array.from({ length: 8 }, () => ID_LETTERS[randomInt(ID_LETTERS.length)]).join('')
+}
+
+/** The rows that `wandb sync` has sent, by the mark and the summary that it leaves; null where it has not. */
+function uploadedRows(dir: string, id: string): number | null {
+  const summary = join(dir, 'files', 'wandb-summary.json')
+  if (!existsSync(join(dir, `run-${id}.wandb.synced`)) || !existsSync(summary)) return null
+  const { _step: last } = JSON.parse(readFileSync(summary, 'utf8')) as { _step?: number }
+  return last === undefined ? null : last + 1
 }
 
 function cells({ completions }: ReportedStep): (string | number | boolean)[][] {
