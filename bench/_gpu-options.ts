@@ -18,7 +18,7 @@ the sampler's and the trainer's logprobs; models with random weights at the shap
   --repeat N         repetitions, interleaved (default 5)    --warmup N   rounds before them (default 3)
   --device D         cuda (default), cpu, …                  --precision P   bf16 (default on cuda), f32, auto
   --groups --rollouts --prompt --common --new N   another step than the row's own
-  --peers            transformers + peft beside us, where python3 has them     --peer-limit SECONDS   for each (default 300)
+  --peers            transformers + peft beside us, where python3 has them     --peer-limit SECONDS   for rollouts, and for training (default 150)
   --server-entry F   what "node F serve …" starts for the row through the server (default: dist/src/cli/main.js, else this file)
   --json FILE        the last line, as a file`
 
@@ -67,7 +67,7 @@ export function gpuOptions(self: string): GpuOptions | null {
     device,
     precision: (values.precision ?? (device === 'cuda' ? 'bf16' : 'auto')) as PrecisionWish,
     peers: values.peers!,
-    peerLimit: whole('peer-limit', values['peer-limit'] ?? '300'),
+    peerLimit: whole('peer-limit', values['peer-limit'] ?? '150'),
     serverEntry: values['server-entry'] ?? (existsSync(compiled) ? compiled : self),
     json: values.json,
   }
