@@ -15,7 +15,8 @@ export function venvPython(folder) {
 
 /**
  * Makes what is missing of the environment in `folder`.
- * @param requirements `{ file, noDeps }[]`, installed in this order; `noDeps` leaves out what a file's packages ask for themselves
+ * @param requirements `{ file, noDeps, optional }[]`, installed in this order; `noDeps` leaves out what a file's packages ask for themselves;
+ *   without an `optional` one the environment is whole as well
  * @param log hears what is done, a line each
  * @returns `{ python }`, or `{ reason }`: why it can't be had on this machine, and what to do
  */
@@ -28,11 +29,16 @@ export function pythonVenv({ folder, requirements, log = () => {} }) {
     if (reason) return { reason }
     done = {}
   }
-  for (const { file, name, hash, noDeps } of wanted) {
+  for (const { file, name, hash, noDeps, optional } of wanted) {
     if (done[name] === hash) continue
     log(`pip install -r ${name}`)
     const pip = python(folder, [...PIP_INSTALL, ...(noDeps ? ['--no-deps'] : []), '-r', file])
-    if (pip.status !== 0) return { reason: `pip could not install ${name}: ${lastWords(pip)}` }
+    if (pip.status !== 0) {
+      const reason = `pip could not install ${name}: ${lastWords(pip)}`
+      if (!optional) return { reason }
+      log(`${reason}: going on without`)
+      continue
+    }
     done = { ...done, [name]: hash }
     writeFileSync(marker(folder), JSON.stringify(done, null, 2))
   }

@@ -22,7 +22,7 @@ describe('a written model folder', () => {
   it('holds the policy: its logits are those of base and adapter', async () => {
     const merged = await written('merged', 'llama', {}, PEFT_ADAPTER)
     const [file, policy, base] = [await logitsOf(merged), await adapterLogits(), await logitsOf(golden('llama'))]
-    expect(largestGap(file, policy)).toBeLessThan(2e-5) // f32's rounding; measured 5e-6
+    expect(largestGap(file, policy)).toBeLessThan(2e-5) // f32's rounding; measured 1.7e-6
     expect(largestGap(file, base)).toBeGreaterThan(1)
   })
 

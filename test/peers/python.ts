@@ -1,7 +1,7 @@
 // Runs the Python scripts beside the tests: a request in, an answer out, in the environment that test/peers/venv.mjs made.
 
 import { execFile } from 'node:child_process'
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { freshFolder, ROOT } from '../e2e/tiny'
@@ -17,6 +17,13 @@ export function noPeers(): string | null {
   const reason = process.env['ARBOR_PEERS_MISSING'] // npm test tried, and says what was in the way
   if (reason !== undefined) return `no Python environment: ${reason}`
   return existsSync(join(VENV, 'installed.json')) ? null : 'no Python environment: node test/peers/venv.mjs makes it'
+}
+
+/** Whether the environment has this package; some are left out where they can't be had. */
+export function has(name: string): boolean {
+  const lib = join(VENV, 'lib')
+  const found = existsSync(lib) ? readdirSync(lib).map((version) => join(lib, version, 'site-packages', name)) : []
+  return found.some((path) => existsSync(path))
 }
 
 /**

@@ -5,14 +5,17 @@ import { pythonVenv } from '../../src/cli/python-venv.mjs'
 
 const here = dirname(fileURLToPath(import.meta.url))
 
-/** `{ python }` or `{ reason }`. With ARBOR_PEERS_TORCH=1 torch is part of it. */
+/** `{ python }` or `{ reason }`. torch is part of it where the index has its CPU build, or with ARBOR_PEERS_TORCH=1. */
 export function peersVenv(log) {
   const requirements = [
     { file: join(here, 'requirements.txt') },
     { file: join(here, 'requirements-arbor.txt'), noDeps: true },
     { file: join(here, 'requirements-reports.txt') },
     { file: join(here, 'requirements-arbor-server.txt') },
-    ...(process.env.ARBOR_PEERS_TORCH === '1' ? [{ file: join(here, 'requirements-torch.txt') }] : []),
+    { file: join(here, 'requirements-llama.txt'), optional: true },
+    process.env.ARBOR_PEERS_TORCH === '1'
+      ? { file: join(here, 'requirements-torch.txt') }
+      : { file: join(here, 'requirements-torch-cpu.txt'), optional: true },
   ]
   return pythonVenv({ folder: join(here, '..', '..', 'build', 'venv-peers'), requirements, log })
 }
