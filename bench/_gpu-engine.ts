@@ -4,6 +4,7 @@ import type { Completion, TrainSequence } from '../src/engine/engine'
 import { LORA_TARGETS } from '../src/engine/engine'
 import { LocalEngine } from '../src/engine/local-engine'
 import { type Device, openBackend } from '../src/engine/ops/open-backend'
+import type { Backend } from '../src/engine/ops/ops'
 import type { PrecisionWish } from '../src/engine/precision'
 import { uniforms } from '../src/engine/random'
 import type { Step, Workload } from './_gpu-work'
@@ -40,13 +41,20 @@ const SAMPLING = { temperature: 1, topK: 0, topP: 1, minP: 0, repetitionPenalty:
 const UPDATE = { temperature: 1, learningRate: 1e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0, maxGradNorm: 1 }
 const LORA = { rank: RANK, alpha: 2 * RANK, targets: LORA_TARGETS, dropout: 0 }
 
+export interface GpuEngineWishes {
+  readonly device: Device
+  readonly precision: PrecisionWish
+  /** What the engine is given in the backend's place. */
+  readonly watch?: (backend: Backend) => Backend
+}
+
 export async function openGpuEngine(
   { name, config, step }: Workload,
-  { device, precision }: { device: Device; precision: PrecisionWish },
+  { device, precision, watch = (backend) => backend }: GpuEngineWishes,
 ): Promise<GpuEngine> {
   const started = performance.now()
   const backend = await openBackend(device, { precision, log: (line) => process.stderr.write(`${line}\n`) })
-  const engine = new LocalEngine({ backend, open: async () => randomModel(config) })
+  const engine = new LocalEngine({ backend: watch(backend), open: async () => randomModel(config) })
   const info = await engine.load({ name, kind: 'folder', path: '' })
   await engine.openPolicy(policyName(0), { lora: LORA, seed: 0 })
   const loadSeconds = (performance.now() - started) / 1000

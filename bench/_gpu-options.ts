@@ -39,28 +39,16 @@ export interface GpuOptions {
 export function gpuOptions(self: string): GpuOptions | null {
   const text = { type: 'string' } as const
   const flag = { type: 'boolean', default: false } as const
-  const sizes = { groups: text, rollouts: text, prompt: text, common: text, new: text }
   const plain = { model: text, shape: text, only: text, repeat: text, warmup: text, device: text, precision: text, json: text }
   const { values } = parseArgs({
-    options: { ...plain, ...sizes, peers: flag, 'peer-limit': text, 'server-entry': text, help: { ...flag, short: 'h' } },
+    options: { ...plain, ...SIZES, peers: flag, 'peer-limit': text, 'server-entry': text, help: { ...flag, short: 'h' } },
   })
   if (values.help) return null
   const only = values.only?.split(',').map(partOf)
   const device = (values.device ?? 'cuda') as GpuOptions['device'] // openBackend refuses others
-  const step = {
-    groups: values.groups,
-    rollouts: values.rollouts,
-    prompt: values.prompt,
-    common: values.common,
-    fresh: values.new,
-  }
-  const given = Object.entries(step).filter(([, value]) => value !== undefined)
   const compiled = join(packageRoot(), 'dist', 'src', 'cli', 'main.js')
   return {
-    workloads: workloads(
-      values.model ?? values.shape ?? '',
-      Object.fromEntries(given.map(([key, value]) => [key, whole(key, value!)])),
-    ),
+    workloads: workloads(values.model ?? values.shape ?? '', sizesOf(values)),
     parts: (workload) => only ?? workload.parts,
     repeat: whole('repeat', values.repeat ?? '5'),
     warmUp: whole('warmup', values.warmup ?? '3'),
@@ -71,6 +59,47 @@ export function gpuOptions(self: string): GpuOptions | null {
     serverEntry: values['server-entry'] ?? (existsSync(compiled) ? compiled : self),
     json: values.json,
   }
+}
+
+const PASSES = ['prefill', 'decode', 'train'] as const
+
+/** Flags of bench/gpu-profile. */
+export function profileOptions() {
+  const text = { type: 'string' } as const
+  const plain = { model: text, shape: text, only: text, repeat: text, device: text, precision: text, json: text }
+  const { values } = parseArgs({ options: { ...plain, ...SIZES } })
+  const device = (values.device ?? 'cuda') as GpuOptions['device']
+  const precision = (values.precision ?? (device === 'cuda' ? 'bf16' : 'auto')) as PrecisionWish
+  const parts: readonly string[] = values.only?.split(',') ?? PASSES
+  const stranger = parts.find((part) => !PASSES.some((pass) => pass === part))
+  if (stranger !== undefined) throw new OptionError(`--only ${stranger}: choose of ${PASSES.join(', ')}.`)
+  return {
+    workloads: workloads(values.model ?? values.shape ?? '1.5b', sizesOf(values)),
+    parts,
+    repeat: whole('repeat', values.repeat ?? '20'),
+    device,
+    precision,
+    json: values.json,
+  }
+}
+
+const SIZES = {
+  groups: { type: 'string' },
+  rollouts: { type: 'string' },
+  prompt: { type: 'string' },
+  common: { type: 'string' },
+  new: { type: 'string' },
+} as const
+
+function sizesOf({
+  groups,
+  rollouts,
+  prompt,
+  common,
+  new: fresh,
+}: { readonly [name in keyof typeof SIZES]?: string | undefined }) {
+  const given = Object.entries({ groups, rollouts, prompt, common, fresh }).filter(([, value]) => value !== undefined)
+  return Object.fromEntries(given.map(([name, value]) => [name, whole(name, value!)]))
 }
 
 function partOf(name: string): Part {
