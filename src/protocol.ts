@@ -463,6 +463,91 @@ export const LaunchRequestSchema = z.looseObject({
 })
 export const KillRequestSchema = z.looseObject({ job_id: z.string().optional() })
 
+// ---------------------------------------------------------------- what the server tells about itself (ours)
+
+const count = z.int().min(0)
+
+export const HealthSchema = z.strictObject({
+  status: z.literal('ok'),
+  /** null, with the three below, until one is loaded. */
+  model: z.string().nullable(),
+  device: z.string().nullable(),
+  device_description: z.string().nullable(),
+  precision: z.string().nullable(),
+  /** Completions that are computed, and that wait for it. */
+  queue: z.strictObject({ running: count, waiting: count }),
+  /** Unix seconds at which the engine told its queue, seconds and work; it tells between two passes. */
+  time: z.number(),
+  /** Spent on passes since the start. */
+  busy_seconds: z.number(),
+  /** Tokens since the start: of prompts, as far as they were not cached; sampled; of training passes. */
+  work: z.strictObject({ prompt_tokens: count, sampled_tokens: count, trained_tokens: count }),
+  memory: z.strictObject({
+    process_bytes: count,
+    process_peak_bytes: count,
+    /** The device's own, whoever takes it; null where it shares the machine's. */
+    device: z.strictObject({ total_bytes: count, free_bytes: count }).nullable(),
+    machine_bytes: count,
+    machine_free_bytes: count,
+  }),
+})
+export type Health = z.infer<typeof HealthSchema>
+
+/** A training job of either kind, as a list shows it. */
+export const JobSummarySchema = z.strictObject({
+  id: z.string(),
+  kind: z.enum(['grpo', 'sft']),
+  status: z.enum(JOB_STATUSES),
+  /** Why it failed or was cancelled. */
+  reason: z.string().nullable(),
+  /** What it started from. */
+  model: z.string(),
+  /** Whether chat requests may name it. */
+  serves: z.boolean(),
+  created: z.number(), // unix seconds
+  /** Of its newest record, or its end. */
+  changed: z.number(),
+  /** Updates made, and how many there will be; null where nobody said. */
+  step: count,
+  steps: count.nullable(),
+  /** Mean rewards of the newest steps of a GRPO job, losses of a fine-tuning one's; oldest first. */
+  recent: z.array(z.number()),
+  /** `score` is what the client noted with it, percent. */
+  checkpoints: z.array(z.strictObject({ name: z.string(), step: count, time: z.number(), score: z.number().nullable() })),
+  /** The run's folder on the server's machine. */
+  folder: z.string(),
+})
+export type JobSummary = z.infer<typeof JobSummarySchema>
+
+export const JobDetailSchema = JobSummarySchema.extend({
+  /** What was asked for, defaults filled in. */
+  config: z.record(z.string(), z.unknown()),
+  /** Keys of `config` that differ from their defaults. */
+  chosen: z.array(z.string()),
+})
+export type JobDetail = z.infer<typeof JobDetailSchema>
+
+/** A line of rollouts.jsonl: the answers to one prompt, and what came of them. */
+export const RolloutGroupSchema = z.looseObject({
+  step: z.int(),
+  predictor: z.string(),
+  example: z.union([z.string(), z.number()]),
+  title: z.string(),
+  messages: z.array(MessageSchema),
+  rollouts: z.array(
+    z.looseObject({
+      completion: z.string(),
+      completion_id: z.string().nullable(),
+      reward: z.number(),
+      advantage: z.number(),
+      tokens: count,
+      truncated: z.boolean(),
+      source: z.enum(['id', 'text', 'tokenized']),
+    }),
+  ),
+})
+export type RolloutGroup = z.infer<typeof RolloutGroupSchema>
+
 /** Arbor's and our clients' prefixes, stripped one after the other. */
 export function bareModelName(name: string): string {
   let bare = name

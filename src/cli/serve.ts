@@ -85,6 +85,7 @@ export function adapterFolders(given: readonly string[], model: string | undefin
 
 function announce(server: RunningServer, readyLine: boolean): void {
   say(`Serving at ${server.baseUrl} (Ctrl-C to end)`)
+  say(`Jobs, charts and rollouts: ${new URL('/', server.baseUrl).href}`)
   if (readyLine) process.stdout.write(`${JSON.stringify({ base_url: server.baseUrl, pid: process.pid })}\n`)
 }
 

@@ -151,6 +151,10 @@ export interface EngineStatus {
   readonly cachedTokens: number
   /** Time spent on passes so far: what is left of a step's time went elsewhere. */
   readonly busySeconds: number
+  /** Tokens so far, whoever asked: prompt tokens computed (what was cached is not counted), tokens sampled, tokens of training passes. */
+  readonly work: { readonly promptTokens: number; readonly sampledTokens: number; readonly trainedTokens: number }
+  /** Bytes of the device's own memory; null where it shares the host's. */
+  readonly deviceMemory: { readonly free: number; readonly total: number } | null
   readonly policies: readonly { readonly name: string; readonly policyVersion: number }[]
 }
 

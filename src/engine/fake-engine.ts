@@ -53,6 +53,7 @@ export class FakeEngine implements Engine {
   readonly #versions = new Map<string, number>()
   readonly #script: FakeScript
   readonly #info: Partial<ModelInfo>
+  readonly #work = { promptTokens: 0, sampledTokens: 0, trainedTokens: 0 }
   #running = 0
 
   constructor({ script = letters, info = {} }: FakeEngineOptions = {}) {
@@ -83,6 +84,7 @@ export class FakeEngine implements Engine {
   async generate(request: GenerateRequest, control: GenerateControl = {}): Promise<Completion[]> {
     this.calls.push({ method: 'generate', request })
     this.#running += request.seeds.length
+    this.#work.promptTokens += request.prompt.length
     try {
       return await Promise.all(request.seeds.map((_, index) => this.#complete(request, index, control)))
     } finally {
@@ -107,6 +109,7 @@ export class FakeEngine implements Engine {
     const policyVersion = this.#version(policy) + 1
     this.#versions.set(policy, policyVersion)
     const tokens = sequences.reduce((sum, { prompt, completion }) => sum + prompt.length + completion.length, 0)
+    this.#work.trainedTokens += tokens
     return {
       policyVersion,
       gradNorm: Math.hypot(...dLogprobs),
@@ -132,7 +135,15 @@ export class FakeEngine implements Engine {
 
   async status(): Promise<EngineStatus> {
     const policies = [...this.#versions].map(([name, policyVersion]) => ({ name, policyVersion }))
-    return { running: this.#running, waiting: 0, cachedTokens: 0, busySeconds: 0, policies }
+    return {
+      running: this.#running,
+      waiting: 0,
+      cachedTokens: 0,
+      busySeconds: 0,
+      work: { ...this.#work },
+      deviceMemory: null,
+      policies,
+    }
   }
 
   async close(): Promise<void> {
@@ -148,6 +159,7 @@ export class FakeEngine implements Engine {
       if (signal?.aborted) finishReason = 'abort'
       if (finishReason) break
       tokens.push(token)
+      this.#work.sampledTokens++
       if (onTokens?.(index, tokens) === 'stop' || request.stopTokenIds.includes(token)) finishReason = 'stop'
     }
     const logprobs = tokens.map((token, place) => fakeLogprob(policyVersion, token, place))

@@ -69,6 +69,8 @@ export class LocalEngine implements Engine {
   #closed = false
   #pump: Promise<void> | null = null
   #busyMilliseconds = 0
+  #busySince: number | null = null
+  #trainedTokens = 0
   readonly #policies = new Map<string, PolicyWeights>()
   readonly #calls = new CallQueue()
 
@@ -131,7 +133,9 @@ export class LocalEngine implements Engine {
       const { trainer, scheduler } = this.#ready()
       const weights = this.#trainable(policy)
       try {
-        return await this.#timed(() => trainer.trainStep(weights, sequences, loss, config))
+        const stats = await this.#timed(() => trainer.trainStep(weights, sequences, loss, config))
+        this.#trainedTokens += stats.tokens
+        return stats
       } finally {
         scheduler.cache.forget(policy)
       }
@@ -152,10 +156,14 @@ export class LocalEngine implements Engine {
   }
 
   async status(): Promise<EngineStatus> {
-    const { running = 0, waiting = 0, cache } = this.#loaded?.scheduler ?? {}
+    const { running = 0, waiting = 0, cache, counters } = this.#loaded?.scheduler ?? {}
     const policies = [...this.#policies].map(([name, { policyVersion }]) => ({ name, policyVersion }))
-    const busySeconds = this.#busyMilliseconds / 1000
-    return { running, waiting, cachedTokens: cache?.cachedTokens ?? 0, busySeconds, policies }
+    const underWay = this.#busySince === null ? 0 : performance.now() - this.#busySince
+    const busySeconds = (this.#busyMilliseconds + underWay) / 1000
+    const { prefillTokens: promptTokens = 0, sampledTokens = 0 } = counters ?? {}
+    const work = { promptTokens, sampledTokens, trainedTokens: this.#trainedTokens }
+    const deviceMemory = this.#loaded?.backend.memory() ?? null
+    return { running, waiting, cachedTokens: cache?.cachedTokens ?? 0, busySeconds, work, deviceMemory, policies }
   }
 
   /** Ends generations in flight with an error, waits for the call that runs, frees the device. A second call does nothing. */
@@ -240,10 +248,12 @@ export class LocalEngine implements Engine {
 
   async #timed<Result>(work: () => Promise<Result>): Promise<Result> {
     const started = performance.now()
+    this.#busySince = started
     try {
       return await work()
     } finally {
       this.#busyMilliseconds += performance.now() - started
+      this.#busySince = null
     }
   }
 

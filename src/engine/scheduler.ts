@@ -40,7 +40,7 @@ interface Job {
 export class Scheduler {
   readonly cache: KvCache
   /** What was done so far; tests prove by it which path ran. */
-  readonly counters = { prefillTokens: 0, decodeTokens: 0, steps: 0, ahead: 0, preemptions: 0 }
+  readonly counters = { prefillTokens: 0, decodeTokens: 0, sampledTokens: 0, steps: 0, ahead: 0, preemptions: 0 }
   #waiting: Sequence[] = []
   /** In the order they were let in; whoever comes later gives way when slots run short. */
   #running: Sequence[] = []
@@ -260,6 +260,7 @@ export class Scheduler {
     const job = this.#jobs.get(sequence)
     if (!job) return // its request failed meanwhile
     sequence.append(token)
+    this.counters.sampledTokens++
     sequence.prefilling = false
     try {
       const answer = job.control.onTokens?.(sequence.index, sequence.completion)

@@ -26,6 +26,8 @@ export interface ServerInfo {
   /** http://HOST:PORT/v1/ */
   readonly baseUrl: string
   readonly base_url: string
+  /** Jobs, charts and rollouts, live, in a browser. */
+  readonly pageUrl: string
   readonly host: string
   readonly port: number
   readonly pid: number
@@ -101,6 +103,7 @@ function ready(child: ChildProcess, model: string, onLog?: (line: string) => voi
       const info: ServerInfo = {
         baseUrl: base_url,
         base_url,
+        pageUrl: new URL('/', url).href,
         host: url.hostname,
         port: Number(url.port),
         pid: child.pid!,

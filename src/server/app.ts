@@ -1,9 +1,7 @@
 // The server as a function from a request to its response. Sockets are main.ts's business.
 
 import { randomUUID } from 'node:crypto'
-import { setTimeout } from 'node:timers/promises'
 import { type Context, Hono } from 'hono'
-import type { Engine, EngineStatus } from '../engine/engine'
 import {
   bareModelName,
   ChatRequestSchema,
@@ -18,9 +16,11 @@ import {
 import { chatBody, planChat, sampleChat } from './chat'
 import { streamChat } from './chat-stream'
 import { fileRoutes, jobRoutes } from './fine-tuning-routes'
+import { healthSource } from './health'
 import { errorResponse, HttpError } from './http-errors'
 import { checkOrigin, routePath } from './incoming'
 import { modelSlug } from './job-id'
+import { jobViewRoutes, pageFileRoutes } from './page-routes'
 import { readBody } from './request-body'
 import { listedNames, type RouteEnv, type Services, servedJob } from './services'
 import { type StepStreamOptions, streamSteps } from './step-stream'
@@ -49,6 +49,8 @@ export function createApp(services: Services): (request: Request) => Promise<Res
   grpoRoutes(app, services)
   fileRoutes(app, services.fineTuning.files)
   jobRoutes(app, services)
+  pageFileRoutes(app, services.modelNames[0]!)
+  jobViewRoutes(app, services)
   return async (request) => app.fetch(request)
 }
 
@@ -61,37 +63,8 @@ function modelRoutes(app: Hono<RouteEnv>, services: Services): void {
     if (services.modelNames.includes(id) || servedJob(services, id)) return c.json(entry(id))
     throw new HttpError(404, `The model "${id}" is not served here.`, { code: 'model_not_found', param: 'model' })
   })
-  const queue = latestStatus(services.engine)
-  app.get('/health', async (c) => {
-    const { running, waiting, busySeconds } = await queue()
-    const { device, deviceDescription, dtype } = services.model
-    return c.json({
-      status: 'ok',
-      model: services.modelNames[0],
-      device,
-      device_description: deviceDescription,
-      precision: dtype,
-      queue: { running, waiting },
-      busy_seconds: busySeconds,
-    })
-  })
-}
-
-/** Longer than this nobody waits for the engine's own word. */
-const STATUS_WAIT_MS = 5
-
-/** The engine's status, or the one before: its thread hears a question only between two passes, and health must not wait for a pass. */
-function latestStatus(engine: Engine): () => Promise<Pick<EngineStatus, 'running' | 'waiting' | 'busySeconds'>> {
-  let latest = { running: 0, waiting: 0, busySeconds: 0 }
-  let asked: Promise<void> | null = null
-  return async () => {
-    asked ??= engine
-      .status()
-      .then((status) => void (latest = status))
-      .finally(() => (asked = null))
-    await Promise.race([asked, setTimeout(STATUS_WAIT_MS, undefined, { ref: false })])
-    return latest
-  }
+  const health = healthSource(services)
+  app.get('/health', async (c) => c.json(await health()))
 }
 
 function chatRoutes(app: Hono<RouteEnv>, services: Services): void {

@@ -87,6 +87,11 @@ export class FineTuningJob {
     return job
   }
 
+  /** Where the run is kept. */
+  get folder(): RunFolder {
+    return this.#setup.folder
+  }
+
   /** The folder with the trained weights, and what was trained; null before the end. */
   get weights(): { readonly dir: string; readonly plan: FinetunePlan } | null {
     const saved = this.serves ? this.#setup.folder.checkpoints().at(-1) : undefined

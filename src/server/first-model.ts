@@ -6,8 +6,10 @@ import { z } from 'zod'
 import { bareModelName } from '../protocol'
 import { FileStore } from './file-store'
 import { fileRoutes } from './fine-tuning-routes'
+import { healthWithoutModel } from './health'
 import { errorResponse, HttpError } from './http-errors'
 import { checkOrigin, routePath } from './incoming'
+import { pageFileRoutes } from './page-routes'
 import { parseBody, readText } from './request-body'
 import { RunFolder } from './run-folder'
 import type { RouteEnv } from './services'
@@ -68,7 +70,9 @@ function emptyApp(storage: string): App {
   })
   app.onError((error) => errorResponse(error, ''))
   app.get('/models', (c) => c.json({ object: 'list', data: [] }))
-  app.get('/health', (c) => c.json({ status: 'ok', model: null, queue: { running: 0, waiting: 0 }, busy_seconds: 0 }))
+  app.get('/health', (c) => c.json(healthWithoutModel()))
+  app.get('/jobs', (c) => c.json({ object: 'list', data: [] }))
+  pageFileRoutes(app, null)
   app.post('/chat/kill', (c) => c.json({ message: 'No model is loaded.' }))
   fileRoutes(app, new FileStore(storage))
   const nothing = 'No model is loaded here yet: the first chat, launch, initialize or fine-tuning job that names one loads it.'

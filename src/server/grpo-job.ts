@@ -78,7 +78,7 @@ export class GrpoJob {
   private readonly queue = new JobQueue()
   private readonly listeners = new Set<() => void>()
 
-  constructor(private readonly setup: JobSetup) {
+  constructor(readonly setup: JobSetup) {
     this.id = setup.id
     this.contextLength = setup.contextLength
     this.policyVersion = setup.policyVersion

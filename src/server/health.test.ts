@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { EngineStatus } from '../engine/engine'
 import { FakeEngine } from '../engine/fake-engine'
+import { HealthSchema } from '../protocol'
 import { testApp } from './fixture'
 
 /** Says how it is only when it is told to, as an engine's thread does that is in the middle of a pass. */
@@ -13,7 +14,16 @@ class BusyEngine extends FakeEngine {
   }
 }
 
-const status = (running: number): EngineStatus => ({ running, waiting: 1, cachedTokens: 0, busySeconds: 0, policies: [] })
+const work = { promptTokens: 7, sampledTokens: 5, trainedTokens: 3 }
+const status = (running: number): EngineStatus => ({
+  running,
+  waiting: 1,
+  cachedTokens: 0,
+  busySeconds: 2.5,
+  work,
+  deviceMemory: { free: 3, total: 64 },
+  policies: [],
+})
 
 describe('/health', () => {
   it('does not wait for a busy engine: it tells what was known last, and asks once', async () => {
@@ -26,6 +36,13 @@ describe('/health', () => {
     engine.answer(status(4))
     await new Promise((resolve) => setImmediate(resolve))
     expect(await queue()).toEqual({ running: 4, waiting: 1 })
+    const { time, busy_seconds, work, memory } = HealthSchema.parse(await (await app.get('/health')).json())
+    expect([busy_seconds, work]).toEqual([2.5, { prompt_tokens: 7, sampled_tokens: 5, trained_tokens: 3 }])
+    expect(Date.now() / 1000 - time).toBeLessThan(10)
+    expect(memory.device).toEqual({ free_bytes: 3, total_bytes: 64 })
+    expect(memory.process_bytes).toBeGreaterThan(10_000_000)
+    expect(memory.process_peak_bytes).toBeGreaterThanOrEqual(memory.process_bytes)
+    expect(memory.machine_bytes).toBeGreaterThan(memory.machine_free_bytes)
   })
 
   it("tells an idle engine's own word", async () => {

@@ -71,6 +71,11 @@ export class Jobs {
     )
   }
 
+  /** Oldest first. */
+  list(): GrpoJob[] {
+    return [...this.jobs.values()]
+  }
+
   /** Jobs whose weights answer chat requests. */
   serving(): GrpoJob[] {
     return [...this.jobs.values()].filter((job) => job.serves)

@@ -9,8 +9,8 @@ import { createApp } from './app'
 import { CompletionStore } from './completion-store'
 import { FineTuning } from './fine-tuning'
 import { type App, modelOnDemand } from './first-model'
-import { errorResponse, HttpError } from './http-errors'
 import { Jobs } from './jobs'
+import { loadingApp } from './loading'
 import { SavedPolicies } from './saved-policies'
 import { type Services, textCodec } from './services'
 import { openSocket } from './socket'
@@ -56,11 +56,7 @@ export interface RunningServer {
  * @throws OptionError for a taken port, ModelError for a model that cannot be had
  */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
-  let app: App = async () =>
-    errorResponse(
-      new HttpError(503, `The model ${options.model} is being loaded. Ask again in a moment.`, { code: 'loading' }),
-      '',
-    )
+  let app: App = loadingApp(options.model)
   const { host, port, baseUrl, close: closeSocket } = await openSocket((request) => app(request), options)
   const loaded: Loaded[] = []
   const load = async (model: string): Promise<App> => {

@@ -69,6 +69,11 @@ export class RunFolder {
     appendLines(join(this.path, 'steps.jsonl'), [step])
   }
 
+  /** Of a fine-tuning run. */
+  losses(): FineTuningStep[] {
+    return readLines(join(this.path, 'steps.jsonl')) as FineTuningStep[]
+  }
+
   steps(): StepRecord[] {
     return readLines(join(this.path, 'steps.jsonl')).map((line) => StepRecordSchema.parse(line))
   }

@@ -195,6 +195,17 @@ function declareTraining(start: Start): void {
     expect((await engine.status()).policies).toEqual([{ name: 'adapter', policyVersion: 1 }])
   })
 
+  it('tells what was computed so far', async () => {
+    const engine = await start()
+    expect(await engine.status()).toMatchObject({ work: { promptTokens: 0, sampledTokens: 0, trainedTokens: 0 } })
+    await engine.generate(request({ seeds: [1, 2] }))
+    await engine.generate(request({ seeds: [3], maxNewTokens: 4 })) // its prompt is cached, but for the last token
+    await engine.trainStep('adapter', [{ prompt: [1, 2, 3], completion: [4, 5] }], towards, STEP)
+    const { work, deviceMemory } = await engine.status()
+    expect(work).toEqual({ promptTokens: 8 + 1, sampledTokens: 28, trainedTokens: 4 }) // the last token of a trained row predicts nothing
+    if (deviceMemory) expect(deviceMemory.free).toBeLessThan(deviceMemory.total)
+  })
+
   it('updates teach what the loss asks for, and a checkpoint goes on with the same bits', async () => {
     const engine = await start()
     const dir = mkdtempSync(join(tmpdir(), 'arbor-policy-'))

@@ -34,7 +34,12 @@ export function labMissing(): string | null {
 /** The Chromium to drive, or why these tests can't run here. */
 export function browserOrReason(): { readonly program: string } | { readonly reason: string } {
   const reason = labMissing()
-  if (reason !== null) return { reason }
+  return reason === null ? chromium() : { reason }
+}
+
+/** The same where JupyterLab isn't asked for. */
+export function chromium(): { readonly program: string } | { readonly reason: string } {
+  if (!existsSync(MAIN)) return { reason: 'the package is not built (npm run build)' }
   const found = spawnSync(process.execPath, [join(__dirname, 'browser.mjs')], { encoding: 'utf8' })
   return found.status === 0 ? { program: found.stdout.trim() } : { reason: found.stdout.trim() }
 }

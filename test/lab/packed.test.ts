@@ -82,6 +82,18 @@ function start(): Promise<string> {
   })
 }
 
+it('holds the page of the server, compiled, and nothing of its sources', ({ skip }) => {
+  if (lab.reason !== undefined) return skip(lab.reason)
+  const files = (folder: string) => readdirSync(join(installed, folder))
+  expect(files('src/server/page').sort()).toEqual(['index.html', 'page.css'])
+  expect(files('dist/web')).toEqual(['server'])
+  expect(files('dist/web/server/page')).toContain('main.js')
+  expect(files('dist/web/server/page').filter((name) => !/^[a-z-]+\.js$/.test(name))).toEqual([])
+  const { PageFiles } = require(join(installed, 'dist/src/server/page-files.js')) as typeof import('../../src/server/page-files')
+  for (const name of ['index.html', 'page.css', 'main.js', 'logo-svg.svg'])
+    expect([name, new PageFiles().response(name, undefined).status]).toEqual([name, 200])
+})
+
 it(
   'lab copies the workbook, installs the kernel into its own environment, and tells the address with the token',
   async ({ skip }) => {

@@ -1,0 +1,56 @@
+// The side of the page: the jobs, newest first, and the models that answer.
+
+import type { JobSummary } from '../../protocol'
+import { copyButton } from './copy.js'
+import { type Element_, h } from './dom.js'
+import { jobName, plural } from './format.js'
+import { BLUE, ORANGE } from './palette.js'
+import { sparkline } from './sparkline.js'
+import { state, stepsMade } from './state.js'
+
+export function side(): Element_ {
+  const jobs = state.jobs ?? []
+  const none = h('p', { class: 'muted' }, state.jobs === null ? 'Asking the server …' : 'None yet.')
+  const model = (name: string) =>
+    h('li', { key: name }, h('code', { title: name }, shortName(name)), copyButton(name, `Copy the name ${name}`))
+  return h(
+    'nav',
+    { class: 'side', 'aria-label': 'Jobs and models' },
+    h('h2', null, 'Jobs'),
+    jobs.length === 0 ? none : h('ul', { class: 'jobs' }, jobs.map(entry)),
+    h('h2', null, 'Models that answer'),
+    h('ul', { class: 'models' }, state.models.map(model)),
+  )
+}
+
+function entry(job: JobSummary): Element_ {
+  const { id, kind, status, steps, recent } = job
+  const step = stepsMade(job)
+  const grpo = kind === 'grpo'
+  const note = [grpo ? 'GRPO' : 'fine-tuning', said(status), steps === null ? plural(step, 'step') : `${step}/${steps}`].join(
+    ' · ',
+  )
+  return h(
+    'li',
+    { key: id },
+    h(
+      'a',
+      { href: `#${encodeURIComponent(id)}`, 'aria-current': id === state.job ? 'true' : null, title: id },
+      h('span', { class: `state ${status}`, 'aria-hidden': 'true' }),
+      h('span', { class: 'name' }, jobName(id)),
+      h('span', { class: 'note' }, note),
+      sparkline(recent, { width: 64, height: 22, colour: grpo ? BLUE : ORANGE }),
+    ),
+  )
+}
+
+/** Jobs of one model differ in what stands behind the model: grpo:…:golden-fern */
+function shortName(name: string): string {
+  const [kind, , ...rest] = name.split(':')
+  return rest.length < 2 ? name : `${kind}:…:${rest.slice(0, -1).join(':')}`
+}
+
+/** A status as a person says it. */
+export function said(status: string): string {
+  return status.replaceAll('_', ' ')
+}
