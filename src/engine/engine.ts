@@ -156,6 +156,8 @@ export interface EngineStatus {
   /** Bytes of the device's own memory; null where it shares the host's. */
   readonly deviceMemory: { readonly free: number; readonly total: number } | null
   readonly policies: readonly { readonly name: string; readonly policyVersion: number }[]
+  /** Most policies (the base is one) that one pass sampled for. */
+  readonly policiesAtOnce: number
 }
 
 export interface Engine {

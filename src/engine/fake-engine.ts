@@ -143,6 +143,7 @@ export class FakeEngine implements Engine {
       work: { ...this.#work },
       deviceMemory: null,
       policies,
+      policiesAtOnce: 0,
     }
   }
 

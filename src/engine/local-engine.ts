@@ -163,7 +163,9 @@ export class LocalEngine implements Engine {
     const { prefillTokens: promptTokens = 0, sampledTokens = 0 } = counters ?? {}
     const work = { promptTokens, sampledTokens, trainedTokens: this.#trainedTokens }
     const deviceMemory = this.#loaded?.backend.memory() ?? null
-    return { running, waiting, cachedTokens: cache?.cachedTokens ?? 0, busySeconds, work, deviceMemory, policies }
+    const policiesAtOnce = counters?.policiesAtOnce ?? 0
+    const cachedTokens = cache?.cachedTokens ?? 0
+    return { running, waiting, cachedTokens, busySeconds, work, deviceMemory, policies, policiesAtOnce }
   }
 
   /** Ends generations in flight with an error, waits for the call that runs, frees the device. A second call does nothing. */

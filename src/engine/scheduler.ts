@@ -40,7 +40,15 @@ interface Job {
 export class Scheduler {
   readonly cache: KvCache
   /** What was done so far; tests prove by it which path ran. */
-  readonly counters = { prefillTokens: 0, decodeTokens: 0, sampledTokens: 0, steps: 0, ahead: 0, preemptions: 0 }
+  readonly counters = {
+    prefillTokens: 0,
+    decodeTokens: 0,
+    sampledTokens: 0,
+    steps: 0,
+    ahead: 0,
+    preemptions: 0,
+    policiesAtOnce: 0,
+  }
   #waiting: Sequence[] = []
   /** In the order they were let in; whoever comes later gives way when slots run short. */
   #running: Sequence[] = []
@@ -100,6 +108,8 @@ export class Scheduler {
   #launch(plan: BatchPlan, weightSet: string | null): Flight {
     this.counters.steps++
     const sequences = plan.samples.map(({ sequence }) => sequence)
+    const policies = new Set(sequences.map(({ policy }) => policy)).size
+    this.counters.policiesAtOnce = Math.max(this.counters.policiesAtOnce, policies)
     const tokens = this.runner.run(plan)
     tokens.catch(() => {}) // heard when the flight lands
     if (this.runner.runsAhead) for (const sequence of sequences) sequence.inFlight++

@@ -178,6 +178,19 @@ describe('checkpoint modes', () => {
     expect(await scored('improvements', [0, 0.25, 0.25, 0.5])).toEqual(['last', 'step_1', 'last', 'last', 'step_3'])
   })
 
+  it('restoreBest: the job goes back to the best before it ends, and the run says to which', async () => {
+    const scores = [0.5, 0.75, 0.25]
+    let asked = 0
+    const metric: RewardsMetric = (row) => (row['question'] === 'valid' ? scores[asked++]! : 1)
+    const { run } = await train({ metric, options: { restoreBest: true, numTrainSteps: 2 }, compile: { valset } })
+    expect(fake.restored).toEqual(['best'])
+    expect(fake.terminated).toBe(true)
+    expect(run.notes).toContain('Restored model_checkpoint_last, which validated best (75 %).')
+    await expect(train({ options: { restoreBest: true } })).rejects.toThrow(
+      /restoreBest needs validation scores: give compile a valset/,
+    )
+  })
+
   it("'none': none", async () => {
     expect(await scored('none', [0, 0.25, 0.5])).toEqual([])
   })

@@ -69,6 +69,8 @@ export class ArborGRPO {
     options = { ...options, signal: options.signal ?? notebookSignal() }
     if (options.trainset.length === 0)
       throw new OptionError('The trainset is empty: GRPO needs at least one example to roll out.')
+    if (this.settings.restoreBest && !options.valset?.length && !this.settings.reportTrainScores)
+      throw new OptionError('restoreBest needs validation scores: give compile a valset.')
     const folder = new CheckpointFolder(this.settings.checkpoint)
     const program = student.deepcopy()
     const job = await this.open(lm, predictors.length, folder, options)
@@ -111,6 +113,7 @@ export class ArborGRPO {
       this.take(await nextRecord(records, job.id))
       if (isKept(step + 1, s)) await this.keep(loop, step + 1)
     }
+    if (s.restoreBest) await this.restoreBest(loop)
     await job.terminate()
     this.run!.notes.push(...(await loop.folder.copy(this.run!.checkpoints)))
   }
@@ -182,6 +185,13 @@ export class ArborGRPO {
     if (mode !== 'none') await save('model_checkpoint_last')
     if (better && mode === 'improvements') await save(`model_checkpoint_step_${step}`)
     else if (better && mode !== 'none') await save('model_checkpoint_best')
+  }
+
+  private async restoreBest({ job }: TrainLoop): Promise<void> {
+    const run = this.run!
+    const { checkpoints, last_checkpoint: name } = await job.restore!('best')
+    const { metadata } = checkpoints[name!]!
+    run.notes.push(`Restored ${String(metadata?.['restored_from'])}, which validated best (${String(metadata?.['score'])} %).`)
   }
 
   private async validate({ program, options }: TrainLoop, step: number): Promise<number | null> {

@@ -15,6 +15,8 @@ export interface GrpoJob {
   step(request: { batch: StepSample[][]; groups: GroupInfo[]; metrics: Record<string, number> }): Promise<GRPOStatus>
   /** Returns when the weights are on disk. */
   checkpoint(name: string, metadata: Record<string, unknown>): Promise<GRPOStatus>
+  /** The job's policy becomes that of a checkpoint, `best` or `last`. Only our server can. */
+  restore?(name: string): Promise<GRPOStatus>
   terminate(): Promise<GRPOStatus>
   /** Step records from `after` + 1 on, as they come. */
   records(after: number, signal?: AbortSignal): AsyncGenerator<StepRecord>
@@ -54,6 +56,11 @@ export class ArborJob implements GrpoJob {
   /** Returns when the weights are on disk. */
   checkpoint(name: string, metadata: Record<string, unknown>): Promise<GRPOStatus> {
     return this.call('checkpoint', { checkpoint_name: name, metadata })
+  }
+
+  /** The job's policy becomes that of a checkpoint: one of its own names, `best` (by validation score) or `last`. */
+  restore(name: string): Promise<GRPOStatus> {
+    return this.call('restore', { checkpoint_name: name })
   }
 
   terminate(): Promise<GRPOStatus> {

@@ -19,6 +19,8 @@ export interface FakeArbor {
   readonly steps: { batch: StepSample[][]; groups: GroupInfo[]; metrics: Record<string, number> }[]
   /** Names and metadata of the saved checkpoints, in order. */
   readonly saved: { name: string; metadata: Record<string, unknown> }[]
+  /** Names that the job was asked to go back to. */
+  readonly restored: string[]
   terminated: boolean
   close(): void
 }
@@ -66,6 +68,14 @@ export async function fakeArbor(reply: (body: ChatBody, chat: number) => string)
       checkpoints[name] = { checkpoint_name: name, checkpoint_dir: `/nowhere/${name}`, global_step: fake.steps.length }
       return status()
     },
+    'fine_tuning/grpo/restore': ({ checkpoint_name }: { checkpoint_name: string }) => {
+      fake.restored.push(checkpoint_name)
+      const best = fake.saved.reduce((one, other) =>
+        Number(other.metadata['score']) > Number(one.metadata['score']) ? other : one,
+      )
+      checkpoints['restored'] = { metadata: { ...best.metadata, restored_from: best.name } }
+      return { ...status(), last_checkpoint: 'restored' }
+    },
     'fine_tuning/grpo/terminate': () => {
       fake.terminated = true
       return status()
@@ -88,6 +98,7 @@ export async function fakeArbor(reply: (body: ChatBody, chat: number) => string)
     baseUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1/`,
     initialized: null,
     chats: [],
+    restored: [],
     steps: [],
     saved: [],
     terminated: false,

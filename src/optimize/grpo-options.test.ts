@@ -47,6 +47,14 @@ describe('checkGrpoOptions', () => {
     })
   })
 
+  it('goes back to the best policy only where it is kept and the server can', () => {
+    expect(check({ restoreBest: true })).toMatchObject({ restoreBest: true })
+    expect(() => check({ restoreBest: true, checkpoint: 'none' })).toThrow(/checkpoint 'none' saves none/)
+    expect(() => check({ restoreBest: true, target: 'arbor' })).toThrow(/a real Arbor keeps its last policy/)
+    expect(() => check({ restoreBest: true, compat: 'dspy' })).toThrow(/leave compat 'dspy' out/)
+    expect(check({ restoreBest: false, checkpoint: 'none' })).toMatchObject({ restoreBest: false })
+  })
+
   it.each([
     ['numRolloutsPerGrpoStep', 1, /is 1; .* at least 2 .* nothing to be compared with/],
     ['numTrainSteps', 0, /numTrainSteps is 0; a whole number of at least 1/],

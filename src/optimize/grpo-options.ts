@@ -26,6 +26,8 @@ export interface ArborGRPOOptions extends DspyGrpoExtras {
   readonly excludeDemos?: boolean
   /** 'single-best', 'improvements' or 'none' as in Arbor; a path means: the best and the last policy, copied into that folder. */
   readonly checkpoint?: string
+  /** End with the policy that validated best instead of the last one: the job, and the program that compile returns, answer with it. Default false. */
+  readonly restoreBest?: boolean
   readonly trainKwargs?: TrainKwargs
   /** Rollouts in flight at once. Default: all of a step, at most 64. */
   readonly numThreads?: number
@@ -60,6 +62,7 @@ const KNOWN: Record<keyof ArborGRPOOptions, true> = {
   numStepsForVal: true,
   excludeDemos: true,
   checkpoint: true,
+  restoreBest: true,
   trainKwargs: true,
   numThreads: true,
   seed: true,
@@ -99,6 +102,7 @@ export function checkGrpoOptions(options: ArborGRPOOptions): GrpoSettings {
     throw new OptionError(
       `formatFailureScore (${formatFailureScore}) must be below failureScore (${failureScore}), or unparsable text would pay.`,
     )
+  checkRestore(options)
   const weights = checkRewardWeights(options.rewardWeights)
   if (weights && options.trainKwargs?.reward_weights)
     throw new OptionError('rewardWeights and trainKwargs.reward_weights are given; keep rewardWeights, which has names.')
@@ -111,6 +115,7 @@ export function checkGrpoOptions(options: ArborGRPOOptions): GrpoSettings {
     numStepsForVal: whole(options, 'numStepsForVal', 5, 1),
     excludeDemos: options.excludeDemos ?? false,
     checkpoint: options.checkpoint ?? 'single-best',
+    restoreBest: options.restoreBest ?? false,
     trainKwargs: options.trainKwargs ?? {},
     numThreads: whole(options, 'numThreads', Math.min(64, examples * rollouts), 1),
     seed: whole(options, 'seed', 0, 0),
@@ -125,6 +130,13 @@ export function checkGrpoOptions(options: ArborGRPOOptions): GrpoSettings {
     adapter: options.adapter ?? null,
     target: oneOf(options.target ?? 'arbor-nb', TARGETS, 'target'),
   }
+}
+
+function checkRestore({ restoreBest, checkpoint, target, compat }: ArborGRPOOptions): void {
+  if (!restoreBest) return
+  if (checkpoint === 'none') throw new OptionError("restoreBest goes back to a checkpoint, and checkpoint 'none' saves none.")
+  if (compat) throw new OptionError(`restoreBest: Python's ways end with the last policy; leave compat '${compat}' out.`)
+  if (target === 'arbor') throw new OptionError('restoreBest: a real Arbor keeps its last policy; leave restoreBest out.')
 }
 
 function whole(options: ArborGRPOOptions, key: keyof ArborGRPOOptions, fallback: number, least: number): number {

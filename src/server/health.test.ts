@@ -23,6 +23,7 @@ const status = (running: number): EngineStatus => ({
   work,
   deviceMemory: { free: 3, total: 64 },
   policies: [],
+  policiesAtOnce: 0,
 })
 
 describe('/health', () => {

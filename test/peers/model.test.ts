@@ -129,7 +129,10 @@ describe('AutoTokenizer', () => {
 
 describe('AutoModelForCausalLM', () => {
   it('computes our logprobs and entropies, within 1e-4 in f32', async ({ skip }) => {
-    skip(theirs.statistics === null, 'torch is not installed: no CPU build in this package index; ARBOR_PEERS_TORCH=1 npm test takes any')
+    skip(
+      theirs.statistics === null,
+      'torch is not installed: no CPU build in this package index; ARBOR_PEERS_TORCH=1 npm test takes any',
+    )
     const ours = await engine.logprobs(null, sequences, { temperature: 1 })
     const tokens = sequences.reduce((sum, { completion }) => sum + completion.length, 0)
     for (const kind of ['logprobs', 'entropies'] as const) {
