@@ -56,6 +56,7 @@ const NOTHING_YET: EngineStatus = {
   work: { promptTokens: 0, sampledTokens: 0, trainedTokens: 0 },
   deviceMemory: null,
   policies: [],
+  policiesAtOnce: 0,
 }
 
 interface TimedStatus {
