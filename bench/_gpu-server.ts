@@ -9,7 +9,7 @@ import { createInterface } from 'node:readline'
 import { arbor, dspy, LoraConfig } from '../src'
 import type { StepRecord } from '../src/protocol'
 import { loadTokenizer } from '../src/server/tokenizer'
-import type { Workload } from './_gpu-work'
+import type { Step, Workload } from './_gpu-work'
 import { writeRandomModel } from './_random-model'
 import { RANK } from './_work'
 
@@ -79,7 +79,7 @@ async function train(folder: string, baseUrl: string, { step }: Workload, { warm
   const lm = new dspy.LM(name, { provider: new arbor.ArborProvider(), apiBase: baseUrl, temperature: 1, maxTokens: step.fresh })
   dspy.configure({ lm, adapter: new AnyText() })
   const steps = warmUp + repeat
-  const { examples, prompt } = await questions(folder, step.prompt, step.groups * steps)
+  const { examples, prompt } = await questions(folder, step, step.groups * steps)
   const compiler = new arbor.ArborGRPO({
     metric: (_example, prediction) => chance(String(prediction.answer)),
     numDspyExamplesPerGrpoStep: step.groups,
@@ -92,22 +92,24 @@ async function train(folder: string, baseUrl: string, { step }: Workload, { warm
   return { records: compiler.run!.records, prompt }
 }
 
-/** Questions of so many tokens in the server's chat template: words of the data set, in an order of their own. */
-async function questions(folder: string, prompt: number, count: number) {
+/** Questions of so many tokens in the server's chat template, the first ones common: words of the data set, in an order of their own. */
+async function questions(folder: string, { prompt, common }: Step, count: number) {
   const { trainset } = await dspy.loadExamples('data/simple-qa', { inputs: ['question'] })
   const words = trainset.flatMap(({ question }) => String(question).split(' '))
   const tokenizer = await loadTokenizer({ name: 'random', kind: 'folder', path: folder })
-  const chat = (text: string) => tokenizer.encode(`<|im_start|>user\n${text}<|im_end|>\n<|im_start|>assistant\n`).length
-  const one = (index: number) => {
-    const from = (index * 7919) % words.length
-    const at = (i: number) => words[(from + i) % words.length]!
-    let text = `${index}`
-    for (let i = 0; chat(`${text} ${at(i)}`) <= prompt; i++) text = `${text} ${at(i)}`
-    return text
+  const chat = (text: string, end: string) => tokenizer.encode(`<|im_start|>user\n${text}${end}`).length
+  const fill = (text: string, from: number, fits: (text: string) => boolean) => {
+    for (let i = 0; ; i++) {
+      const longer = `${text} ${words[(from + i) % words.length]!}`
+      if (!fits(longer)) return text
+      text = longer
+    }
   }
-  const texts = Array.from({ length: count }, (_, index) => one(index))
+  const end = '<|im_end|>\n<|im_start|>assistant\n'
+  const shared = common === 0 ? '' : fill('All of them begin so:', 0, (text) => chat(text, '') <= common)
+  const texts = Array.from({ length: count }, (_, i) => fill(`${shared} ${i}`, 7919 * i, (text) => chat(text, end) <= prompt))
   const examples = texts.map((question) => new dspy.Example({ question, answer: '' }).withInputs('question'))
-  return { examples, prompt: Math.round(texts.reduce((sum, text) => sum + chat(text), 0) / count) }
+  return { examples, prompt: Math.round(texts.reduce((sum, text) => sum + chat(text, end), 0) / count) }
 }
 
 /** In [0, 1), by the text alone. */

@@ -13,8 +13,8 @@ import type { OpenModel } from '../src/engine/weights'
 /** Hugging Face's initializer_range: the peer's weights are drawn alike. */
 const DEVIATION = 0.02
 const DRAWN = 1 << 20
-/** Odd and of no round size, so that no row of a matrix is a row of another. */
-const PIECE = 509
+/** A prime, so that hardly a row of a matrix is a row of another. */
+const PIECE = 4093
 /** Overlapping tensors of a file begin this far apart, a prime: their rows never coincide. */
 const STRIDE = 7919
 /** Values written at once. */
