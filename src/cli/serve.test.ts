@@ -5,6 +5,7 @@ import { existsSync, mkdtempSync, readdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
+import { adapterFolders } from './serve'
 
 const root = join(__dirname, '../..')
 const cli = join(root, 'dist/src/cli/main.js')
@@ -116,5 +117,28 @@ describe.skipIf(!existsSync(cli))('arbor-nb serve', () => {
     expect(await fails('--model', model, '--port', 'x')).toMatch(/^2 --port x/)
     expect(await fails('--model', model, '--memory', '0.1')).toMatch(/^2 --memory 0.1: a number of at least 0.5/)
     expect(await fails('--model', '/no/such/model')).toMatch(/^1 .*\/no\/such\/model/)
+  })
+})
+
+describe('--adapter NAME=FOLDER', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'arbor-adapter-'))
+
+  it('may be given several times, and needs the model that it stands on', () => {
+    const given = adapterFolders([`mine=${folder}`, `org/other.v2=${folder}`], 'arbor-tiny')
+    expect([...given]).toEqual([
+      ['mine', folder],
+      ['org/other.v2', folder],
+    ])
+    expect(adapterFolders([], undefined).size).toBe(0)
+    expect(() => adapterFolders([`mine=${folder}`], undefined)).toThrow(/--adapter needs the --model/)
+  })
+
+  it.each([
+    [['mine'], /--adapter mine: NAME=FOLDER is needed/],
+    [['grpo:a@b=/tmp'], /NAME=FOLDER is needed/],
+    [['mine=/no/such/folder'], /there is no folder \/no\/such\/folder/],
+    [['mine=/', 'mine=/'], /--adapter mine is given twice/],
+  ])('%j is not understood', (given, message) => {
+    expect(() => adapterFolders(given, 'arbor-tiny')).toThrow(message)
   })
 })

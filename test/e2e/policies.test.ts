@@ -6,7 +6,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { LocalEngine } from '../../src/engine/local-engine'
 import type { GRPOStatus } from '../../src/protocol'
 import { type RunningServer, startServer } from '../../src/server/main'
-import { adapterBytes, compile, exampleOf, freshFolder, MODEL, runFolder, serve, vowels, whyNot } from './tiny'
+import { adapterBytes, compile, exampleOf, freshFolder, MODEL, ROOT, runFolder, serve, vowels, whyNot } from './tiny'
 
 /** Other in shape, rate and reward, so that no two policies are alike. */
 const JOBS = [
@@ -131,6 +131,37 @@ describe('several LoRA jobs on one base', () => {
       }
     }
   }, 120_000)
+})
+
+describe('serve --adapter', () => {
+  const start = (dir: string, name = 'mine') => {
+    const adapters = new Map([[name, dir]])
+    const engine = new LocalEngine({ device: 'cpu' })
+    return startServer({ model: MODEL, port: 0, storage: freshFolder(), version: '0.0.0', engine, adapters })
+  }
+
+  it('a checkpoint elsewhere answers under the name that it was given, as its job does', async () => {
+    const server = await start(join(runFolder(crowd.storage, jobs[1]!), 'checkpoints/checkpoint_final'))
+    try {
+      const body = { messages: [{ role: 'user', content: 'who are you?' }], max_tokens: 24, temperature: 0 }
+      const ask = { method: 'POST', body: JSON.stringify({ ...body, model: 'mine' }) }
+      const mine = (await (await fetch(`${server.baseUrl}chat/completions`, ask)).json()) as Chat
+      const job = await crowd.post<Chat>('chat/completions', { ...body, model: jobs[1] })
+      expect(mine.choices).toEqual(job.choices)
+      const { data } = (await (await fetch(`${server.baseUrl}models`)).json()) as { data: { id: string }[] }
+      expect(data.map(({ id }) => id)).toEqual([MODEL, 'mine'])
+    } finally {
+      await server.close()
+    }
+  })
+
+  it("another model's adapter, and the base's own name, end the start with a reason", async () => {
+    await expect(start(join(ROOT, 'test/golden/engine/llama/adapter'))).rejects.toThrow(
+      /another model's|has no place in this model/,
+    )
+    await expect(start(freshFolder())).rejects.toThrow(/neither an adapter .* nor a model/)
+    await expect(start(freshFolder(), 'tiny-chat')).rejects.toThrow(/"tiny-chat" is the base model's own name/)
+  })
 })
 
 describe('restoreBest', () => {

@@ -1,4 +1,4 @@
-"""What llama.cpp makes of GGUF files. Request: files, conversations (lists of messages), length. Answer, for each file: its greedy
+"""What llama.cpp makes of GGUF files. With a prompt of token ids: what it goes on with. Else, request: files, conversations (lists of messages), length. Answer, for each file: its greedy
 answers to the conversations by its own template and tokenizer, how many tokens each prompt has, and the logprobs of its answers' tokens."""
 
 import xllamacpp
@@ -35,6 +35,16 @@ def answers(path, asked):
     }
 
 
+def continued(path, prompt, length):
+    """Greedy tokens after a prompt of token ids, with their logprobs. Tokens that end within a character are not among them."""
+    options = {"temperature": 0, "max_tokens": length, "logprobs": 1, "cache_prompt": False}
+    got = server(path).handle_completions({"prompt": prompt, **options})
+    return [{"id": token["id"], "logprob": token["logprob"]} for token in got["choices"][0]["logprobs"]["content"]]
+
+
 if __name__ == "__main__":
     asked = request()
-    answer({name: answers(path, asked) for name, path in asked["files"].items()})
+    if "prompt" in asked:
+        answer({name: continued(path, asked["prompt"], asked["length"]) for name, path in asked["files"].items()})
+    else:
+        answer({name: answers(path, asked) for name, path in asked["files"].items()})
