@@ -7,6 +7,7 @@ import io
 import arbor_client  # noqa: F401  before arbor
 import dspy
 from arbor import ArborGRPO, ArborProvider
+from dspy.teleprompt.grpo import GRPO
 from dspy.utils.exceptions import ContextWindowExceededError
 
 from client import accuracy
@@ -55,6 +56,23 @@ def train(asked):
         yield trained.predictors()[0].lm.model
 
 
+def train_with_dspys_own(asked):
+    """dspy.teleprompt.grpo.GRPO, of which arbor-ai's is a copy: no checkpoints, no metrics, validation behind the step."""
+    program = student(asked, asked["base_urls"][0])
+    compiler = GRPO(
+        metric=accuracy,
+        adapter=dspy.ChatAdapter(use_json_adapter_fallback=False),
+        num_train_steps=asked["steps"],
+        num_dspy_examples_per_grpo_step=asked["examples"],
+        num_rollouts_per_grpo_step=asked["rollouts"],
+        num_steps_for_val=1,
+        exclude_demos=True,
+        train_kwargs=dict(asked["train_kwargs"]),
+    )
+    trained = compiler.compile(program, trainset=examples(asked["rows"]), valset=examples(asked["valset"]))
+    return trained.predictors()[0].lm.model
+
+
 def broken(asked, **train_kwargs):
     """What a person sees of a compile that can't be: the exception, and what was printed before."""
     printed = io.StringIO()
@@ -89,7 +107,7 @@ if __name__ == "__main__":
     dspy.configure(adapter=dspy.ChatAdapter(use_json_adapter_fallback=False))
     answer(
         {
-            "models": list(train(asked)),
+            "models": [*train(asked), train_with_dspys_own(asked)],
             "launches": launches(asked),
             "refused": broken(asked, loss_type="ppo"),
             "failed": broken(asked, learning_rate=1e30),

@@ -33,7 +33,7 @@ let missing: string | null
 let server: ServerInfo
 let proxy: RecordingProxy
 let answer: Answer
-/** The compiles that went well: with /v1/ as their base, and with /v1. */
+/** The compiles that went well: with /v1/ as their base, with /v1, and that of dspy's own GRPO. */
 let compiles: (readonly RecordedRequest[])[]
 beforeAll(async () => {
   missing = noPeers() ?? (await whyNot())
@@ -58,7 +58,7 @@ beforeAll(async () => {
     },
   })
   const at = (name: string) => proxy.calls.flatMap(({ path }, i) => (path.endsWith(name) ? [i] : []))
-  compiles = [0, 1].map((i) => proxy.calls.slice(at('/initialize')[i]!, at('/terminate')[i]! + 1))
+  compiles = [0, 1, 2].map((i) => proxy.calls.slice(at('/initialize')[i]!, at('/terminate')[i]! + 1))
 }, SLOW)
 beforeEach(({ skip }) => skip(missing !== null, missing ?? ''))
 afterAll(async () => {
@@ -146,9 +146,22 @@ describe.each([
   })
 })
 
+describe('dspy.GRPO.compile', () => {
+  it('trains every group of every step, without the metrics and checkpoints that it does not know', () => {
+    const calls = compiles[2]!
+    expect(calls.filter(({ status }) => status !== 200)).toEqual([])
+    expect(named(calls, 'step')).toHaveLength(STEPS * EXAMPLES)
+    for (const { request } of named(calls, 'step')) expect(request).not.toHaveProperty('metrics')
+    expect(named(calls, 'checkpoint')).toEqual([])
+    expect(recordsOf(calls)).toHaveLength(STEPS * EXAMPLES)
+    expect(answer.models[2]).toBe(`openai/arbor:${jobOf(calls)}`)
+  })
+})
+
 it('no batch id is used twice, whatever the job', () => {
   const ids = compiles.map((calls) => calls.filter(({ path }) => path.includes(GRPO)).flatMap(pending))
-  for (const id of ids[1]!) expect(ids[0]).not.toContain(id)
+  for (const [i, own] of ids.entries())
+    for (const id of own) for (const earlier of ids.slice(0, i)) expect(earlier).not.toContain(id)
 })
 
 describe('what a person sees', () => {

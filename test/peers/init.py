@@ -39,6 +39,8 @@ ended = said(arbor.shutdown)
 again = arbor.init(silent=True)
 lm = names["dspy"].LM("openai/arbor:arbor-tiny", api_base=again["base_url"], api_key="none", cache=False, max_tokens=8)
 second = lm("Who are you?")
+lm = names["dspy"].LM(f"openai/arbor:{job}@last", api_base=again["base_url"], api_key="none", cache=False, max_tokens=8)
+remembered = lm("Who are you?")
 answer(
     {
         "printed": printed.getvalue(),
@@ -51,6 +53,6 @@ answer(
         "cancelled": cancelled,
         "watched_after": after,
         "ended": ended,
-        "second": {"server": again, "outputs": second},
+        "second": {"server": again, "outputs": second, "remembered": remembered},
     }
 )
