@@ -1,6 +1,7 @@
 // The README's lines for Python, run as they stand there: arbor.init() starts our server, ArborGRPO trains on it.
 
 import { readFileSync } from 'node:fs'
+import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { freshFolder, ROOT, recordsOnDisk, whyNot } from '../e2e/tiny'
@@ -36,8 +37,11 @@ beforeAll(async () => {
   missing = noPeers() ?? (await whyNot())
   if (missing !== null) return
   const [, code] = readFileSync(join(ROOT, 'README.md'), 'utf8').match(/^## From Python$[\s\S]*?^```python\n([\s\S]*?)^```$/m)!
-  answer = await python<Answer>('init.py', { code, storage }, { PYTHONPATH: join(ROOT, 'src/python'), ARBOR_DEVICE: 'cpu' })
-}, 2 * SLOW)
+  // HOME is the test's own; the native library stays where it is built.
+  const ARBOR_HOME = process.env['ARBOR_HOME'] ?? join(homedir(), '.arbor')
+  const environment = { PYTHONPATH: join(ROOT, 'src/python'), ARBOR_DEVICE: 'cpu', ARBOR_HOME }
+  answer = await python<Answer>('init.py', { code, storage }, environment)
+}, SLOW)
 beforeEach(({ skip }) => skip(missing !== null, missing ?? ''))
 
 describe('the lines of the README', () => {
