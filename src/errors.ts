@@ -54,9 +54,25 @@ export class ContextWindowExceededError extends LMError {
 /** A device operation failed; `op` names it. */
 export class BackendError extends ArborError {
   readonly op: string
-  constructor(message: string, details: { op: string; cause?: unknown }) {
-    super(message, { code: 'backend_error', cause: details.cause })
+  constructor(message: string, details: { op: string; code?: string; cause?: unknown }) {
+    super(message, { code: details.code ?? 'backend_error', cause: details.cause })
     this.op = details.op
+  }
+}
+
+/** What a part of an engine's work takes of a device's memory at most, and what lowers it. */
+export interface MemoryPart {
+  readonly what: string
+  readonly bytes: number
+  readonly lower: string
+}
+
+/** A device has no memory left. `plan` says where it goes, once the engine has seen the error. */
+export class OutOfMemoryError extends BackendError {
+  readonly plan: readonly MemoryPart[] | null
+  constructor(message: string, details: { op: string; plan?: readonly MemoryPart[]; cause?: unknown }) {
+    super(message, { ...details, code: 'out_of_memory' })
+    this.plan = details.plan ?? null
   }
 }
 

@@ -24,6 +24,7 @@ import type {
 } from './engine'
 import { sequenceLogits } from './logits'
 import { planActivations } from './memory-plan'
+import { explainMemory, type MemoryFacts } from './memory-use'
 import { Model } from './model'
 import { ModelRunner, planInference } from './model-runner'
 import { openModel } from './open-model'
@@ -66,6 +67,8 @@ interface Loaded {
 
 export class LocalEngine implements Engine {
   #loaded: Loaded | null = null
+  /** Known as soon as it takes memory. */
+  #facts: MemoryFacts | null = null
   #closed = false
   #pump: Promise<void> | null = null
   #busyMilliseconds = 0
@@ -218,6 +221,7 @@ export class LocalEngine implements Engine {
   }
 
   #build(backend: Backend, open: OpenModel, source: ModelSource): Loaded {
+    this.#facts = { config: open.config, backend }
     const model = Model.load(backend, open)
     const limits = planInference(open.config, {
       ...this.options,
@@ -225,11 +229,13 @@ export class LocalEngine implements Engine {
       activations: backend.activations,
       memory: () => backend.memory(),
     })
+    this.#facts = { ...this.#facts, limits }
     const runner = new ModelRunner(backend, model, { limits, policies: (policy) => this.#policy(policy) })
     const scheduler = new Scheduler(runner, limits)
     const info = describe(source.name, backend, model)
     const { precision } = backend
     const activations = planActivations(open.config, { precision, memory: this.options.memory, device: backend.memory() })
+    this.#facts = { ...this.#facts, activationBytes: activations }
     return { backend, model, source, info, runner, scheduler, trainer: new Trainer(backend, model, activations) }
   }
 
@@ -242,7 +248,7 @@ export class LocalEngine implements Engine {
         await turn()
       }
     } catch (error) {
-      scheduler.fail(error)
+      scheduler.fail(this.#explained(error))
     } finally {
       this.#pump = null
     }
@@ -262,8 +268,17 @@ export class LocalEngine implements Engine {
   #exclusive<Result>(task: () => Promise<Result>): Promise<Result> {
     return this.#calls.exclusive(async () => {
       this.#checkOpen()
-      return task()
+      try {
+        return await task()
+      } catch (error) {
+        throw this.#explained(error)
+      }
     })
+  }
+
+  /** Where memory ran out, the error says what takes how much. */
+  #explained(error: unknown): unknown {
+    return explainMemory(error, this.#facts && { ...this.#facts, policies: this.#policies.values() })
   }
 
   #ready(): Loaded {

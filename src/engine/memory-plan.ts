@@ -34,7 +34,8 @@ export function planActivations(config: ModelConfig, options: MemoryWishes): num
   return Math.max(memory - weightBytes(config, precision) - REST_BYTES, LEAST_BYTES)
 }
 
-function weightBytes(config: ModelConfig, precision: Precision): number {
+/** Of the frozen base. */
+export function weightBytes(config: ModelConfig, precision: Precision): number {
   const shapes = Object.values(linearShapes(config))
   const perLayer = shapes.reduce((sum, { in: inputs, out }) => sum + inputs * out, 0)
   const vocabulary = config.vocab * config.hidden * (config.tiedHead ? 1 : 2)

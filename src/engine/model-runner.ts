@@ -57,7 +57,7 @@ export function planInference(
   options: InferenceWishes & Pick<Backend, 'device'> & Partial<Pick<Backend, 'activations' | 'memory'>>,
 ): InferenceLimits {
   const budget = budgetOf(options)
-  const bytesPerSlot = config.layers * 2 * config.kvHeads * config.headDim * DTYPE_BYTES[options.activations ?? 'f32']
+  const bytesPerSlot = slotBytes(config, options.activations ?? 'f32')
   const affordable = options.device === 'tfjs' ? TFJS_SLOTS : Math.floor(budget.kvBytes / bytesPerSlot)
   const held = Math.max(1, Math.min(budget.sequences, Math.floor(budget.logitBytes / (4 * config.vocab))))
   const sequences = options.batchSequences ?? held
@@ -82,6 +82,26 @@ function budgetOf({ device, memory }: Pick<Backend, 'device'> & Partial<Pick<Bac
   return { kvBytes: KV_SHARE * own.free, roomyKvBytes: 512 * MIB, tokens: 8192, sequences: 512, logitBytes: 192 * MIB }
 }
 
+/** Keys and values of a token, in all layers. */
+export function slotBytes({ layers, kvHeads, headDim }: ModelConfig, activations: Backend['activations']): number {
+  return layers * 2 * kvHeads * headDim * DTYPE_BYTES[activations]
+}
+
+/** What a pass reads and answers, logits included. */
+function inputBytes({ vocab, hidden }: ModelConfig, { context, tokens, sequences }: InferenceLimits): number {
+  return 4 * (2 * context + 3 * tokens + sequences * (vocab + hidden + 32)) + 64 * 16
+}
+
+/** What lives within a pass. */
+function scratchBytes({ hidden, inner, heads, headDim }: ModelConfig, { tokens }: InferenceLimits): number {
+  return 4 * tokens * (4 * hidden + 4 * inner + 4 * heads * headDim)
+}
+
+/** All that inference takes beside weights, keys and values. */
+export function passBytes(config: ModelConfig, limits: InferenceLimits): number {
+  return inputBytes(config, limits) + scratchBytes(config, limits)
+}
+
 export class ModelRunner implements Runner {
   readonly #inputs: Inputs
   #kv: readonly KvStore[] = []
@@ -98,16 +118,14 @@ export class ModelRunner implements Runner {
     private readonly model: Model,
     options: { limits: InferenceLimits; policies: (policy: string) => PolicyWeights },
   ) {
-    const { slots, sequences, context, tokens } = options.limits
     const { config } = model
-    const inputBytes = 4 * (2 * context + 3 * tokens + sequences * (config.vocab + config.hidden + 32))
     this.policies = options.policies
-    this.#memory = backend.arena(inputBytes + 64 * 16)
-    this.#slots = slots
+    this.#memory = backend.arena(inputBytes(config, options.limits))
+    this.#slots = options.limits.slots
     this.#captures = new CaptureCache(backend)
     this.#growKv(options.limits.roomySlots)
     this.#inputs = takeInputs(this.#memory, options.limits, model)
-    this.#scratch = backend.arena(4 * tokens * (4 * config.hidden + 4 * config.inner + 4 * config.heads * config.headDim))
+    this.#scratch = backend.arena(scratchBytes(config, options.limits))
   }
 
   private readonly policies: (policy: string) => PolicyWeights

@@ -1,6 +1,14 @@
 // What travels between a WorkerEngine and its worker thread. Functions and signals stay at home and travel as messages.
 
-import { ArborError, BackendError, ContextWindowExceededError, ModelError, OptionError } from '../errors'
+import {
+  ArborError,
+  BackendError,
+  ContextWindowExceededError,
+  type MemoryPart,
+  ModelError,
+  OptionError,
+  OutOfMemoryError,
+} from '../errors'
 import type { Engine } from './engine'
 
 /** Engine methods by name, each with plain data as arguments. */
@@ -32,6 +40,7 @@ export interface ErrorData {
   readonly stack?: string
   readonly code?: string
   readonly op?: string
+  readonly plan?: readonly MemoryPart[]
 }
 
 export function toErrorData(error: unknown): ErrorData {
@@ -39,18 +48,20 @@ export function toErrorData(error: unknown): ErrorData {
   const { name, message, stack } = error
   const code = error instanceof ArborError ? { code: error.code } : {}
   const op = error instanceof BackendError ? { op: error.op } : {}
-  return { name, message, ...(stack ? { stack } : {}), ...code, ...op }
+  const plan = error instanceof OutOfMemoryError && error.plan ? { plan: error.plan } : {}
+  return { name, message, ...(stack ? { stack } : {}), ...code, ...op, ...plan }
 }
 
 /** The error again, of the class it had; its stack is the worker's. */
-export function fromErrorData({ name, message, stack, code, op }: ErrorData): Error {
-  const error = rebuild(name, message, { code, op })
-  if (stack) error.stack = stack
+export function fromErrorData(data: ErrorData): Error {
+  const error = rebuild(data)
+  if (data.stack) error.stack = data.stack
   return error
 }
 
-function rebuild(name: string, message: string, { code, op }: { code?: string | undefined; op?: string | undefined }): Error {
-  if (name === BackendError.name) return new BackendError(message, { op: op ?? 'unknown' })
+function rebuild({ name, message, code, op = 'unknown', plan }: ErrorData): Error {
+  if (name === OutOfMemoryError.name) return new OutOfMemoryError(message, { op, ...(plan && { plan }) })
+  if (name === BackendError.name) return new BackendError(message, { op })
   if (name === ContextWindowExceededError.name) return new ContextWindowExceededError(message)
   if (name === ModelError.name) return new ModelError(message)
   if (name === OptionError.name) return new OptionError(message)

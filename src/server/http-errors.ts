@@ -1,7 +1,7 @@
 // The one place where errors become responses. Routes throw; nothing else writes an error body.
 
 import type { z } from 'zod'
-import { ArborError, ContextWindowExceededError, ModelError, OptionError } from '../errors'
+import { ArborError, ContextWindowExceededError, ModelError, OptionError, OutOfMemoryError } from '../errors'
 
 /** An error with the HTTP status it means. `extra` fields stand beside `error` and `detail` in the body. */
 export class HttpError extends ArborError {
@@ -92,6 +92,10 @@ function describe(error: unknown, requestId: string): Described {
   // A job was cancelled while a request waited for its turn.
   if (error instanceof ArborError && error.code === 'unknown_policy')
     return { ...invalid, status: 404, message: error.message, code: 'model_not_found', param: 'model' }
+  if (error instanceof OutOfMemoryError) {
+    const extra = error.plan ? { extra: { memory: error.plan } } : {}
+    return { status: 507, message: error.message, type: 'server_error', code: error.code, param: null, ...extra }
+  }
   const text = error instanceof Error ? error.message : String(error)
   const code = error instanceof ArborError ? error.code : 'internal_error'
   return { status: 500, message: `${text} (request ${requestId})`, type: 'server_error', code, param: null }

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { OutOfMemoryError } from '../../errors'
 import { BumpArena } from './arena'
 import { HostTensor, values } from './tfjs-memory'
 
@@ -41,6 +42,21 @@ describe('arena', () => {
     arena.reset()
     expect(buffers()).toEqual(first)
     expect(arena.capacity).toBe(capacity)
+  })
+
+  it('that can not grow to twice its size takes what is needed', () => {
+    let left = 1000
+    const allocate = (size: number) => {
+      if (size > left) throw new OutOfMemoryError(`no memory for ${size} bytes`, { op: 'alloc' })
+      left -= size
+      return new ArrayBuffer(size)
+    }
+    const arena = new BumpArena<ArrayBuffer>({ allocate, view: HostTensor.view, free: () => {} }, 512)
+    arena.tensor([128])
+    arena.tensor([64])
+    expect([arena.capacity, left]).toEqual([768, 232])
+    expect(() => arena.tensor([128])).toThrow(/^no memory for 512 bytes$/)
+    expect(arena.capacity).toBe(768)
   })
 
   it('close frees every block and ends it', () => {

@@ -1,6 +1,6 @@
 // Memory by cursor: an arena takes large blocks from a backend and carves tensors out of them. `reset` only moves the cursor back.
 
-import { BackendError } from '../../errors'
+import { BackendError, OutOfMemoryError } from '../../errors'
 import type { Arena, DType, Tensor } from './ops'
 
 /** How a backend takes, views and frees one block of its memory. */
@@ -36,7 +36,7 @@ export class BumpArena<Block> implements Arena {
     if (this.closed) throw new BackendError('A tensor was asked of an arena that is closed.', { op: 'arena' })
     const bytes = align(shape.reduce((product, n) => product * n, DTYPE_BYTES[dtype]))
     let home = this.blocks.find(({ start, bytes: size }) => Math.max(start, this.cursor) + bytes <= start + size)
-    home ??= this.addBlock(Math.max(bytes, this.capacity))
+    home ??= this.grow(bytes)
     const at = Math.max(home.start, this.cursor)
     this.cursor = at + bytes
     return this.source.view(home.block, at - home.start, { shape, dtype })
@@ -62,6 +62,16 @@ export class BumpArena<Block> implements Arena {
   close(): void {
     this.closed = true
     for (const { block } of this.blocks.splice(0)) this.source.free(block)
+  }
+
+  /** By as much as there is, or where that can't be had by what is needed. */
+  private grow(bytes: number) {
+    try {
+      return this.addBlock(Math.max(bytes, this.capacity))
+    } catch (error) {
+      if (!(error instanceof OutOfMemoryError) || this.capacity <= bytes) throw error
+      return this.addBlock(bytes)
+    }
   }
 
   private addBlock(bytes: number) {

@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import koffi from 'koffi'
-import { BackendError } from '../../errors'
+import { BackendError, OutOfMemoryError } from '../../errors'
 import { packageRoot } from '../package-root'
 import type { TypedArray } from './ops'
 
@@ -44,4 +44,12 @@ export function loadNative(path: string): NativeCalls {
   } catch (cause) {
     throw new BackendError(`The native library ${path} can't be loaded: ${(cause as Error).message}`, { op: 'load', cause })
   }
+}
+
+const OUT_OF_MEMORY = -2 // arbor_code
+
+/** What a call answered that failed, as an error; an allocation answers null and has no other reason than memory while the device is well. */
+export function nativeError(text: string, op: string, answer: number | bigint | string | null): BackendError {
+  const memory = Number(answer ?? 0) === OUT_OF_MEMORY || (op === 'alloc' && / memory /.test(text))
+  return memory ? new OutOfMemoryError(text, { op }) : new BackendError(text, { op })
 }

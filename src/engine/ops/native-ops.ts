@@ -2,7 +2,7 @@
 // kernels/arbor_ops.h, with the arguments in the header's order.
 
 import { BackendError } from '../../errors'
-import type { NativeCalls } from './native-library'
+import { type NativeCalls, nativeError } from './native-library'
 import { NativeTensor } from './native-tensor'
 import type { LoraGradSlice, LoraSlice, Ops, Tensor } from './ops'
 
@@ -20,7 +20,8 @@ export function nativeOps(calls: NativeCalls, stream: () => number | null): Ops 
       const scalars = values.map((value) =>
         value instanceof NativeTensor ? value.address : ((value ?? null) as number | Float64Array | null),
       )
-      if ((call(stream(), ...scalars) as number) < 0) throw new BackendError(calls.lastError(), { op })
+      const answer = call(stream(), ...scalars) as number
+      if (answer < 0) throw nativeError(calls.lastError(), op, answer)
     }
   }
   return { ...rowOps(bind), ...linearOps(bind), ...attentionOps(bind), ...vocabularyOps(bind), ...updateOps(bind) }

@@ -2,7 +2,7 @@
 
 import { BackendError } from '../../errors'
 import { BumpArena } from './arena'
-import { loadNative, type NativeCalls, type NativeValue } from './native-library'
+import { loadNative, type NativeCalls, type NativeValue, nativeError } from './native-library'
 import { nativeOps } from './native-ops'
 import { NativeTensor, TYPE } from './native-tensor'
 import type { Arena, Backend, Capture, Ops, Precision, Tensor, TypedArray } from './ops'
@@ -44,7 +44,8 @@ class NativeBackend implements Backend {
   private stream: number | null
   private waiting = 0
   private closed = false
-  private readonly weights: number[] = []
+  /** Everything taken of the device and not given back: it ends with the backend. */
+  private readonly blocks = new Set<number>()
   private readonly captures = new Set<number>()
 
   constructor(
@@ -61,7 +62,9 @@ class NativeBackend implements Backend {
   }
 
   arena(bytes: number): Arena {
-    const free = (block: number) => void this.run('arbor_free', this.stream, block)
+    const free = (block: number) => {
+      if (this.blocks.delete(block)) this.run('arbor_free', this.stream, block)
+    }
     return new BumpArena<number>({ allocate: (size) => this.allocate(size), view: NativeTensor.view, free }, bytes)
   }
 
@@ -105,7 +108,6 @@ class NativeBackend implements Backend {
       throw new BackendError(`${data.length} values for a weight [${shape}].`, { op: 'prepareWeight' })
     const type = Number(this.run('arbor_weight_type', TYPE[this.precision]))
     const memory = this.allocate(Number(this.run('arbor_weight_bytes', type, out, inner)))
-    this.weights.push(memory)
     this.run('arbor_prepare_weight', this.open('prepareWeight'), memory, type, data, out, inner)
     return new NativeTensor(type === TYPE.bf16Panels || type === TYPE.bf16 ? 'bf16' : 'f32', shape, memory, type)
   }
@@ -130,12 +132,14 @@ class NativeBackend implements Backend {
   /** A call of the library; null and negative answers become BackendError. */
   private run(name: string, ...values: NativeValue[]): number | bigint {
     const answer = this.calls.call(name)(...values)
-    if (answer === null || Number(answer) < 0) throw new BackendError(this.calls.lastError(), { op: name.replace('arbor_', '') })
+    if (answer === null || Number(answer) < 0) throw nativeError(this.calls.lastError(), name.replace('arbor_', ''), answer)
     return answer as number | bigint
   }
 
   private allocate(bytes: number): number {
-    return Number(this.run('arbor_alloc', this.open('allocate'), bytes))
+    const memory = Number(this.run('arbor_alloc', this.open('allocate'), bytes))
+    this.blocks.add(memory)
+    return memory
   }
 
   /** Everything up to the ticket is done; an error on the way is thrown. A backend that is closed meanwhile ends with the last wait. */
@@ -159,6 +163,7 @@ class NativeBackend implements Backend {
     this.run('arbor_close', this.stream)
     this.stream = null
     for (const recorded of this.captures) this.run('arbor_capture_free', null, recorded)
-    for (const memory of this.weights.splice(0)) this.run('arbor_free', null, memory)
+    for (const memory of this.blocks) this.run('arbor_free', null, memory)
+    this.blocks.clear()
   }
 }
