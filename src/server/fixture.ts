@@ -57,7 +57,7 @@ export interface TestApp {
 }
 
 export async function testApp(
-  options: { engine?: Engine; storage?: string; adapters?: ReadonlyMap<string, string> } = {},
+  options: { engine?: Engine; storage?: string; adapters?: ReadonlyMap<string, string>; autosaveMs?: number } = {},
 ): Promise<TestApp> {
   const engine = options.engine ?? new FakeEngine()
   const storage = options.storage ?? mkdtempSync(join(tmpdir(), 'arbor-server-'))
@@ -67,7 +67,12 @@ export async function testApp(
   const setup = { ...common, storage, version: '0.0.0' }
   const saved = new SavedPolicies({ ...setup, ...(options.adapters ? { adapters: options.adapters } : {}) })
   const fineTuning = new FineTuning({ ...setup, saved })
-  const services: Services = { ...common, jobs: new Jobs({ ...setup, fineTuning, saved }), fineTuning, saved }
+  const services: Services = {
+    ...common,
+    jobs: new Jobs({ ...setup, ...options, engine, storage, fineTuning, saved }),
+    fineTuning,
+    saved,
+  }
   const fetch = createApp(services)
   const url = (path: string) => `http://localhost${path}`
   const post = (path: string, body: unknown) =>

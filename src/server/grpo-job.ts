@@ -15,6 +15,7 @@ import type {
 import { checkpointList, findCheckpoint } from './checkpoint-name'
 import type { CompletionStore } from './completion-store'
 import { HttpError } from './http-errors'
+import { JobCheckpoints } from './job-checkpoints'
 import { JobQueue } from './job-queue'
 import { type BatchIds, OfferedIds } from './offered-ids'
 import { updatePolicy } from './policy-update'
@@ -39,6 +40,8 @@ export interface JobSetup {
   readonly policyVersion: number
   /** Whether the policy started as the base; else as a fine-tuned model. */
   readonly onBase: boolean
+  /** How often a job saves itself; default every two minutes. */
+  readonly autosaveMs?: number
   /** Hears why the job failed, with the stack. */
   readonly log?: (line: string) => void
   /** Where a resumed job goes on. */
@@ -72,8 +75,7 @@ export class GrpoJob {
   private policyVersion: number
   private interrupted = false
   private lastTime = Date.now() / 1000
-  private readonly checkpoints = new Map<string, CheckpointRecord>()
-  private lastCheckpoint: string | null = null
+  private readonly checkpoints: JobCheckpoints
   private readonly ids: OfferedIds
   private readonly queue = new JobQueue()
   private readonly listeners = new Set<() => void>()
@@ -83,7 +85,11 @@ export class GrpoJob {
     this.contextLength = setup.contextLength
     this.policyVersion = setup.policyVersion
     this.records.push(...(setup.resumed?.records ?? []))
-    for (const checkpoint of setup.resumed?.checkpoints ?? []) this.remember(checkpoint)
+    this.checkpoints = new JobCheckpoints({
+      ...setup,
+      write: (dir) => setup.engine.savePolicy(this.id, dir),
+      earlier: setup.resumed?.checkpoints ?? [],
+    })
     const { groups_per_step, num_generations } = setup.config
     this.ids = new OfferedIds(setup.batchIds, groups_per_step === null ? num_generations : null)
   }
@@ -107,8 +113,7 @@ export class GrpoJob {
       job_id: this.id,
       status: this.status,
       current_model: this.id,
-      checkpoints: Object.fromEntries(this.checkpoints),
-      last_checkpoint: this.lastCheckpoint,
+      ...this.checkpoints.fields(),
       pending_batch_ids: this.status === 'running' ? this.ids.list() : [],
     }
   }
@@ -153,7 +158,7 @@ export class GrpoJob {
   checkpoint(name: string, metadata: Record<string, unknown> | null): Promise<GRPOStatus> {
     return this.queue.run(async () => {
       this.answer()
-      await this.save(name, metadata)
+      await this.checkpoints.save(name, metadata, this.step)
       this.setup.reports.checkpointed(this.step, metadata)
       return this.answer()
     })
@@ -171,7 +176,7 @@ export class GrpoJob {
           param: 'checkpoint_name',
         })
       await this.reopen(found.checkpoint_dir)
-      await this.save('restored', { ...found.metadata, restored_from: found.checkpoint_name })
+      await this.checkpoints.save('restored', { ...found.metadata, restored_from: found.checkpoint_name }, this.step)
       return this.answer()
     })
   }
@@ -180,7 +185,8 @@ export class GrpoJob {
   terminate(): Promise<GRPOStatus> {
     return this.queue.run(async () => {
       if (this.status === 'running') {
-        await this.save('checkpoint_final', null)
+        await this.checkpoints.save('checkpoint_final', null, this.step)
+        this.checkpoints.done()
         this.end('succeeded', null)
       }
       return this.answer()
@@ -198,10 +204,10 @@ export class GrpoJob {
   async interrupt(): Promise<void> {
     this.interrupted = true
     await this.queue.run(async () => {
-      const last = this.lastCheckpoint === null ? null : this.checkpoints.get(this.lastCheckpoint)!
+      const { last } = this.checkpoints
       // What a client noted with its last checkpoint (its best score so far) still holds.
       if (this.status === 'running' && this.step > (last?.global_step ?? 0))
-        await this.save('interrupted', last?.metadata ?? null)
+        await this.checkpoints.save('interrupted', last?.metadata ?? null, this.step)
       this.setup.reports.end('interrupted', null) // changes nothing where the job has ended
     })
   }
@@ -275,15 +281,11 @@ export class GrpoJob {
       this.lastTime = record.time
       this.records.push(record)
       this.notify()
+      await this.checkpoints.autosave(step)
     } catch (error) {
       this.setup.log?.(`Job ${this.id} failed at step ${step}: ${error instanceof Error ? error.stack : String(error)}`)
       this.end('failed', `step ${step}: ${error instanceof Error ? error.message : String(error)}`)
     }
-  }
-
-  private async save(name: string, metadata: Record<string, unknown> | null): Promise<void> {
-    const record = { checkpoint_name: name, global_step: this.step, requested: true, metadata, timestamp: Date.now() / 1000 }
-    this.remember(await this.setup.folder.saveCheckpoint(record, (dir) => this.setup.engine.savePolicy(this.id, dir)))
   }
 
   private async reopen(checkpoint: string): Promise<void> {
@@ -300,11 +302,6 @@ export class GrpoJob {
       this.end('failed', `restoring ${checkpoint}: ${error instanceof Error ? error.message : String(error)}`)
       throw error
     }
-  }
-
-  private remember(checkpoint: CheckpointRecord): void {
-    this.checkpoints.set(checkpoint.checkpoint_name, checkpoint)
-    this.lastCheckpoint = checkpoint.checkpoint_name
   }
 
   private end(status: JobStatus, reason: string | null): void {

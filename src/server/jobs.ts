@@ -41,6 +41,8 @@ export interface JobsSetup {
   readonly storage: string
   /** Of this package; written into environment.json. */
   readonly version: string
+  /** How often a job saves itself; default every two minutes. */
+  readonly autosaveMs?: number
   /** Hears why a job failed. */
   readonly log?: (line: string) => void
 }
@@ -133,7 +135,7 @@ export class Jobs {
     request: Initialize,
     from: { start: string | null } | { last: CheckpointRecord; checkpoints: readonly CheckpointRecord[] },
   ): Promise<GrpoJob> {
-    const { engine, codec, completions, model, storage, log } = this.setup
+    const { engine, codec, completions, model, storage, log, autosaveMs } = this.setup
     const { trainer_config: config } = request
     const folder = RunFolder.at(storage, id)
     const checkpoint = 'last' in from ? from.last.checkpoint_dir : from.start
@@ -160,6 +162,7 @@ export class Jobs {
         folder,
         reports: openReports(folder, { id, created, environment, request, before: resumed?.records ?? [] }, log),
         ...(log ? { log } : {}),
+        ...(autosaveMs === undefined ? {} : { autosaveMs }),
       }
       const job = new GrpoJob({ id, config, contextLength, ...common, ...(resumed ? { resumed } : {}) })
       this.jobs.set(id, job)

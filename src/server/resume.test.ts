@@ -1,8 +1,9 @@
 // A run that was cut off goes on from its last checkpoint, also from files that a crash left torn.
 
-import { appendFileSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { appendFileSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { FakeEngine } from '../engine/fake-engine'
 import type { GRPOStatus } from '../protocol'
 import { initialize, sampledGroup, type TestApp, TRAINER_CONFIG, testApp } from './fixture'
 import { RunFolder } from './run-folder'
@@ -122,5 +123,47 @@ describe('a run folder', () => {
     expect(folder.checkpoints().map((checkpoint) => checkpoint.global_step)).toEqual([2])
     renameSync(checkpoint_dir, join(checkpoint_dir, '..', '.replaced-best'))
     expect(folder.checkpoints()).toMatchObject([{ checkpoint_name: 'best', global_step: 2 }])
+  })
+})
+
+describe('a job that saves itself', () => {
+  const checkpoints = (app: TestApp, job: string) =>
+    RunFolder.at(app.storage, job)
+      .checkpoints()
+      .map(({ checkpoint_name, global_step, requested, metadata }) => ({ checkpoint_name, global_step, requested, metadata }))
+
+  it('loses what came after, and no more, when its server is killed; what the client noted still holds', async () => {
+    const before = await testApp({ autosaveMs: 0 })
+    const { job_id } = await initialize(before)
+    await steps(before, job_id, ['a'])
+    await before.call(grpo('checkpoint'), { job_id, checkpoint_name: 'best', metadata: { score: 80 } })
+    await steps(before, job_id, ['b', 'c'])
+    expect(checkpoints(before, job_id)).toEqual([
+      { checkpoint_name: 'best', global_step: 1, requested: true, metadata: { score: 80 } },
+      { checkpoint_name: 'autosave', global_step: 3, requested: false, metadata: { score: 80 } },
+    ])
+
+    const after = await testApp({ storage: before.storage })
+    const resumed = await initialize(after, { resume_from: job_id })
+    expect(resumed.checkpoints['autosave']).toMatchObject({ global_step: 3, metadata: { score: 80 } })
+    expect(after.services.jobs.get(job_id).step).toBe(3)
+    await after.call(grpo('terminate'), { job_id })
+    expect(checkpoints(after, job_id).map(({ checkpoint_name }) => checkpoint_name)).toEqual(['best', 'checkpoint_final'])
+  })
+
+  it('does so seldom, and goes on where it cannot', async () => {
+    const app = await testApp()
+    const { job_id } = await initialize(app)
+    await steps(app, job_id, ['a', 'b'])
+    expect(checkpoints(app, job_id)).toEqual([])
+    const engine = new FakeEngine()
+    engine.savePolicy = () => Promise.reject(new Error('no space left on device'))
+    const full = await testApp({ engine, autosaveMs: 0 })
+    const other = await initialize(full)
+    await steps(full, other.job_id, ['a', 'b'])
+    expect(await full.call(grpo('status'), { job_id: other.job_id })).toMatchObject({ status: 'running', checkpoints: {} })
+    const refused = await full.post(grpo('checkpoint'), { job_id: other.job_id, checkpoint_name: 'best' })
+    expect(`${refused.status} ${await refused.text()}`).toMatch(/^500 .*no space left on device/)
+    expect(readdirSync(join(RunFolder.at(full.storage, other.job_id).path, 'checkpoints'))).toEqual([])
   })
 })

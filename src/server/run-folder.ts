@@ -105,7 +105,12 @@ export class RunFolder {
     const fresh = join(this.path, 'checkpoints', `.saving-${name}`)
     const replaced = join(this.path, 'checkpoints', `.replaced-${name}`)
     rmSync(fresh, { recursive: true, force: true })
-    await save(fresh)
+    try {
+      await save(fresh)
+    } catch (error) {
+      rmSync(fresh, { recursive: true, force: true }) // a full disk gets its room back
+      throw error
+    }
     const full: CheckpointRecord = { ...record, checkpoint_dir: target }
     writeJson(join(fresh, 'checkpoint.json'), full)
     rmSync(replaced, { recursive: true, force: true })
@@ -113,6 +118,10 @@ export class RunFolder {
     renameSync(fresh, target)
     rmSync(replaced, { recursive: true, force: true })
     return full
+  }
+
+  removeCheckpoint(name: string): void {
+    if (CHECKPOINT_NAME.test(name)) rmSync(join(this.path, 'checkpoints', name), { recursive: true, force: true })
   }
 
   /** All whole checkpoints, oldest first. One that a crash left between two names is given its name back. */
