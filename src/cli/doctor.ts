@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { arborHome } from '../engine/arbor-home'
 import { BUNDLED_MODELS, bundledModel } from '../engine/bundled-models'
 import { cachedModels } from '../engine/model-cache'
+import { type Finding, gpuFindings } from './doctor-gpu'
 import { jupyterOnPath, ownVenv } from './jupyter'
 import { parseOptions } from './options'
 import { type PackageInfo, packageInfo } from './package-info'
@@ -19,14 +20,6 @@ TensorFlow.js, danfojs, python3 and JupyterLab, the model that comes with arbor-
 
   -h, --help   this text`
 
-/** 'missing' stops the main road; 'absent' only means less speed or comfort. */
-interface Finding {
-  readonly what: string
-  readonly state: 'ok' | 'missing' | 'absent'
-  readonly detail: string
-  readonly hint?: string
-}
-
 export async function run(argv: readonly string[]): Promise<number> {
   parseOptions(argv, {})
   const info = packageInfo()
@@ -38,7 +31,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     ...optionalPackages(info),
     ...tools(),
     jupyterLab(),
-    gpu(),
+    ...(await gpuFindings()),
     ...BUNDLED_MODELS.map(ownModel),
     ...fetchedModels(),
   ]
@@ -150,16 +143,6 @@ function jupyterLab(): Finding {
   if (existsSync(ownVenv())) return { what, state: 'ok', detail: `in ${ownVenv()}; npx arbor-nb lab opens the workbook in it` }
   const detail = found ? `${found.version} is too old (4 is needed)` : 'not found; notebooks run without it, by arbor-nb run'
   return { what, state: 'absent', detail, hint: 'npx arbor-nb lab installs it for itself and opens the workbook (needs python3)' }
-}
-
-function gpu(): Finding {
-  const found = spawnSync('nvidia-smi', ['--query-gpu=name,memory.total,driver_version', '--format=csv,noheader'], {
-    encoding: 'utf8',
-    timeout: 10_000,
-  })
-  const list = found.status === 0 ? found.stdout.trim().split('\n').filter(Boolean) : []
-  if (list.length === 0) return { what: 'GPU', state: 'absent', detail: 'no NVIDIA GPU (nvidia-smi); the CPU does the work' }
-  return { what: 'GPU', state: 'ok', detail: list.join('; ') }
 }
 
 function ownModel(name: string): Finding {

@@ -1,36 +1,16 @@
 // Builds the native CUDA library at first use, with the toolkit's nvcc, into $ARBOR_HOME/native/<hash of the sources>-cuda…/.
 
-import { spawnSync } from 'node:child_process'
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { BackendError } from '../../errors'
 import { arborHome } from '../arbor-home'
 import { type BuildOptions, buildTarget, ensureTools, sourceHash } from './build-tools'
+import { askGpus, driverProblem, findCublasLt, findNvcc, type Gpu, isOlder, LEAST_CAPABILITY, LEAST_NVCC } from './cuda-machine'
 import type { NativeLibrary } from './native'
-
-/** What the driver says of one GPU. */
-export interface Gpu {
-  readonly name: string
-  readonly driver: string
-  /** '9.0' */
-  readonly computeCapability: string
-}
 
 /** The GPUs that answer; none without a driver. */
 export function gpus(): readonly Gpu[] {
-  const asked = spawnSync('nvidia-smi', ['--query-gpu=name,driver_version,compute_cap', '--format=csv,noheader'], {
-    encoding: 'utf8',
-    timeout: 10_000,
-  })
-  if (asked.status !== 0) return []
-  return asked.stdout
-    .trim()
-    .split('\n')
-    .filter(Boolean)
-    .map((line) => {
-      const [name = '', driver = '', computeCapability = ''] = line.split(',').map((part) => part.trim())
-      return { name, driver, computeCapability }
-    })
+  return askGpus().gpus
 }
 
 /** Architectures that a build is for where no GPU says otherwise: Ampere and Hopper in machine code, newer ones through PTX. */
@@ -38,75 +18,108 @@ const ARCHITECTURES = ['80', '90']
 
 /**
  * The library for this machine's GPUs, built when it isn't there yet; `ARBOR_CUDA_LIBRARY` names one that was built elsewhere. Throws BackendError
- * that says what is missing: a GPU that answers, or the toolkit's nvcc.
+ * that says what is missing: a GPU that answers and is new enough, its driver, or the toolkit's nvcc.
  */
 export async function ensureCuda({ log = () => {} }: BuildOptions = {}): Promise<NativeLibrary> {
-  const found = gpus()
-  if (found.length === 0)
-    throw new BackendError('No NVIDIA GPU answers (nvidia-smi). Use the device "cpu" or "auto".', { op: 'open' })
-  const ready = process.env['ARBOR_CUDA_LIBRARY']
+  const { gpus: found, problem } = askGpus()
+  if (problem !== null)
+    throw new BackendError(`No NVIDIA GPU answers: ${problem}. Use the device "cpu" or "auto".`, { op: 'open' })
+  const unfit = gpuProblem(found)
+  if (unfit !== null) throw new BackendError(unfit, { op: 'open' })
+  const target = cudaTarget(found)
+  const description = found[0]!.name
   useCublas()
-  if (ready !== undefined) return { path: ready, description: found[0]!.name }
-  const { folder, architectures } = cudaTarget(found)
-  const path = join(folder, 'libarbor_cuda.so')
+  if (target.named) {
+    if (existsSync(target.path)) return { path: target.path, description }
+    throw new BackendError(
+      `ARBOR_CUDA_LIBRARY is ${target.path}, and there is no such file. Unset it and the library is built here.`,
+      {
+        op: 'open',
+      },
+    )
+  }
   await buildTarget({
-    folder,
+    folder: target.folder,
     target: 'arbor_cuda',
-    what: `the CUDA library for ${found[0]!.name} (once, about two minutes)`,
-    definitions: [
-      '-DARBOR_CUDA=ON',
-      `-DCMAKE_CUDA_COMPILER=${nvccOrThrow()}`,
-      `-DCMAKE_CUDA_ARCHITECTURES=${architectures.join(';')}`,
-    ],
+    what: `the CUDA library for ${description} (once, about two minutes)`,
+    definitions: definitions(found, target.architectures ?? []),
     prepare: () => ensureTools(log),
     log,
   })
-  return { path, description: found[0]!.name }
+  return { path: target.path, description }
+}
+
+/** cmake's. Throws where there is no fit compiler, which only a library that is not built yet needs. */
+function definitions(found: readonly Gpu[], architectures: readonly string[]): () => readonly string[] {
+  return () => {
+    const nvcc = findNvcc()
+    const problem = compilerProblem(nvcc, found)
+    if (nvcc === null || problem !== null) throw new BackendError(`The CUDA library can't be built: ${problem}`, { op: 'build' })
+    return ['-DARBOR_CUDA=ON', `-DCMAKE_CUDA_COMPILER=${nvcc.path}`, `-DCMAKE_CUDA_ARCHITECTURES=${architectures.join(';')}`]
+  }
+}
+
+/** Why these GPUs can't be used whatever library there is, or null. */
+export function gpuProblem(found: readonly Gpu[]): string | null {
+  const old = found.every(({ computeCapability }) => isOlder(computeCapability, LEAST_CAPABILITY))
+  const [first] = found
+  if (first && old)
+    return `${first.name} has compute capability ${first.computeCapability}; ${LEAST_CAPABILITY} or newer is needed (Ampere, Ada, Hopper, Blackwell). Use the device "cpu".`
+  return first ? driverProblem(first.driver) : null
+}
+
+/** Why the library can't be built here, with what to do; null where it can. */
+export function compilerProblem(nvcc: ReturnType<typeof findNvcc>, found: readonly Gpu[]): string | null {
+  const install = `Install the CUDA toolkit (${LEAST_NVCC} or newer) and put its bin on PATH, or use the device "cpu".`
+  if (nvcc === null) return `nvcc was not found. ${install}`
+  if (isOlder(nvcc.release, LEAST_NVCC)) return `${nvcc.path} is of CUDA ${nvcc.release}, which is too old. ${install}`
+  return found[0] ? driverProblem(found[0].driver, nvcc.release) : null
 }
 
 /** Whether `ensureCuda` would have to build first, or can't. For 'auto', which must not surprise anybody. */
 export function cudaIsReady(): boolean {
   const found = gpus()
-  if (found.length === 0) return false
-  return process.env['ARBOR_CUDA_LIBRARY'] !== undefined || existsSync(cudaTarget(found).folder) || nvcc() !== null
+  if (found.length === 0 || gpuProblem(found) !== null) return false
+  const { named, folder } = cudaTarget(found)
+  return named || existsSync(folder) || compilerProblem(findNvcc(), found) === null
 }
 
-function cudaTarget(found: readonly Gpu[]): { folder: string; architectures: readonly string[] } {
+export interface CudaTarget {
+  readonly path: string
+  readonly folder: string
+  /** By ARBOR_CUDA_LIBRARY: built elsewhere. */
+  readonly named: boolean
+  /** ['90']; null where nobody wrote down what it is built for. */
+  readonly architectures: readonly string[] | null
+}
+
+/** Where the library for these GPUs lies, or will. */
+export function cudaTarget(found: readonly Gpu[]): CudaTarget {
+  const ready = process.env['ARBOR_CUDA_LIBRARY']
+  if (ready !== undefined) {
+    const folder = join(ready, '..')
+    return { path: ready, folder, named: true, architectures: recordedArchitectures(folder) }
+  }
   const own = [...new Set(found.map(({ computeCapability }) => computeCapability.replace('.', '')))].filter((one) =>
     /^\d+$/.test(one),
   )
   const architectures = own.length > 0 ? own : ARCHITECTURES
-  return { folder: join(arborHome(), 'native', `${sourceHash('cuda')}-cuda-${architectures.join('-')}`), architectures }
+  const folder = join(arborHome(), 'native', `${sourceHash('cuda')}-cuda-${architectures.join('-')}`)
+  return { path: join(folder, 'libarbor_cuda.so'), folder, named: false, architectures }
 }
 
-/** The toolkit's compiler: on PATH, or where the toolkit is installed by default. */
-export function nvcc(): string | null {
-  const places = [process.env['CUDA_HOME'], process.env['CUDA_PATH'], '/usr/local/cuda', '/opt/cuda']
-  const candidates = ['nvcc', ...places.flatMap((place) => (place ? [join(place, 'bin', 'nvcc')] : []))]
-  return candidates.find((candidate) => spawnSync(candidate, ['--version'], { timeout: 10_000 }).status === 0) ?? null
+/** What build.json beside a library says. */
+function recordedArchitectures(folder: string): readonly string[] | null {
+  const file = join(folder, 'build.json')
+  if (!existsSync(file)) return null
+  const { definitions = [] } = JSON.parse(readFileSync(file, 'utf8')) as { definitions?: readonly string[] }
+  const found = definitions.map((one) => /CMAKE_CUDA_ARCHITECTURES=(.+)/.exec(one)?.[1]).find(Boolean)
+  return found ? found.split(';') : null
 }
 
-function nvccOrThrow(): string {
-  const found = nvcc()
-  if (found !== null) return found
-  throw new BackendError(
-    'The CUDA library can\'t be built: nvcc was not found. Install the CUDA toolkit (12.4 or newer) and put its bin on PATH, or use the device "cpu".',
-    { op: 'build' },
-  )
-}
-
-/** Python's package of cuBLAS serves where no toolkit's is installed. */
+/** The library looks for cuBLASLt itself; what only we know of it is told. */
 function useCublas(): void {
   if (process.env['ARBOR_CUBLASLT'] !== undefined) return
-  const script =
-    "import importlib.util as u; [print(p) for n in ('nvidia',) for p in (u.find_spec(n).submodule_search_locations or [])]"
-  const asked = spawnSync('python3', ['-c', script], { encoding: 'utf8', timeout: 20_000 })
-  if (asked.status !== 0) return
-  for (const root of asked.stdout.trim().split('\n').filter(Boolean))
-    for (const folder of ['cu13', 'cublas', 'cu12'].map((name) => join(root, name, 'lib'))) {
-      const library = existsSync(folder) ? readdirSync(folder).find((name) => name.startsWith('libcublasLt.so')) : undefined
-      if (library === undefined) continue
-      process.env['ARBOR_CUBLASLT'] = join(folder, library)
-      return
-    }
+  const found = findCublasLt()
+  if (found !== null) process.env['ARBOR_CUBLASLT'] = found
 }

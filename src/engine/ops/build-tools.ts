@@ -20,7 +20,8 @@ export interface BuildRequest {
   readonly target: string
   /** For people. */
   readonly what: string
-  readonly definitions?: readonly string[]
+  /** Made when something has to be built; may throw BackendError. */
+  readonly definitions?: () => readonly string[]
   /** Sees to the tools that are needed, or throws BackendError. */
   readonly prepare: () => Promise<void>
   readonly log: (line: string) => void
@@ -50,7 +51,8 @@ export async function buildTarget(request: BuildRequest): Promise<void> {
 }
 
 /** Compiles into a folder beside the final one and renames it, so nobody ever sees half a library. */
-async function build({ folder, target, what, definitions = [], prepare, log }: BuildRequest): Promise<void> {
+async function build({ folder, target, what, definitions = () => [], prepare, log }: BuildRequest): Promise<void> {
+  const own = definitions()
   await prepare()
   const started = Date.now()
   log(`Building ${what} …`)
@@ -59,12 +61,12 @@ async function build({ folder, target, what, definitions = [], prepare, log }: B
   mkdirSync(out, { recursive: true })
   try {
     const source = join(packageRoot(), 'kernels')
-    const settings = [`-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${out}`, '-DCMAKE_BUILD_TYPE=Release', ...definitions]
+    const settings = [`-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${out}`, '-DCMAKE_BUILD_TYPE=Release', ...own]
     await run('cmake', ['-S', source, '-B', work, ...settings])
     await run('cmake', ['--build', work, '--target', target, '--parallel', String(availableParallelism())])
     writeFileSync(
       join(out, 'build.json'),
-      JSON.stringify({ compiler: await toolVersion('c++'), builtAt: new Date().toISOString() }),
+      JSON.stringify({ compiler: await toolVersion('c++'), definitions: own, builtAt: new Date().toISOString() }),
     )
     renameSync(out, folder)
   } finally {

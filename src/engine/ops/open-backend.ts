@@ -1,10 +1,11 @@
 // The one place that decides which device computes.
 
 import { BackendError, OptionError } from '../../errors'
-import { cudaIsReady, ensureCuda } from './build-cuda'
+import { cudaIsReady } from './build-cuda'
 import { ensureNative } from './build-native'
 import type { BuildOptions } from './build-tools'
 import { openNative } from './native'
+import { openCuda } from './open-cuda'
 import type { Backend, Precision } from './ops'
 import { openTfjs } from './tfjs'
 
@@ -35,7 +36,7 @@ export async function openBackend(device: Device = 'auto', options: BackendOptio
         throw new BackendError('TensorFlow.js computes in f32: use precision "auto" or "f32".', { op: 'open' })
       return openTfjs()
     case 'cuda':
-      return openNative(await ensureCuda(options), { precision, device: 'cuda', index: options.index ?? 0 })
+      return openCuda({ ...options, precision })
     case 'auto':
       return openAny({ ...options, precision })
     default:
@@ -51,7 +52,7 @@ function choosePrecision(asked: Precision | 'auto' = 'auto'): Precision | 'auto'
 }
 
 async function openAny(options: BackendOptions): Promise<Backend> {
-  const { precision = 'auto', index = 0 } = options
+  const { precision = 'auto' } = options
   const reasons: string[] = []
   const attempt = async (open: () => Promise<Backend>): Promise<Backend | null> => {
     try {
@@ -62,7 +63,7 @@ async function openAny(options: BackendOptions): Promise<Backend> {
     }
   }
   if (cudaIsReady()) {
-    const backend = await attempt(async () => openNative(await ensureCuda(options), { precision, device: 'cuda', index }))
+    const backend = await attempt(() => openCuda(options))
     if (backend) return backend
     options.log?.(`The GPU is not used: ${reasons.at(-1)}`)
   }

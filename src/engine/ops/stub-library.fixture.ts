@@ -1,0 +1,65 @@
+// A native library that computes nothing and fails where it is told, and a machine with a GPU as its programs tell it: what an NVIDIA
+// driver says can be tried without one.
+
+import { execFileSync } from 'node:child_process'
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { packageRoot } from '../package-root'
+import { prototypes } from './native-library'
+
+export interface Failure {
+  /** 'arbor_fill' */
+  readonly at: string
+  readonly text: string
+}
+
+/** Compiles it; without a failure everything succeeds. */
+export function stubLibrary(failure: Failure | null = null): string {
+  const folder = mkdtempSync(join(tmpdir(), 'arbor-stub-'))
+  const header = readFileSync(join(packageRoot(), 'kernels', 'arbor_ops.h'), 'utf8')
+  const bodies = [...prototypes(header)].map(([name, prototype]) => {
+    const fails = name === failure?.at
+    if (prototype.startsWith('const char *')) return `${prototype} { return ${JSON.stringify(textOf(name, failure))}; }`
+    if (prototype.startsWith('void *')) return `${prototype} { return ${fails ? '0' : '(void *)64'}; }`
+    return `${prototype} { return ${fails ? '-4' : name === 'arbor_download' ? '1' : '0'}; }`
+  })
+  const source = join(folder, 'stub.cpp')
+  writeFileSync(source, `#include <stdint.h>\nextern "C" {\n${bodies.join('\n')}\n}\n`)
+  const path = join(folder, 'libarbor_cuda.so')
+  execFileSync('c++', ['-shared', '-fPIC', '-w', '-o', path, source])
+  return path
+}
+
+function textOf(name: string, failure: Failure | null): string {
+  if (name === 'arbor_last_error') return failure ? `${failure.at}: ${failure.text}` : ''
+  return 'a GPU of the tests'
+}
+
+export interface FakeMachine {
+  /** 'NVIDIA H200, 560.35.03, 9.0, 143771, 143000'; null: no driver. An error of nvidia-smi's begins with 'error: '. */
+  readonly gpu: string | null
+  /** '4711, python3, 61440' */
+  readonly processes?: readonly string[]
+  /** '12.4' */
+  readonly nvcc?: string
+}
+
+/** A folder for PATH: programs that answer so, and no others of their names. */
+export function fakeMachine({ gpu, processes = [], nvcc }: FakeMachine): string {
+  const folder = mkdtempSync(join(tmpdir(), 'arbor-machine-'))
+  mkdirSync(folder, { recursive: true })
+  const program = (name: string, script: string) => {
+    writeFileSync(join(folder, name), `#!/bin/sh\n${script}\n`)
+    chmodSync(join(folder, name), 0o755)
+  }
+  const error = gpu?.startsWith('error: ') ? gpu.slice(7) : null
+  const answer = error === null ? `echo '${gpu}'` : `echo '${error}'; exit 9`
+  if (gpu !== null) program('nvidia-smi', `case "$1" in *compute-apps*) ${echoes(processes)} ;; *) ${answer} ;; esac`)
+  if (nvcc !== undefined) program('nvcc', `echo 'Cuda compilation tools, release ${nvcc}, V${nvcc}.131'`)
+  return folder
+}
+
+function echoes(lines: readonly string[]): string {
+  return lines.length === 0 ? 'true' : lines.map((line) => `echo '${line}'`).join('; ')
+}
