@@ -42,6 +42,29 @@ describe('paths', () => {
   })
 })
 
+describe('the list of jobs', () => {
+  it('holds both kinds, the newest first, page by page', async () => {
+    const app = await testApp()
+    const { job_id } = await initialize(app)
+    const { id } = await fineTuning(app, {})
+    await app.services.fineTuning.idle()
+    const page = async (query: string) =>
+      (await (await app.get(`/v1/fine_tuning/jobs${query}`)).json()) as {
+        data: { id: string }[]
+        has_more: boolean
+        last_id: string
+      }
+    const whole = (await page('')).data.map((job) => job.id)
+    expect(whole.sort()).toEqual([id, job_id].sort())
+    const first = await page('?limit=1')
+    expect(first).toMatchObject({ has_more: true, data: [{ id: first.last_id }] })
+    const second = await page(`?limit=1&after=${encodeURIComponent(first.last_id)}`)
+    expect(second.has_more).toBe(false)
+    expect([first.last_id, second.last_id].sort()).toEqual(whole)
+    expect((await app.get('/v1/fine_tuning/jobs?limit=many')).status).toBe(400)
+  })
+})
+
 describe('initialize', () => {
   it('takes a split of GPUs, precision and checkpointing for wishes', async () => {
     const app = await testApp()

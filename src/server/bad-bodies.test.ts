@@ -2,7 +2,8 @@
 
 import { describe, expect, it } from 'vitest'
 import { initialize, MODEL, TRAINER_CONFIG, testApp } from './fixture'
-import { MAX_BODY_BYTES } from './request-body'
+import { HttpError } from './http-errors'
+import { bounded, MAX_BODY_BYTES } from './request-body'
 
 type ErrorBody = { error: { message: string; type: string; param: string | null; code: string }; detail: unknown }
 
@@ -96,6 +97,28 @@ describe('bad bodies', () => {
     const response = await app.fetch(new Request('http://localhost/v1/chat/completions', init))
     expect(response.status).toBe(413)
     expect(pulled).toBeLessThan(MAX_BODY_BYTES / chunk.length + 5)
+  })
+})
+
+describe('a form that is too large', () => {
+  const form = (bytes: number) => {
+    const data = new FormData()
+    data.set('file', new File(['x'.repeat(bytes)], 'data.jsonl'))
+    return new Request('http://localhost/v1/files', { method: 'POST', body: data })
+  }
+  const thrown = (read: Promise<unknown>) =>
+    read.then(
+      () => null,
+      (error: Error & { cause?: unknown }) => error,
+    )
+
+  it('is ended where the limit is, though its length was not told', async () => {
+    expect((await bounded(form(100), 1024).formData()).get('file')).toBeInstanceOf(File)
+    const error = (await thrown(bounded(form(5000), 1024).formData()))!
+    const causes = [error, error.cause].filter((one) => one instanceof HttpError)
+    expect(causes).toMatchObject([{ status: 413 }])
+    const told = new Request('http://localhost', { method: 'POST', body: 'x', headers: { 'content-length': '5000' } })
+    expect(() => bounded(told, 1024)).toThrow('larger than')
   })
 })
 

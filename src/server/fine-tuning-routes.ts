@@ -15,7 +15,8 @@ import type { FineTuningJob } from './fine-tuning-job'
 import type { GrpoJob } from './grpo-job'
 import { grpoEvents, grpoObject } from './grpo-job-object'
 import { HttpError } from './http-errors'
-import { readBody } from './request-body'
+import { listPage } from './list-page'
+import { bounded, readBody } from './request-body'
 import type { RouteEnv, Services } from './services'
 import { parseTrainingFile } from './training-file'
 
@@ -25,7 +26,12 @@ export function fileRoutes(app: Hono<RouteEnv>, files: FileStore): void {
   app.post('/files', async (c) => c.json(files.add(await readUpload(c.req.raw))))
   app.get('/files', (c) => {
     const purpose = c.req.query('purpose')
-    return c.json(listed(files.list().filter((file: FileObject) => purpose === undefined || file.purpose === purpose)))
+    return c.json(
+      listPage(
+        files.list().filter((file: FileObject) => purpose === undefined || file.purpose === purpose),
+        c,
+      ),
+    )
   })
   app.get('/files/:id', (c) => c.json(files.get(c.req.param('id'))))
   app.get('/files/:id/content', (c) => c.text(files.text(c.req.param('id'))))
@@ -40,16 +46,7 @@ export function jobRoutes(app: Hono<RouteEnv>, services: Services): void {
   const { fineTuning } = services
   const find = (c: Context<RouteEnv>) => findJob(services, c.req.param('id')!)
   app.post(jobs, async (c) => c.json(fineTuning.create(await readBody(c.req.raw, FineTuningRequestSchema)).object()))
-  app.get(jobs, (c) =>
-    c.json(
-      listed(
-        fineTuning
-          .list()
-          .map((job) => job.object())
-          .reverse(),
-      ),
-    ),
-  )
+  app.get(jobs, (c) => c.json(listPage(allJobs(services), c)))
   app.get(`${jobs}/:id`, (c) => c.json(find(c).object()))
   app.get(`${jobs}/:id/events`, (c) => c.json(eventPage(find(c).events, c)))
   app.get(`${jobs}/:id/checkpoints`, (c) => c.json(checkpointPage(services.saved.checkpoints(c.req.param('id')!), c)))
@@ -98,24 +95,20 @@ async function cancelGrpo(job: GrpoJob): Promise<void> {
  * `after` is the id of the last event seen.
  */
 function eventPage(events: AnyJob['events'], c: Context<RouteEnv>) {
-  const limit = c.req.query('limit')
-  const count = limit === undefined ? events.length : Number(limit)
-  if (!(Number.isInteger(count) && count >= 0)) throw new HttpError(400, `limit is "${limit}"; a whole number is needed.`)
-  const ordered = limit === undefined ? events : [...events].reverse()
-  const after = c.req.query('after')
-  const start = after === undefined ? 0 : ordered.findIndex(({ id }) => id === after) + 1
-  const page = ordered.slice(start, start + count)
-  return { ...listed(page), has_more: start + page.length < ordered.length }
+  return listPage(c.req.query('limit') === undefined ? events : [...events].reverse(), c)
+}
+
+/** Jobs of both kinds, the newest first. */
+function allJobs({ fineTuning, jobs, modelNames }: Services): FineTuningJobObject[] {
+  const tuned = fineTuning.list().map((job) => job.object())
+  const trained = jobs.list().map((job) => grpoObject(job, modelNames[0]!))
+  return [...tuned, ...trained].reverse().sort((a, b) => b.created_at - a.created_at)
 }
 
 /** OpenAI's page of checkpoints, newest first; each can be asked as the model `fine_tuned_model_checkpoint`. */
 function checkpointPage({ job, checkpoints }: { job: string; checkpoints: readonly CheckpointRecord[] }, c: Context<RouteEnv>) {
-  const limit = Number(c.req.query('limit') ?? 10)
-  if (!Number.isInteger(limit) || limit < 1)
-    throw new HttpError(400, `limit is "${c.req.query('limit')}"; a number of checkpoints is needed.`, { param: 'limit' })
-  const idOf = (name: string) => `ftckpt:${job}@${name}`
   const all = [...checkpoints].reverse().map(({ checkpoint_name: name, global_step, metadata, timestamp }) => ({
-    id: idOf(name),
+    id: `ftckpt:${job}@${name}`,
     object: 'fine_tuning.job.checkpoint',
     created_at: Math.floor(timestamp),
     fine_tuned_model_checkpoint: `${job}@${name}`,
@@ -123,23 +116,12 @@ function checkpointPage({ job, checkpoints }: { job: string; checkpoints: readon
     metrics: { step: global_step, ...metadata },
     step_number: global_step,
   }))
-  const after = c.req.query('after')
-  const from = after === undefined ? 0 : all.findIndex(({ id }) => id === after) + 1
-  const data = all.slice(from, from + limit)
-  const more = from + limit < all.length
-  return { object: 'list', data, first_id: data[0]?.id ?? null, last_id: data.at(-1)?.id ?? null, has_more: more }
-}
-
-function listed<T>(data: readonly T[]) {
-  return { object: 'list', data, has_more: false }
+  return listPage(all, c, 10)
 }
 
 /** @throws HttpError 400 for a form without a file, or one that can't be trained on; 413 */
 async function readUpload(request: Request): Promise<{ filename: string; purpose: string; text: string }> {
-  const length = Number(request.headers.get('content-length') ?? 0)
-  if (length > MAX_FILE_BYTES)
-    throw new HttpError(413, `The file is larger than ${MAX_FILE_BYTES / 1024 / 1024} MB.`, { code: 'body_too_large' })
-  const form = await readForm(request)
+  const form = await readForm(bounded(request, MAX_FILE_BYTES))
   const file = form.get('file')
   const purpose = form.get('purpose')
   if (file === null || typeof file === 'string') throw badUpload('The form has no file. Send it as the part "file".')
@@ -156,6 +138,7 @@ async function readForm(request: Request) {
   try {
     return await request.formData()
   } catch (cause) {
+    for (let error: unknown = cause; error instanceof Error; error = error.cause) if (error instanceof HttpError) throw error
     throw badUpload(`The body is not a form with a file (multipart/form-data): ${(cause as Error).message}`)
   }
 }

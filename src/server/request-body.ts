@@ -49,6 +49,26 @@ function tooLarge(): HttpError {
   })
 }
 
+/**
+ * The same request, whose body ends with an error where it is too long: one that comes in chunks doesn't tell its length before.
+ * @throws HttpError 413, here or from whoever reads the body (as the error's cause)
+ */
+export function bounded(request: Request, maxBytes: number): Request {
+  const tooLong = new HttpError(413, `The body is larger than ${maxBytes / 1024 / 1024} MB.`, { code: 'body_too_large' })
+  if (Number(request.headers.get('content-length') ?? 0) > maxBytes) throw tooLong
+  if (request.body === null) return request
+  let size = 0
+  const counting = new TransformStream<Uint8Array, Uint8Array>({
+    transform(chunk, controller) {
+      size += chunk.byteLength
+      if (size > maxBytes) controller.error(tooLong)
+      else controller.enqueue(chunk)
+    },
+  })
+  const { url, method, headers } = request
+  return new Request(url, { method, headers, body: request.body.pipeThrough(counting), duplex: 'half' } as RequestInit)
+}
+
 /** zod's own words, but an unknown key is told with the nearest one that exists. */
 function readableIssue(issue: z.core.$ZodIssue, schema: z.ZodType): string {
   if (issue.code !== 'unrecognized_keys') return issue.message
