@@ -7,8 +7,8 @@
 #include "attention.cuh"
 
 int32_t arbor_attention(arbor_stream *stream, int32_t type, void *out, float *lse, const void *q, const void *k, const void *v,
-                        const int32_t *segments, const int32_t *context, int64_t segment_count, int64_t context_capacity,
-                        int64_t tokens, int64_t slot_count, int64_t heads, int64_t kv_heads, int64_t head_dim) {
+                        const int32_t *segments, const int32_t *context, int64_t segment_count, int64_t context_capacity, int64_t tokens,
+                        int64_t slot_count, int64_t heads, int64_t kv_heads, int64_t head_dim) {
   using namespace arbor;
   AttentionShape shape;
   ARBOR_ENTER(stream, "arbor_attention",

@@ -33,9 +33,12 @@ constexpr int kMostSimple = 256;
 // dq of all rows, then the shares of `tile_count` key tiles in dk and dv. `tiles` are planned as the constants say.
 constexpr int kMmaRows = 128, kMmaKeys = 64, kSimpleRows = 32, kSimpleKeys = 32;
 int32_t query_gradients_mma(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t);
-int32_t key_gradients_mma(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t, int tile_count);
-int32_t query_gradients_simple(arbor_stream *stream, int32_t type, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t);
-int32_t key_gradients_simple(arbor_stream *stream, int32_t type, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t, int tile_count);
+int32_t key_gradients_mma(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t,
+                          int tile_count);
+int32_t query_gradients_simple(arbor_stream *stream, int32_t type, const AttentionShape &shape, const AttentionTiles &tiles,
+                               const AttentionGradients &t);
+int32_t key_gradients_simple(arbor_stream *stream, int32_t type, const AttentionShape &shape, const AttentionTiles &tiles,
+                             const AttentionGradients &t, int tile_count);
 
 // Whether rows of this width, at addresses that 16-byte copies can read, go to the tensor cores.
 template <class... Pointers> bool for_tensor_cores(int32_t type, int64_t dim, const Pointers *...pointers) {
@@ -43,18 +46,18 @@ template <class... Pointers> bool for_tensor_cores(int32_t type, int64_t dim, co
 }
 
 // Calls `code` with D bound to the head's width.
-#define ARBOR_BY_WIDTH(dim, ...)                                                                                                  \
-  do {                                                                                                                            \
-    if ((dim) == 128) {                                                                                                           \
-      constexpr int D = 128;                                                                                                      \
-      __VA_ARGS__;                                                                                                                \
-    } else if ((dim) == 64) {                                                                                                     \
-      constexpr int D = 64;                                                                                                       \
-      __VA_ARGS__;                                                                                                                \
-    } else {                                                                                                                      \
-      constexpr int D = 32;                                                                                                       \
-      __VA_ARGS__;                                                                                                                \
-    }                                                                                                                             \
+#define ARBOR_BY_WIDTH(dim, ...) \
+  do {                           \
+    if ((dim) == 128) {          \
+      constexpr int D = 128;     \
+      __VA_ARGS__;               \
+    } else if ((dim) == 64) {    \
+      constexpr int D = 64;      \
+      __VA_ARGS__;               \
+    } else {                     \
+      constexpr int D = 32;      \
+      __VA_ARGS__;               \
+    }                            \
   } while (0)
 
 // Allows a kernel this much shared memory; false when the device has less.
@@ -63,14 +66,20 @@ template <class Kernel> bool allow_shared(Kernel *kernel, size_t bytes) {
 }
 
 // The shape as the kernels take it; false when its sizes are no sizes, or larger than they count.
-inline bool attention_shape(AttentionShape &shape, arbor_stream *stream, const int32_t *segments, const int32_t *context, int64_t segment_count,
-                            int64_t context_capacity, int64_t tokens, int64_t slots, int64_t heads, int64_t kv_heads, int64_t dim) {
+inline bool attention_shape(AttentionShape &shape, arbor_stream *stream, const int32_t *segments, const int32_t *context,
+                            int64_t segment_count, int64_t context_capacity, int64_t tokens, int64_t slots, int64_t heads, int64_t kv_heads,
+                            int64_t dim) {
   constexpr int64_t kMost = INT32_MAX / 2;
   const int64_t sizes[] = {segment_count, context_capacity, tokens, slots, heads, kv_heads, dim};
   for (const int64_t size : sizes)
     if (size < 0 || size > kMost) return false;
-  if (kv_heads == 0 || heads == 0 || heads % kv_heads != 0 || dim == 0 || tokens * heads > kMost) return false;
-  shape = {segments, context, int(segment_count), int(context_capacity), int(tokens), int(slots), int(heads), int(kv_heads), int(dim), fault_of(stream)};
+  if (kv_heads == 0 || heads == 0 || heads % kv_heads != 0 || dim == 0) return false;
+  const int64_t group = heads / kv_heads;
+  if (group > kMost / (tokens + 1) / group || heads > kMost / (tokens + 1))
+    return false; // rows are numbered in 32 bits (PackedRows::query)
+  const uint32_t reciprocal = group == 1 ? 0 : uint32_t(((int64_t(1) << 32) + group - 1) / group);
+  shape = {segments, context, int(segment_count), int(context_capacity), int(tokens), int(slots), int(heads), int(kv_heads), int(dim),
+           reciprocal, fault_of(stream)};
   return true;
 }
 

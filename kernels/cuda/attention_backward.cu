@@ -2,6 +2,8 @@
 // each segment the share of that segment's queries in dk and dv; the sum of these shares for each slot, in the order of the segments. No
 // two blocks add to the same number, so sums have one order.
 
+#include <algorithm>
+
 #include "attention.cuh"
 
 namespace arbor {
@@ -9,7 +11,7 @@ namespace {
 
 constexpr int64_t kPartialBytes = int64_t(1) << 30; // shares kept at a time; further key tiles wait for the next wave
 // So many segments may share a key tile where there are many: fewer shares to write and read, and still blocks enough.
-constexpr int kMostMerged = 16, kBlocksWanted = 256;
+constexpr int kMostMerged = 8, kBlocksWanted = 128;
 
 // ---- delta ---------------------------------------------------------------------------------------------------------------------
 
@@ -32,123 +34,55 @@ __global__ void __launch_bounds__(32 * kDeltaWarps)
 
 // ---- sums over the shares ------------------------------------------------------------------------------------------------------
 
-constexpr int kSumWarps = 16, kSumThreads = 32 * kSumWarps, kPacks = 4, kAhead = 4, kMostHits = 512;
+constexpr int kSumWarps = 8, kAhead = 8;
 
 __device__ __forceinline__ void add(float &a, float b) { a += b; }
 __device__ __forceinline__ void add(float4 &a, const float4 &b) { a.x += b.x, a.y += b.y, a.z += b.z, a.w += b.w; }
 
-// A tile that may list one of the block's slots.
-struct Candidate {
-  int tile, at, count;
-};
-
-struct SumShared {
-  Candidate candidates[kSumThreads];
-  int hits[kSumWarps][kMostHits]; // rows of the shares that hold the warp's slot
-  int before[kSumWarps + 1];
-};
-
-// The tiles among the next kSumThreads from `first` on that may list slots from low to high, in order; returns how many there are.
-__device__ int find_candidates(const AttentionTiles &tiles, int first, int end, int low, int high, SumShared &shared) {
-  const int t = first + int(threadIdx.x), lane = int(threadIdx.x) & 31, warp = int(threadIdx.x) >> 5;
-  bool found = false;
-  if (t < end) {
-    const KeySpan span = tiles.spans[t];
-    found = span.segments > 0 && span.low <= high && span.high >= low;
-  }
-  const unsigned all = __ballot_sync(0xffffffffu, found);
-  __syncthreads(); // nobody reads the candidates before any more
-  if (lane == 0) shared.before[warp + 1] = __popc(all);
-  __syncthreads();
-  int before = 0, total = 0;
-  for (int w = 0; w < kSumWarps; w++) {
-    if (w == warp) before = total;
-    total += shared.before[w + 1];
-  }
-  if (found) {
-    const KeyTile tile = tiles.keys[t];
-    shared.candidates[before + __popc(all & ((1u << lane) - 1))] = {t, tile.at, tile.count};
-  }
-  __syncthreads();
-  return total;
-}
-
-// Adds the shares' rows, in order, kAhead of them on their way at a time.
+// A warp for each slot and 32 packs of numbers of dk | dv, of which there are `packs`. The shares' rows are [first_row, last_row) here; earlier
+// ones are summed already.
 template <class Pack>
-__device__ __forceinline__ void add_hits(Pack (&sum)[kPacks], const int *hits, int count, const Pack *partial, int first, int packs) {
-  for (int i = 0; i < count; i += kAhead) {
-    Pack ahead[kAhead][kPacks];
+__global__ void __launch_bounds__(32 * kSumWarps) sum_kernel(AttentionShape shape, AttentionTiles tiles, const Pack *partial, int first_row,
+                                                             int last_row, Pack *dk, Pack *dv, int packs) {
+  const int lane = int(threadIdx.x) & 31, slot = int(blockIdx.x) * kSumWarps + (int(threadIdx.x) >> 5),
+            column = int(blockIdx.y) * 32 + lane;
+  if (slot >= shape.slots) return;
+  const bool valid = column < packs;
+  Pack *const to = (column < packs / 2 ? dk : dv - packs / 2) + int64_t(slot) * (packs / 2) + column;
+  Pack sum = {};
+  if (first_row > 0 && valid) sum = *to;
+  const Listing listing = tiles.listings[slot];
+  for (int i = 0; i < listing.count; i += 32) {
+    const int own = i + lane < listing.count ? tiles.entries[listing.first + i + lane] : -1;
+    for (int j = 0; j < min(32, listing.count - i); j += kAhead) { // in order, kAhead of them on their way at a time
+      Pack ahead[kAhead];
+      bool here[kAhead];
 #pragma unroll
-    for (int a = 0; a < kAhead; a++)
-#pragma unroll
-      for (int p = 0; p < kPacks; p++)
-        if (i + a < count && first + 32 * p < packs) ahead[a][p] = __ldcs(partial + int64_t(hits[i + a]) * packs + first + 32 * p);
-#pragma unroll
-    for (int a = 0; a < kAhead; a++)
-#pragma unroll
-      for (int p = 0; p < kPacks; p++)
-        if (i + a < count && first + 32 * p < packs) add(sum[p], ahead[a][p]);
-  }
-}
-
-// A warp for each slot and 32 * kPacks packs of numbers of dk | dv, of which there are `packs`.
-template <class Pack>
-__global__ void __launch_bounds__(kSumThreads)
-    sum_kernel(AttentionShape shape, AttentionTiles tiles, const Pack *partial, int first_tile, int last_tile, Pack *dk, Pack *dv, int packs) {
-  __shared__ SumShared shared;
-  const int lane = int(threadIdx.x) & 31, warp = int(threadIdx.x) >> 5, low = int(blockIdx.x) * kSumWarps, slot = low + warp;
-  const int first = int(blockIdx.y) * 32 * kPacks + lane, end = min(tiles.counts[1], last_tile);
-  int *const hits = shared.hits[warp];
-  Pack sum[kPacks] = {};
-  for (int base = first_tile; base < end; base += kSumThreads) {
-    const int count = find_candidates(tiles, base, end, low, low + kSumWarps - 1, shared);
-    int held = 0;
-    for (int c = 0; c < count; c += kAhead) {
-      int entries[kAhead][2];
+      for (int a = 0; a < kAhead; a++) {
+        const int row = __shfl_sync(0xffffffffu, own, j + a);
+        here[a] = valid && row >= first_row && row < last_row;
+        if (here[a]) ahead[a] = __ldcs(partial + int64_t(row - first_row) * packs + column);
+      }
 #pragma unroll
       for (int a = 0; a < kAhead; a++)
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-          const Candidate candidate = shared.candidates[min(c + a, count - 1)];
-          const bool valid = c + a < count && lane + 32 * half < candidate.count;
-          entries[a][half] = valid ? shape.context[candidate.at + lane + 32 * half] : -1;
-        }
-#pragma unroll
-      for (int a = 0; a < kAhead; a++)
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-          const bool hit = entries[a][half] == slot;
-          const unsigned all = __ballot_sync(0xffffffffu, hit);
-          if (hit) hits[held + __popc(all & ((1u << lane) - 1))] = (shared.candidates[c + a].tile - first_tile) * tiles.tile_keys + lane + 32 * half;
-          held += __popc(all);
-        }
-      if (c + kAhead < count && held <= kMostHits - 64 * kAhead) continue;
-      __syncwarp();
-      add_hits(sum, hits, held, partial, first, packs);
-      __syncwarp();
-      held = 0;
+        if (here[a]) add(sum, ahead[a]);
     }
   }
-  if (slot >= shape.slots) return;
-#pragma unroll
-  for (int p = 0; p < kPacks; p++) {
-    const int column = first + 32 * p;
-    if (column >= packs) continue;
-    Pack *const to = column < packs / 2 ? dk + int64_t(slot) * (packs / 2) + column : dv + int64_t(slot) * (packs / 2) + column - packs / 2;
-    if (first_tile > 0) add(sum[p], *to); // an earlier wave's
-    *to = sum[p];
-  }
+  if (valid) *to = sum;
 }
 
 template <class Pack>
-void launch_sums(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t, int last_tile) {
+void launch_sums(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t,
+                 int last_tile) {
   const int packs = 2 * shape.kv_width() / int(sizeof(Pack) / sizeof(float));
-  const dim3 grid(unsigned(ceil_div(shape.slots, kSumWarps)), unsigned(ceil_div(packs, 32 * kPacks)));
-  sum_kernel<Pack><<<grid, kSumThreads, 0, cuda_stream(stream)>>>(shape, tiles, reinterpret_cast<const Pack *>(t.partial), t.first_tile, last_tile,
-                                                                  reinterpret_cast<Pack *>(t.dk), reinterpret_cast<Pack *>(t.dv), packs);
+  const dim3 grid(unsigned(ceil_div(shape.slots, kSumWarps)), unsigned(ceil_div(packs, 32)));
+  sum_kernel<Pack><<<grid, 32 * kSumWarps, 0, cuda_stream(stream)>>>(shape, tiles, reinterpret_cast<const Pack *>(t.partial),
+                                                                     t.first_tile * tiles.tile_keys, last_tile * tiles.tile_keys,
+                                                                     reinterpret_cast<Pack *>(t.dk), reinterpret_cast<Pack *>(t.dv), packs);
 }
 
-int32_t sum_shares(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t, int last_tile) {
+int32_t sum_shares(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t,
+                   int last_tile) {
   const bool aligned = reinterpret_cast<uintptr_t>(t.dk) % 16 == 0 && reinterpret_cast<uintptr_t>(t.dv) % 16 == 0;
   if (shape.kv_width() % 4 == 0 && aligned)
     launch_sums<float4>(stream, shape, tiles, t, last_tile);
@@ -162,7 +96,8 @@ int32_t backward(arbor_stream *stream, int32_t type, const AttentionShape &shape
   const int tile_keys = tensor_cores ? kMmaKeys : kSimpleKeys;
   const int merged = int(std::min<int64_t>(kMostMerged, int64_t(shape.segment_count) * shape.kv_heads / kBlocksWanted));
   AttentionTiles tiles;
-  const int32_t planned = plan_attention(stream, "arbor_attention_backward", shape, tensor_cores ? kMmaRows : kSimpleRows, tile_keys, merged, tiles);
+  const int32_t planned =
+      plan_attention(stream, "arbor_attention_backward", shape, tensor_cores ? kMmaRows : kSimpleRows, tile_keys, merged, tiles);
   if (planned != ARBOR_OK) return planned;
 
   const int64_t tile_bytes = int64_t(tile_keys) * 2 * shape.kv_width() * 4;
@@ -195,7 +130,8 @@ int32_t arbor_attention_backward(arbor_stream *stream, int32_t type, void *dq, v
   AttentionShape shape;
   ARBOR_ENTER(stream, "arbor_attention_backward",
               given(dq, dk, dv, d_out, out, q, k, v, lse, segments, context) &&
-                  attention_shape(shape, stream, segments, context, segment_count, context_capacity, tokens, slot_count, heads, kv_heads, head_dim));
+                  attention_shape(shape, stream, segments, context, segment_count, context_capacity, tokens, slot_count, heads, kv_heads,
+                                  head_dim));
   if (type != ARBOR_F32 && type != ARBOR_BF16) return unsupported("arbor_attention_backward", "activations are f32 or bf16");
   if (head_dim > kMostSimple) return unsupported("arbor_attention_backward", "heads have up to 256 numbers");
   if (tokens == 0 || segment_count == 0) { // nothing sees anything

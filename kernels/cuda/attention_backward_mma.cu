@@ -16,7 +16,8 @@ template <int D> constexpr size_t kQueryShared = (2 * kRows + 4 * kKeyStep) * D 
 
 // Writes a warp's rows of dq through its own rows of the tile of queries, that the stores be whole pieces.
 template <int D>
-__device__ __forceinline__ void store_rows(const float (&sums)[D / 8][4], const PackedRows &rows, int warp, int lane, bf16 *tile, bf16 *dq, float scale) {
+__device__ __forceinline__ void store_rows(const float (&sums)[D / 8][4], const PackedRows &rows, int warp, int lane, bf16 *tile, bf16 *dq,
+                                           float scale) {
 #pragma unroll
   for (int row = 0; row < 2; row++)
 #pragma unroll
@@ -30,11 +31,48 @@ __device__ __forceinline__ void store_rows(const float (&sums)[D / 8][4], const 
   }
 }
 
+// What a lane knows of its two rows.
+struct RowState {
+  int seen[2], seen_by_all, seen_by_any; // the last two: of the warp's 16
+  float lse[2] = {}, delta[2] = {};
+
+  __device__ RowState(const PackedRows &rows, int warp, int lane, const float *lses, const float *deltas)
+      : seen_by_all(rows.seen(16 * warp)), seen_by_any(16 * warp < rows.count ? rows.seen(16 * warp + 15) : 0) {
+#pragma unroll
+    for (int row = 0; row < 2; row++) {
+      const int r = 16 * warp + 8 * row + (lane >> 2);
+      seen[row] = rows.seen(r);
+      if (r < rows.count) lse[row] = lses[rows.at(r)] * kLog2e, delta[row] = deltas[rows.at(r)];
+    }
+  }
+};
+
+// Adds what a block of keys, from entry `first` on, gives to the warp's rows of dq.
+template <int D>
+__device__ __forceinline__ void add_keys(float (&sums)[D / 8][4], const RowState &state, const bf16 *queries, const bf16 *d_outs,
+                                         const bf16 *keys, const bf16 *values, int first, int warp, int lane, float scale) {
+  float scores[kKeyStep / 8][4] = {}, d_weights[kKeyStep / 8][4] = {};
+  add_inner_products<D, kKeyStep>(scores, queries, 16 * warp, keys, 0, lane);
+  add_inner_products<D, kKeyStep>(d_weights, d_outs, 16 * warp, values, 0, lane);
+  const bool masked = first + kKeyStep > state.seen_by_all;
+#pragma unroll
+  for (int n = 0; n < kKeyStep / 8; n++)
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      const float weight = exp2_fast(fmaf(scores[n][i], scale, -state.lse[i >> 1]));
+      scores[n][i] = weight * (d_weights[n][i] - state.delta[i >> 1]);
+      if (masked && first + 8 * n + 2 * (lane & 3) + (i & 1) >= state.seen[i >> 1]) scores[n][i] = 0;
+    }
+  uint32_t ds[kKeyStep / 16][4];
+  as_left_operand<kKeyStep>(ds, scores);
+  add_weighted_rows<D, kKeyStep>(sums, ds, keys, 0, lane);
+}
+
 template <int D>
 __global__ void __launch_bounds__(kQueryThreads, 2)
     query_gradients_kernel(AttentionShape shape, AttentionTiles tiles, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *d_out,
                            const float *lse, const float *delta, bf16 *dq, float scale) {
-  extern __shared__ __align__(128) unsigned char memory[];
+  extern __shared__ __align__(256) unsigned char memory[];
   bf16 *const queries = reinterpret_cast<bf16 *>(memory), *const d_outs = queries + kRows * D;
   bf16 *const keys = d_outs + kRows * D, *const values = keys + 2 * kKeyStep * D;
   const int t = tiles.counts[0] - 1 - int(blockIdx.x) / shape.kv_heads, kv_head = int(blockIdx.x) % shape.kv_heads;
@@ -47,6 +85,7 @@ __global__ void __launch_bounds__(kQueryThreads, 2)
 
   KeyCopies<D, kKeyStep, kQueryThreads> copies(shape, shape.context + segment.context_start, length, thread);
   const auto copy_block = [&](int block) {
+    copies.check_slots();
     copies.copy(keys + (block & 1) * kKeyStep * D, k + kv_head * D);
     copies.copy(values + (block & 1) * kKeyStep * D, v + kv_head * D);
     close_copies();
@@ -57,41 +96,18 @@ __global__ void __launch_bounds__(kQueryThreads, 2)
   copy_rows<D, kRows, kQueryThreads>(d_outs, d_out, rows, thread);
   copy_block(0);
 
-  const bool idle = 16 * warp >= rows.count; // it only copies
-  const int seen_by_all = rows.seen(16 * warp), seen_by_any = idle ? 0 : rows.seen(16 * warp + 15);
-  int seen[2];
-  float row_lse[2] = {}, row_delta[2] = {}, sums[D / 8][4] = {};
-#pragma unroll
-  for (int row = 0; row < 2; row++) {
-    const int r = 16 * warp + 8 * row + (lane >> 2);
-    seen[row] = rows.seen(r);
-    if (r < rows.count) row_lse[row] = lse[rows.at(r)] * kLog2e, row_delta[row] = delta[rows.at(r)];
-  }
+  const RowState state(rows, warp, lane, lse, delta);
+  float sums[D / 8][4] = {};
   const int blocks = (length + kKeyStep - 1) / kKeyStep;
   for (int block = 0; block < blocks; block++) {
     wait_copies<0>();
     __syncthreads(); // this block is here, and nobody reads the one before any more
     if (block + 1 < blocks) copy_block(block + 1);
-    const int first = block * kKeyStep;
-    if (first >= seen_by_any) continue;
-    const bf16 *const own_keys = keys + (block & 1) * kKeyStep * D, *const own_values = values + (block & 1) * kKeyStep * D;
-    float scores[kKeyStep / 8][4] = {}, d_weights[kKeyStep / 8][4] = {};
-    add_inner_products<D, kKeyStep>(scores, queries, 16 * warp, own_keys, 0, lane);
-    add_inner_products<D, kKeyStep>(d_weights, d_outs, 16 * warp, own_values, 0, lane);
-    const bool masked = first + kKeyStep > seen_by_all;
-#pragma unroll
-    for (int n = 0; n < kKeyStep / 8; n++)
-#pragma unroll
-      for (int i = 0; i < 4; i++) {
-        const float weight = exp2_fast(fmaf(scores[n][i], scale * kLog2e, -row_lse[i >> 1]));
-        scores[n][i] = weight * (d_weights[n][i] - row_delta[i >> 1]);
-        if (masked && first + 8 * n + 2 * (lane & 3) + (i & 1) >= seen[i >> 1]) scores[n][i] = 0;
-      }
-    uint32_t ds[kKeyStep / 16][4];
-    as_left_operand<kKeyStep>(ds, scores);
-    add_weighted_rows<D, kKeyStep>(sums, ds, own_keys, 0, lane);
+    const int first = block * kKeyStep, stage = (block & 1) * kKeyStep * D;
+    if (first < state.seen_by_any)
+      add_keys<D>(sums, state, queries, d_outs, keys + stage, values + stage, first, warp, lane, scale * kLog2e);
   }
-  if (!idle) store_rows<D>(sums, rows, warp, lane, queries, dq, scale);
+  if (16 * warp < rows.count) store_rows<D>(sums, rows, warp, lane, queries, dq, scale);
 }
 
 // ---- dk, dv --------------------------------------------------------------------------------------------------------------------
@@ -99,7 +115,7 @@ __global__ void __launch_bounds__(kQueryThreads, 2)
 constexpr int kKeyWarps = 4, kKeyThreads = 32 * kKeyWarps, kKeys = 16 * kKeyWarps, kRowStep = 64, kRowPart = 32;
 static_assert(kKeys == kMmaKeys && kKeyThreads == 2 * kRowStep, "tiles are planned so, and threads copy lse and delta");
 
-template <int D> struct alignas(128) KeyShared {
+template <int D> struct alignas(256) KeyShared {
   bf16 keys[kKeys * D], values[kKeys * D];
   bf16 queries[2][kRowStep * D], d_outs[2][kRowStep * D];
   float lse[2][kRowStep], delta[2][kRowStep];
@@ -108,8 +124,8 @@ template <int D> struct alignas(128) KeyShared {
 
 // Copies the next rows into a stage.
 template <int D>
-__device__ __forceinline__ void copy_stage(KeyShared<D> &shared, int stage, const PackedRows &rows, const bf16 *q, const bf16 *d_out, const float *lse,
-                                           const float *delta) {
+__device__ __forceinline__ void copy_stage(KeyShared<D> &shared, int stage, const PackedRows &rows, const bf16 *q, const bf16 *d_out,
+                                           const float *lse, const float *delta) {
   const int thread = int(threadIdx.x), r = thread % kRowStep;
   copy_rows<D, kRowStep, kKeyThreads>(shared.queries[stage], q, rows, thread);
   copy_rows<D, kRowStep, kKeyThreads>(shared.d_outs[stage], d_out, rows, thread);
@@ -124,8 +140,8 @@ __device__ __forceinline__ void copy_stage(KeyShared<D> &shared, int stage, cons
 
 // Adds what the rows [first, first + kRowPart) of a stage give to the dk and dv of the warp's 16 keys, of which this lane has key and key + 8.
 template <int D>
-__device__ __forceinline__ void add_part(float (&dk)[D / 8][4], float (&dv)[D / 8][4], const KeyShared<D> &shared, int stage, int first, int key,
-                                         float scale) {
+__device__ __forceinline__ void add_part(float (&dk)[D / 8][4], float (&dv)[D / 8][4], const KeyShared<D> &shared, int stage, int first,
+                                         int key, float scale) {
   const int lane = int(threadIdx.x) & 31, warp = int(threadIdx.x) >> 5;
   float weights[kRowPart / 8][4] = {}, ds[kRowPart / 8][4] = {};
   add_inner_products<D, kRowPart>(weights, shared.keys, 16 * warp, shared.queries[stage], first, lane);
@@ -133,7 +149,8 @@ __device__ __forceinline__ void add_part(float (&dk)[D / 8][4], float (&dv)[D / 
 #pragma unroll
   for (int n = 0; n < kRowPart / 8; n++) {
     const int r = first + 8 * n + 2 * (lane & 3);
-    const float2 lse = *reinterpret_cast<const float2 *>(&shared.lse[stage][r]), delta = *reinterpret_cast<const float2 *>(&shared.delta[stage][r]);
+    const float2 lse = *reinterpret_cast<const float2 *>(&shared.lse[stage][r]),
+                 delta = *reinterpret_cast<const float2 *>(&shared.delta[stage][r]);
     const int2 seen = *reinterpret_cast<const int2 *>(&shared.seen[stage][r]);
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -153,7 +170,7 @@ template <int D>
 __global__ void __launch_bounds__(kKeyThreads)
     key_gradients_kernel(AttentionShape shape, AttentionTiles tiles, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *d_out,
                          const float *lse, const float *delta, float *partial, int first_tile, float scale) {
-  extern __shared__ __align__(128) unsigned char memory[];
+  extern __shared__ __align__(256) unsigned char memory[];
   KeyShared<D> &shared = *reinterpret_cast<KeyShared<D> *>(memory);
   const int t = first_tile + int(blockIdx.x) / shape.kv_heads, kv_head = int(blockIdx.x) % shape.kv_heads;
   if (t >= tiles.counts[1]) return;
@@ -180,6 +197,7 @@ __global__ void __launch_bounds__(kKeyThreads)
   {
     KeyCopies<D, kKeys, kKeyThreads> copies(shape, shape.context + tile.at, tile.count, thread);
     copies.read_slots(0);
+    copies.check_slots();
     copies.copy(shared.keys, k + kv_head * D);
     copies.copy(shared.values, v + kv_head * D);
   }
@@ -221,7 +239,8 @@ int32_t query_gradients_mma(arbor_stream *stream, const AttentionShape &shape, c
   return launched(stream, "arbor_attention_backward");
 }
 
-int32_t key_gradients_mma(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t, int tile_count) {
+int32_t key_gradients_mma(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t,
+                          int tile_count) {
   ARBOR_BY_WIDTH(shape.dim, {
     if (!allow_shared(key_gradients_kernel<D>, sizeof(KeyShared<D>)))
       return unsupported("arbor_attention_backward", "too little shared memory on this device");

@@ -122,20 +122,22 @@ __global__ void __launch_bounds__(kSimpleThreads)
 
 } // namespace
 
-int32_t query_gradients_simple(arbor_stream *stream, int32_t type, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t) {
+int32_t query_gradients_simple(arbor_stream *stream, int32_t type, const AttentionShape &shape, const AttentionTiles &tiles,
+                               const AttentionGradients &t) {
   const size_t shared = shared_bytes(shape.dim);
   ARBOR_BY_TYPE(type, "arbor_attention_backward", ARBOR_BY_COLUMNS(shape.dim, {
                   if (!allow_shared(query_gradients_kernel<T, Columns>, shared))
                     return unsupported("arbor_attention_backward", "too little shared memory on this device");
-                  query_gradients_kernel<T, Columns><<<unsigned(tiles.query_bound * shape.kv_heads), kSimpleThreads, shared, cuda_stream(stream)>>>(
-                      shape, tiles, static_cast<const T *>(t.q), static_cast<const T *>(t.k), static_cast<const T *>(t.v),
-                      static_cast<const T *>(t.d_out), t.lse, t.delta, static_cast<T *>(t.dq), 1 / sqrtf(float(shape.dim)));
+                  query_gradients_kernel<T, Columns>
+                      <<<unsigned(tiles.query_bound * shape.kv_heads), kSimpleThreads, shared, cuda_stream(stream)>>>(
+                          shape, tiles, static_cast<const T *>(t.q), static_cast<const T *>(t.k), static_cast<const T *>(t.v),
+                          static_cast<const T *>(t.d_out), t.lse, t.delta, static_cast<T *>(t.dq), 1 / sqrtf(float(shape.dim)));
                 }));
   return launched(stream, "arbor_attention_backward");
 }
 
-int32_t key_gradients_simple(arbor_stream *stream, int32_t type, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t,
-                             int tile_count) {
+int32_t key_gradients_simple(arbor_stream *stream, int32_t type, const AttentionShape &shape, const AttentionTiles &tiles,
+                             const AttentionGradients &t, int tile_count) {
   const size_t shared = shared_bytes(shape.dim);
   ARBOR_BY_TYPE(type, "arbor_attention_backward", ARBOR_BY_COLUMNS(shape.dim, {
                   if (!allow_shared(key_gradients_kernel<T, Columns>, shared))

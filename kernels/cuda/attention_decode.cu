@@ -2,6 +2,8 @@
 // so that few rows fill the device. A block serves the heads that share a key head, as the 16 rows of one tensor core tile. Which keys a
 // warp sums, and in what order the sums are joined, follows from the row's own length alone. The last block of a row to finish joins all.
 
+#include <algorithm>
+
 #include "attention.cuh"
 #include "attention_softmax.cuh"
 
@@ -9,10 +11,10 @@ namespace arbor {
 namespace {
 
 constexpr int kSplits = 8, kWarps = 4, kThreads = 32 * kWarps, kHeads = 16;
-static_assert(kHeads * kSplits == kThreads, "join_splits has a thread for each");
+constexpr int kBlocksWanted = 4096; // with more rows a block takes several splits of its row, one after the other
 
 template <int D> constexpr int kKeys = 2048 / D;           // that a warp has at a time: 4 KiB of keys, 4 KiB of values
-template <int D> constexpr int kChunk = kWarps *kKeys<D>;  // and a block
+template <int D> constexpr int kChunk = kWarps * kKeys<D>; // and a block
 template <int D> constexpr int kPartial = D + 2;           // of a head and split: weighted sum of values, peak, sum of weights
 
 // Heads [head, head + count) of a row, under one key head, and the `split`th part of the `length` entries that it sees.
@@ -23,10 +25,10 @@ struct Part {
   __device__ int64_t at(int h, int heads) const { return int64_t(row) * heads + head + h; } // in [tokens * heads]
 };
 
-template <int D> struct alignas(128) Shared {
+template <int D> struct alignas(256) Shared {
   bf16 queries[kHeads * D];
   bf16 strips[kWarps][2][kKeys<D> * D]; // keys and values; then, in f32, the warp's weighted sums
-  float peaks[kWarps][kHeads], totals[kWarps][kHeads], weights[kHeads][kSplits];
+  float peaks[kWarps][kHeads], totals[kWarps][kHeads];
   bool last;
 };
 
@@ -35,7 +37,8 @@ template <int D> __device__ __forceinline__ float *sum_at(Shared<D> &shared, int
   return reinterpret_cast<float *>(shared.strips[warp]) + head * D + (d ^ ((head & 3) << 3));
 }
 
-template <int D> __device__ __forceinline__ void copy_queries(const AttentionShape &shape, const Part &part, const bf16 *q, Shared<D> &shared) {
+template <int D>
+__device__ __forceinline__ void copy_queries(const AttentionShape &shape, const Part &part, const bf16 *q, Shared<D> &shared) {
   for (int i = int(threadIdx.x); i < kHeads * D / 8; i += kThreads) {
     const int head = i / (D / 8), piece = i % (D / 8);
     const bool valid = head < part.count;
@@ -44,14 +47,16 @@ template <int D> __device__ __forceinline__ void copy_queries(const AttentionSha
 }
 
 // A warp's share of the part. The next keys are on their way while the values are used, and the next values while the keys are.
-template <int D> __device__ __forceinline__ void attend_strips(const AttentionShape &shape, const Part &part, const bf16 *q, const bf16 *k,
-                                                               const bf16 *v, float scale, Sums<D> &sums, Shared<D> &shared) {
+template <int D>
+__device__ __forceinline__ void attend_strips(const AttentionShape &shape, const Part &part, const bf16 *q, const bf16 *k, const bf16 *v,
+                                              float scale, Sums<D> &sums, Shared<D> &shared) {
   const int lane = int(threadIdx.x) & 31, warp = int(threadIdx.x) >> 5, step = part.splits * kChunk<D>;
   bf16 *const keys = shared.strips[warp][0], *const values = shared.strips[warp][1];
   int first = part.split * kChunk<D> + warp * kKeys<D>;
   KeyCopies<D, kKeys<D>, 32> copies(shape, part.entries, part.length, lane);
   copy_queries<D>(shape, part, q, shared);
   copies.read_slots(first);
+  copies.check_slots();
   copies.copy(keys, k);
   close_copies();
   copies.copy(values, v);
@@ -66,6 +71,7 @@ template <int D> __device__ __forceinline__ void attend_strips(const AttentionSh
     float scores[kKeys<D> / 8][4] = {};
     add_inner_products<D, kKeys<D>>(scores, shared.queries, 0, keys, 0, lane);
     __syncwarp();
+    copies.check_slots();
     copies.copy(keys, k);
     close_copies();
     if (first + kKeys<D> > part.length) mask<kKeys<D>>(scores, seen, first, lane);
@@ -93,13 +99,25 @@ template <int D> __device__ __forceinline__ void lay_down(const Sums<D> &sums, i
     if (head >= count) continue;
 #pragma unroll
     for (int n = 0; n < D / 8; n++)
-      *reinterpret_cast<float2 *>(sum_at<D>(shared, warp, head, 8 * n + 2 * (lane & 3))) = make_float2(sums.out[n][2 * row], sums.out[n][2 * row + 1]);
+      *reinterpret_cast<float2 *>(sum_at<D>(shared, warp, head, 8 * n + 2 * (lane & 3))) =
+          make_float2(sums.out[n][2 * row], sums.out[n][2 * row + 1]);
   }
+}
+
+// Two numbers of a head's result.
+template <int D>
+__device__ __forceinline__ void store_pair(const AttentionShape &shape, const Part &part, int head, int d, float peak, float total, float x,
+                                           float y, bf16 *out, float *lse) {
+  const int64_t at = part.at(head, shape.heads);
+  const float by = 1 / total;
+  *reinterpret_cast<uint32_t *>(out + at * D + d) = pack_pair(x * by, y * by);
+  if (lse && d == 0) lse[at] = peak * kLn2 + logf(total);
 }
 
 // Joins the sums of the warps: the row's result where there is one split, else the split's partial sums.
 template <int D>
-__device__ __forceinline__ void join_warps(const AttentionShape &shape, const Part &part, bf16 *out, float *lse, float *partial, Shared<D> &shared) {
+__device__ __forceinline__ void join_warps(const AttentionShape &shape, const Part &part, bf16 *out, float *lse, float *partial,
+                                           Shared<D> &shared) {
   for (int i = int(threadIdx.x); i < part.count * D / 2; i += kThreads) {
     const int head = i / (D / 2), d = i % (D / 2) * 2;
     float peak = -INFINITY, total = 0, x = 0, y = 0;
@@ -111,12 +129,10 @@ __device__ __forceinline__ void join_warps(const AttentionShape &shape, const Pa
       const float2 sum = *reinterpret_cast<const float2 *>(sum_at<D>(shared, w, head, d));
       total = fmaf(by, shared.totals[w][head], total), x = fmaf(by, sum.x, x), y = fmaf(by, sum.y, y);
     }
-    const int64_t at = part.at(head, shape.heads);
     if (part.splits == 1) {
-      *reinterpret_cast<uint32_t *>(out + at * D + d) = pack_pair(x / total, y / total);
-      if (lse && d == 0) lse[at] = peak * kLn2 + logf(total);
+      store_pair<D>(shape, part, head, d, peak, total, x, y, out, lse);
     } else {
-      float *const to = partial + (at * kSplits + part.split) * kPartial<D>;
+      float *const to = partial + (part.at(head, shape.heads) * kSplits + part.split) * kPartial<D>;
       *reinterpret_cast<float2 *>(to + d) = make_float2(x, y);
       if (d == 0) *reinterpret_cast<float2 *>(to + D) = make_float2(peak, total);
     }
@@ -125,32 +141,27 @@ __device__ __forceinline__ void join_warps(const AttentionShape &shape, const Pa
 
 // Joins the sums of all splits, which other blocks have written.
 template <int D>
-__device__ __forceinline__ void join_splits(const AttentionShape &shape, const Part &part, bf16 *out, float *lse, const float *partial, Shared<D> &shared) {
-  const auto from = [&](int head, int split) { return partial + (part.at(head, shape.heads) * kSplits + split) * kPartial<D>; };
-  {
-    const int head = int(threadIdx.x) / kSplits, split = int(threadIdx.x) % kSplits;
-    float2 state = make_float2(-INFINITY, 0);
-    if (head < part.count && split < part.splits) state = __ldcg(reinterpret_cast<const float2 *>(from(head, split) + D));
-    float peak = state.x;
-    for (int offset = kSplits / 2; offset > 0; offset >>= 1) peak = fmaxf(peak, __shfl_xor_sync(0xffffffffu, peak, offset));
-    const float by = split < part.splits ? exp2_fast(state.x - peak) : 0;
-    float total = by * state.y;
-    for (int offset = kSplits / 2; offset > 0; offset >>= 1) total += __shfl_xor_sync(0xffffffffu, total, offset);
-    shared.weights[head][split] = by / total;
-    if (lse && split == 0 && head < part.count) lse[part.at(head, shape.heads)] = peak * kLn2 + logf(total);
-  }
-  __syncthreads();
+__device__ __forceinline__ void join_splits(const AttentionShape &shape, const Part &part, bf16 *out, float *lse, const float *partial) {
   for (int i = int(threadIdx.x); i < part.count * D / 2; i += kThreads) {
     const int head = i / (D / 2), d = i % (D / 2) * 2;
-    float2 sums[kSplits];
+    const int64_t at = part.at(head, shape.heads);
+    const float *const from = partial + at * kSplits * kPartial<D>;
+    float2 sums[kSplits], states[kSplits]; // all on their way at once
 #pragma unroll
-    for (int split = 0; split < kSplits; split++)
-      if (split < part.splits) sums[split] = __ldcg(reinterpret_cast<const float2 *>(from(head, split) + d));
-    float x = 0, y = 0;
+    for (int split = 0; split < kSplits; split++) {
+      const bool valid = split < part.splits;
+      states[split] = valid ? __ldcg(reinterpret_cast<const float2 *>(from + split * kPartial<D> + D)) : make_float2(-INFINITY, 0);
+      sums[split] = valid ? __ldcg(reinterpret_cast<const float2 *>(from + split * kPartial<D> + d)) : make_float2(0, 0);
+    }
+    float peak = -INFINITY, total = 0, x = 0, y = 0;
 #pragma unroll
-    for (int split = 0; split < kSplits; split++)
-      if (split < part.splits) x = fmaf(shared.weights[head][split], sums[split].x, x), y = fmaf(shared.weights[head][split], sums[split].y, y);
-    *reinterpret_cast<uint32_t *>(out + part.at(head, shape.heads) * D + d) = pack_pair(x, y);
+    for (int split = 0; split < kSplits; split++) peak = fmaxf(peak, states[split].x);
+#pragma unroll
+    for (int split = 0; split < kSplits; split++) {
+      const float by = exp2_fast(states[split].x - peak);
+      total = fmaf(by, states[split].y, total), x = fmaf(by, sums[split].x, x), y = fmaf(by, sums[split].y, y);
+    }
+    store_pair<D>(shape, part, head, d, peak, total, x, y, out, lse);
   }
 }
 
@@ -168,8 +179,9 @@ __device__ __forceinline__ bool last_of(int blocks, int32_t *counter, bool *shar
 }
 
 template <int D>
-__global__ void __launch_bounds__(kThreads, 4) decode_kernel(AttentionShape shape, int head_tiles, const bf16 *q, const bf16 *k, const bf16 *v,
-                                                          bf16 *out, float *lse, float *partial, int32_t *counters, float scale) {
+__global__ void __launch_bounds__(kThreads, 4)
+    decode_kernel(AttentionShape shape, int head_tiles, const bf16 *q, const bf16 *k, const bf16 *v, bf16 *out, float *lse, float *partial,
+                  int32_t *counters, float scale) {
   __shared__ Shared<D> shared;
   const int kv_head = int(blockIdx.y) / head_tiles, first_head = int(blockIdx.y) % head_tiles * kHeads;
   Segment segment;
@@ -177,21 +189,24 @@ __global__ void __launch_bounds__(kThreads, 4) decode_kernel(AttentionShape shap
   Part part;
   part.head = kv_head * shape.group() + first_head;
   part.count = min(kHeads, shape.group() - first_head);
-  part.split = int(blockIdx.z);
   part.entries = shape.context + segment.context_start;
+  const int step = int(gridDim.z);
   for (int query = 0; query < segment.row_count; query++) { // one, where the engine decodes
     part.row = segment.row_start + query;
     part.length = segment.seen(query);
     part.splits = min(kSplits, (part.length + kChunk<D> - 1) / kChunk<D>);
-    if (part.split >= part.splits) continue;
-    Sums<D> sums;
-    attend_strips<D>(shape, part, q, k + kv_head * D, v + kv_head * D, scale, sums, shared);
-    lay_down<D>(sums, part.count, scale, shared);
-    __syncthreads();
-    join_warps<D>(shape, part, out, lse, partial, shared);
-    if (part.splits > 1 && last_of(part.splits, counters + part.row * int(gridDim.y) + int(blockIdx.y), &shared.last))
-      join_splits<D>(shape, part, out, lse, partial, shared);
-    __syncthreads();
+    for (part.split = int(blockIdx.z); part.split < part.splits; part.split += step) {
+      Sums<D> sums;
+      attend_strips<D>(shape, part, q, k + kv_head * D, v + kv_head * D, scale, sums, shared);
+      lay_down<D>(sums, part.count, scale, shared);
+      __syncthreads();
+      join_warps<D>(shape, part, out, lse, partial, shared);
+      __syncthreads();
+    }
+    if (part.splits == 1 || int(blockIdx.z) >= part.splits) continue;
+    if (last_of(min(step, part.splits), counters + part.row * int(gridDim.y) + int(blockIdx.y), &shared.last))
+      join_splits<D>(shape, part, out, lse, partial);
+    __syncthreads(); // shared.last is read
   }
 }
 
@@ -200,9 +215,11 @@ __global__ void __launch_bounds__(kThreads, 4) decode_kernel(AttentionShape shap
 int32_t attend_decode(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t) {
   const int head_tiles = int(ceil_div(shape.group(), kHeads));
   int32_t *counters = zeroed_counters(stream, int64_t(shape.tokens) * shape.kv_heads * head_tiles);
-  float *partial = static_cast<float *>(scratch(stream, kPartialScratch, int64_t(shape.tokens) * shape.heads * kSplits * (shape.dim + 2) * 4));
+  float *partial =
+      static_cast<float *>(scratch(stream, kPartialScratch, int64_t(shape.tokens) * shape.heads * kSplits * (shape.dim + 2) * 4));
   if (!counters || !partial) return ARBOR_OUT_OF_MEMORY;
-  const dim3 grid(shape.segment_count, shape.kv_heads * head_tiles, kSplits);
+  const int64_t rows = int64_t(shape.tokens) * shape.kv_heads * head_tiles;
+  const dim3 grid(shape.segment_count, shape.kv_heads * head_tiles, unsigned(std::min<int64_t>(kSplits, ceil_div(kBlocksWanted, rows))));
   ARBOR_BY_WIDTH(shape.dim, {
     decode_kernel<D><<<grid, kThreads, 0, cuda_stream(stream)>>>(
         shape, head_tiles, static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k), static_cast<const bf16 *>(t.v),

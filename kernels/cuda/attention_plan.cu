@@ -65,6 +65,7 @@ __global__ void __launch_bounds__(kPlanThreads) plan_kernel(AttentionShape shape
   tiles.counts[0] = min(queries, tiles.query_bound);
   tiles.counts[1] = min(keys, tiles.key_bound);
   tiles.counts[2] = rows;
+  tiles.counts[3] = 0;
 }
 
 // A key tile's slots in the lanes of a warp.
@@ -101,6 +102,25 @@ __global__ void __launch_bounds__(kSpanWarps * 32) span_kernel(AttentionShape sh
   if (lane == 0) tiles.spans[t] = span;
 }
 
+// ---- host ----------------------------------------------------------------------------------------------------------------------
+
+// Takes the tables' memory; false when there is none.
+bool place_tables(arbor_stream *stream, const AttentionShape &shape, AttentionTiles &tiles) {
+  const int64_t keys = tiles.key_bound, slots = keys > 0 ? shape.slots : 0;
+  const int64_t bytes[] = {16, keys * 16, keys * 16, int64_t(tiles.query_bound) * 8, slots * 8, keys * tiles.tile_keys * 4};
+  int64_t at[6], total = 0;
+  for (int i = 0; i < 6; i++) at[i] = total, total += ceil_div(bytes[i], 16) * 16;
+  char *const memory = static_cast<char *>(scratch(stream, kPlanScratch, total));
+  if (!memory) return false;
+  tiles.counts = reinterpret_cast<int *>(memory + at[0]);
+  tiles.keys = reinterpret_cast<KeyTile *>(memory + at[1]);
+  tiles.spans = reinterpret_cast<KeySpan *>(memory + at[2]);
+  tiles.queries = reinterpret_cast<QueryTile *>(memory + at[3]);
+  tiles.listings = reinterpret_cast<Listing *>(memory + at[4]);
+  tiles.entries = reinterpret_cast<int *>(memory + at[5]);
+  return true;
+}
+
 } // namespace
 
 int32_t plan_attention(arbor_stream *stream, const char *op, const AttentionShape &shape, int tile_rows, int tile_keys, int merged,
@@ -108,16 +128,13 @@ int32_t plan_attention(arbor_stream *stream, const char *op, const AttentionShap
   tiles.tile_rows = tile_rows, tiles.tile_keys = tile_keys;
   tiles.query_bound = int(int64_t(shape.tokens) * shape.group() / tile_rows) + shape.segment_count;
   tiles.key_bound = tile_keys > 0 ? shape.context_capacity / tile_keys + shape.segment_count : 0;
-  const int64_t key_bytes = int64_t(tiles.key_bound) * 16, query_bytes = ceil_div(int64_t(tiles.query_bound) * 8, 16) * 16;
-  char *memory = static_cast<char *>(scratch(stream, kPlanScratch, 2 * key_bytes + query_bytes + 16));
-  if (!memory) return ARBOR_OUT_OF_MEMORY;
-  tiles.keys = reinterpret_cast<KeyTile *>(memory);
-  tiles.spans = reinterpret_cast<KeySpan *>(memory + key_bytes);
-  tiles.queries = reinterpret_cast<QueryTile *>(memory + 2 * key_bytes);
-  tiles.counts = reinterpret_cast<int *>(memory + 2 * key_bytes + query_bytes);
-  plan_kernel<<<1, kPlanThreads, 0, cuda_stream(stream)>>>(shape, tiles);
-  if (tiles.key_bound > 0)
-    span_kernel<<<unsigned(ceil_div(tiles.key_bound, kSpanWarps)), kSpanWarps * 32, 0, cuda_stream(stream)>>>(shape, tiles, merged);
+  if (!place_tables(stream, shape, tiles)) return ARBOR_OUT_OF_MEMORY;
+  const cudaStream_t on = cuda_stream(stream);
+  plan_kernel<<<1, kPlanThreads, 0, on>>>(shape, tiles);
+  if (tiles.key_bound > 0) {
+    span_kernel<<<unsigned(ceil_div(tiles.key_bound, kSpanWarps)), kSpanWarps * 32, 0, on>>>(shape, tiles, merged);
+    if (shape.slots > 0) list_slots(on, shape, tiles);
+  }
   return launched(stream, op);
 }
 

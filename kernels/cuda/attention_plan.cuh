@@ -19,11 +19,18 @@ struct alignas(16) KeySpan {
   int low, high, segments, unused;
 };
 
+struct alignas(8) Listing {
+  int first, count;
+};
+
 struct AttentionTiles {
-  int *counts; // query tiles, key tiles, rows of all segments
+  int *counts; // query tiles, key tiles, rows of all segments, entries in use
   QueryTile *queries;
   KeyTile *keys;
   KeySpan *spans;
+  // Where each slot is listed: entries[...] hold tile * tile_keys + place in the tile, in order.
+  Listing *listings;
+  int *entries;
   int query_bound, key_bound, tile_rows, tile_keys; // tile_keys 0: no key tiles
 };
 
@@ -32,5 +39,7 @@ constexpr int kPlanScratch = 2, kPartialScratch = 3, kDeltaScratch = 4;
 // Launches what fills the tables. `merged`: at most so many segments share a key tile.
 int32_t plan_attention(arbor_stream *stream, const char *op, const AttentionShape &shape, int tile_rows, int tile_keys, int merged,
                        AttentionTiles &tiles);
+// Its last part: listings and entries, from keys and spans.
+void list_slots(cudaStream_t on, const AttentionShape &shape, const AttentionTiles &tiles);
 
 } // namespace arbor

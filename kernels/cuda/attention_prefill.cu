@@ -26,7 +26,8 @@ __device__ __forceinline__ void store_rows(Sums<D> &sums, const PackedRows &rows
     const float by = 1 / total;
 #pragma unroll
     for (int n = 0; n < D / 8; n++)
-      *reinterpret_cast<uint32_t *>(tile + tile_at<D>(r, n) + 2 * (lane & 3)) = pack_pair(sums.out[n][2 * row] * by, sums.out[n][2 * row + 1] * by);
+      *reinterpret_cast<uint32_t *>(tile + tile_at<D>(r, n) + 2 * (lane & 3)) =
+          pack_pair(sums.out[n][2 * row] * by, sums.out[n][2 * row + 1] * by);
   }
   __syncwarp();
   for (int i = lane; i < 16 * D / 8; i += 32) {
@@ -36,9 +37,9 @@ __device__ __forceinline__ void store_rows(Sums<D> &sums, const PackedRows &rows
 }
 
 template <int D>
-__global__ void __launch_bounds__(kThreads, 2)
-    prefill_kernel(AttentionShape shape, AttentionTiles tiles, const bf16 *q, const bf16 *k, const bf16 *v, bf16 *out, float *lse, float scale) {
-  extern __shared__ __align__(128) unsigned char memory[];
+__global__ void __launch_bounds__(kThreads, 2) prefill_kernel(AttentionShape shape, AttentionTiles tiles, const bf16 *q, const bf16 *k,
+                                                              const bf16 *v, bf16 *out, float *lse, float scale) {
+  extern __shared__ __align__(256) unsigned char memory[];
   bf16 *const queries = reinterpret_cast<bf16 *>(memory), *const keys = queries + kRows * D, *const values = keys + 2 * kKeys * D;
   // Backwards: the last tiles of a segment see the most keys, and long blocks are better begun early.
   const int t = tiles.counts[0] - 1 - int(blockIdx.x) / shape.kv_heads, kv_head = int(blockIdx.x) % shape.kv_heads;
@@ -52,6 +53,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   KeyCopies<D, kKeys, kThreads> copies(shape, shape.context + segment.context_start, length, thread);
   const bf16 *const k_head = k + kv_head * D, *const v_head = v + kv_head * D;
   const auto copy_block = [&](int block) {
+    copies.check_slots();
     copies.copy(keys + (block & 1) * kKeys * D, k_head);
     copies.copy(values + (block & 1) * kKeys * D, v_head);
     close_copies();

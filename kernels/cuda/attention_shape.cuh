@@ -18,6 +18,7 @@ struct Segment {
 struct AttentionShape {
   const int32_t *segments, *context; // in device memory: their values may change between replays of a launch
   int segment_count, context_capacity, tokens, slots, heads, kv_heads, dim;
+  uint32_t group_reciprocal; // 2^32 / group, rounded up; 0 for a group of one
   Fault *fault;
 
   __host__ __device__ int group() const { return heads / kv_heads; }
@@ -28,7 +29,8 @@ struct AttentionShape {
 __device__ __forceinline__ bool read_segment(const AttentionShape &shape, int s, Segment &segment) {
   const int32_t *at = shape.segments + 4 * int64_t(s);
   segment = {at[0], at[1], at[2], at[3]};
-  const int64_t row_end = int64_t(segment.row_start) + segment.row_count, context_end = int64_t(segment.context_start) + segment.context_length;
+  const int64_t row_end = int64_t(segment.row_start) + segment.row_count,
+                context_end = int64_t(segment.context_start) + segment.context_length;
   if (segment.row_start < 0 || segment.row_count < 0 || row_end > shape.tokens)
     report(shape.fault, kFaultAttention, segment.row_start < 0 ? segment.row_start : row_end, shape.tokens);
   else if (segment.context_start < 0 || segment.context_length < segment.row_count || context_end > shape.context_capacity)
@@ -49,21 +51,24 @@ __device__ __forceinline__ int checked_slot(const AttentionShape &shape, int slo
 // Packed rows [first, first + count) of a segment under one key head.
 struct PackedRows {
   int first, count, row_start, unseen, heads, group, head; // unseen: what query 0 sees, less 1; head: the group's first
+  uint32_t reciprocal;
 
   __host__ __device__ PackedRows(const AttentionShape &shape, const Segment &segment, int kv_head, int first_row, int most)
       : first(first_row), row_start(segment.row_start), unseen(segment.context_length - segment.row_count), heads(shape.heads),
-        group(shape.group()), head(kv_head * shape.group()) {
+        group(shape.group()), head(kv_head * shape.group()), reciprocal(shape.group_reciprocal) {
     const int left = segment.row_count * group - first;
     count = left < most ? left : most;
   }
 
+  // Exact, as attention_shape() lets no more rows in.
+  __host__ __device__ int query(int r) const { return reciprocal == 0 ? first + r : int(uint64_t(uint32_t(first + r)) * reciprocal >> 32); }
   // Its row in [tokens * heads].
   __host__ __device__ int at(int r) const {
-    const int query = (first + r) / group;
+    const int query = this->query(r);
     return (row_start + query) * heads + head + (first + r) - query * group;
   }
   // Entries of the context that it sees; past the end, those of the last row.
-  __host__ __device__ int seen(int r) const { return unseen + (first + (r < count ? r : count - 1)) / group + 1; }
+  __host__ __device__ int seen(int r) const { return unseen + query(r < count ? r : count - 1) + 1; }
 };
 
 // Copies packed rows into a tile of `Rows`; those past the end are zeros.
@@ -80,9 +85,9 @@ __device__ __forceinline__ void copy_rows(bf16 *tile, const bf16 *from, const Pa
 }
 
 // Copies the rows of keys or values that a context lists into tiles of `Keys`; entries from `length` on are zeros. The slots are read a
-// block ahead, as the copies' addresses wait for them.
+// block ahead and looked at only when it is their turn, as the copies' addresses wait for them.
 template <int D, int Keys, int Threads> struct KeyCopies {
-  static constexpr int kPieces = D / 8, kRows = Threads / kPieces, kSteps = (Keys + kRows - 1) / kRows;
+  static constexpr int kPieces = D / 8, kRows = Threads / kPieces, kSteps = (Keys + kRows - 1) / kRows, kNone = -0x7fffffff - 1;
 
   const AttentionShape &shape;
   const int32_t *entries;
@@ -92,16 +97,19 @@ template <int D, int Keys, int Threads> struct KeyCopies {
       : shape(of), entries(context), length(count), row(thread / kPieces), piece(thread % kPieces) {}
 
   __device__ __forceinline__ void read_slots(int first) {
-    int wrong = 0;
 #pragma unroll
     for (int i = 0; i < kSteps; i++) {
       const int key = first + row + i * kRows;
-      slots[i] = -1;
-      if (key >= length || row + i * kRows >= Keys) continue;
-      slots[i] = entries[key];
-      if (unsigned(slots[i]) >= unsigned(shape.slots)) wrong = slots[i], slots[i] = -1;
+      slots[i] = key < length && row + i * kRows < Keys ? entries[key] : kNone;
     }
-    if (wrong != 0) report(shape.fault, kFaultAttention, wrong, shape.slots);
+  }
+  // Reports slots that there are not, and takes them for none.
+  __device__ __forceinline__ void check_slots() {
+    int wrong = kNone;
+#pragma unroll
+    for (int i = 0; i < kSteps; i++)
+      if (unsigned(slots[i]) >= unsigned(shape.slots)) wrong = max(wrong, slots[i]), slots[i] = kNone;
+    if (wrong != kNone) report(shape.fault, kFaultAttention, wrong, shape.slots);
   }
   // `from`: keys or values from the head's first number on.
   __device__ __forceinline__ void copy(bf16 *tile, const bf16 *from) const {

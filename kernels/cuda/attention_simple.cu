@@ -17,7 +17,8 @@ __global__ void __launch_bounds__(kSimpleThreads)
   extern __shared__ __align__(16) float memory[];
   const int width = padded(shape.dim), lane = int(threadIdx.x) & 31, warp = int(threadIdx.x) >> 5;
   Four *const weights = reinterpret_cast<Four *>(memory) + warp * kOthers;
-  float *const queries = memory + 4 * kSimpleThreads, *const keys = queries + kSimpleRows * width, *const values = keys + kOthers * (width + 1);
+  float *const queries = memory + 4 * kSimpleThreads, *const keys = queries + kSimpleRows * width,
+               *const values = keys + kOthers * (width + 1);
   const int t = tiles.counts[0] - 1 - int(blockIdx.x) / shape.kv_heads, kv_head = int(blockIdx.x) % shape.kv_heads;
   if (t < 0) return;
   const QueryTile tile = tiles.queries[t];
@@ -74,7 +75,8 @@ int32_t attend_simple(arbor_stream *stream, int32_t type, const AttentionShape &
   if (planned != ARBOR_OK) return planned;
   const size_t shared = shared_bytes(shape.dim);
   ARBOR_BY_TYPE(type, "arbor_attention", ARBOR_BY_COLUMNS(shape.dim, {
-                  if (!allow_shared(simple_kernel<T, Columns>, shared)) return unsupported("arbor_attention", "too little shared memory on this device");
+                  if (!allow_shared(simple_kernel<T, Columns>, shared))
+                    return unsupported("arbor_attention", "too little shared memory on this device");
                   simple_kernel<T, Columns><<<unsigned(tiles.query_bound * shape.kv_heads), kSimpleThreads, shared, cuda_stream(stream)>>>(
                       shape, tiles, static_cast<const T *>(t.q), static_cast<const T *>(t.k), static_cast<const T *>(t.v),
                       static_cast<T *>(t.out), t.lse, 1 / sqrtf(float(shape.dim)));

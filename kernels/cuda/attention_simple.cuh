@@ -52,7 +52,8 @@ template <class T, class At>
 __device__ __forceinline__ void load_rows(float *table, int stride, const T *from, int64_t from_stride, int dim, int width, const At &at) {
   for (int r = int(threadIdx.x) >> 5; r < kOthers; r += kSimpleWarps) {
     const int64_t row = at(r);
-    for (int d = int(threadIdx.x) & 31; d < width; d += 32) table[r * stride + d] = row >= 0 && d < dim ? to_float(from[row * from_stride + d]) : 0.0f;
+    for (int d = int(threadIdx.x) & 31; d < width; d += 32)
+      table[r * stride + d] = row >= 0 && d < dim ? to_float(from[row * from_stride + d]) : 0.0f;
   }
 }
 
@@ -70,21 +71,21 @@ struct SlotOfEntry {
 };
 
 // Calls `code` with Columns bound to the numbers of a row that a lane sums.
-#define ARBOR_BY_COLUMNS(dim, ...)                                                                                                \
-  do {                                                                                                                            \
-    if ((dim) <= 32) {                                                                                                            \
-      constexpr int Columns = 1;                                                                                                  \
-      __VA_ARGS__;                                                                                                                \
-    } else if ((dim) <= 64) {                                                                                                     \
-      constexpr int Columns = 2;                                                                                                  \
-      __VA_ARGS__;                                                                                                                \
-    } else if ((dim) <= 128) {                                                                                                    \
-      constexpr int Columns = 4;                                                                                                  \
-      __VA_ARGS__;                                                                                                                \
-    } else {                                                                                                                      \
-      constexpr int Columns = 8;                                                                                                  \
-      __VA_ARGS__;                                                                                                                \
-    }                                                                                                                             \
+#define ARBOR_BY_COLUMNS(dim, ...) \
+  do {                             \
+    if ((dim) <= 32) {             \
+      constexpr int Columns = 1;   \
+      __VA_ARGS__;                 \
+    } else if ((dim) <= 64) {      \
+      constexpr int Columns = 2;   \
+      __VA_ARGS__;                 \
+    } else if ((dim) <= 128) {     \
+      constexpr int Columns = 4;   \
+      __VA_ARGS__;                 \
+    } else {                       \
+      constexpr int Columns = 8;   \
+      __VA_ARGS__;                 \
+    }                              \
   } while (0)
 
 } // namespace arbor

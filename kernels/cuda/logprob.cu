@@ -31,7 +31,6 @@ template <class T> __global__ void gather_hidden(T *out, const T *hidden, Pairs 
 // Running sums of w = e^(z − peak) and of w (z − peak): relative to the peak, so that an entropy is no difference of large numbers.
 struct Running {
   float peak, total, weighted;
-  __device__ __forceinline__ void add(float z) { merge(z, 1.0f, 0.0f); }
   __device__ __forceinline__ void merge(float other_peak, float other_total, float other_weighted) {
     if (other_peak == -INFINITY) return;
     const float top = fmaxf(peak, other_peak), mine = peak - top, theirs = other_peak - top;
@@ -47,7 +46,24 @@ __global__ void statistics(float *logprobs, float *entropies, float *lse, const 
   const int64_t pair = first + blockIdx.x;
   const float *z = logits + blockIdx.x * pairs.vocab;
   Running sum{-INFINITY, 0, 0};
-  for (int64_t v = threadIdx.x; v < pairs.vocab; v += kThreads) sum.add(z[v] * pairs.inverse_temperature);
+  constexpr int kAtOnce = 8; // values that share one change of the peak
+  for (int64_t start = threadIdx.x; start < pairs.vocab; start += kAtOnce * kThreads) {
+    float values[kAtOnce], top = -INFINITY;
+#pragma unroll
+    for (int j = 0; j < kAtOnce; j++) {
+      const int64_t v = start + j * kThreads;
+      values[j] = v < pairs.vocab ? z[v] * pairs.inverse_temperature : -INFINITY;
+      top = fmaxf(top, values[j]);
+    }
+    float total = 0, weighted = 0;
+#pragma unroll
+    for (int j = 0; j < kAtOnce; j++) {
+      if (values[j] == -INFINITY) continue;
+      const float w = expf(values[j] - top);
+      total += w, weighted += w * (values[j] - top);
+    }
+    sum.merge(top, total, weighted);
+  }
   for (int offset = 16; offset > 0; offset >>= 1)
     sum.merge(__shfl_down_sync(0xffffffffu, sum.peak, offset), __shfl_down_sync(0xffffffffu, sum.total, offset),
               __shfl_down_sync(0xffffffffu, sum.weighted, offset));

@@ -2,6 +2,7 @@
 
 #include "lora.cuh"
 
+#include <array>
 #include <cmath>
 
 #include "convert.cuh"
@@ -54,12 +55,27 @@ const void *in_type(arbor_stream *stream, int32_t type, const float *values, int
   return copy;
 }
 
+struct Three {
+  const void *at[3];
+};
+
+// Three arrays in the type of the activations, converted by one launch.
+Three in_types(arbor_stream *stream, int32_t type, std::array<const float *, 3> values, std::array<int64_t, 3> counts, Pieces &pieces) {
+  if (type == ARBOR_F32) return {{values[0], values[1], values[2]}};
+  void *copies[3];
+  for (int i = 0; i < 3; i++) copies[i] = pieces.take(counts[size_t(i)] * 2);
+  to_bf16_three(stream, copies, values.data(), counts.data());
+  return {{copies[0], copies[1], copies[2]}};
+}
+
 int64_t element(int32_t type) { return type == ARBOR_BF16 ? 2 : 4; }
 
 } // namespace
 
-int32_t add_adapters(arbor_stream *stream, int32_t type, void *y, int32_t y_type, const void *x, const float *bias, int64_t tokens, int64_t in,
-                     int64_t out, const Adapters &adapters) {
+namespace {
+
+// xa by small products, for types and widths that the kernels don't take.
+int32_t down_by_products(arbor_stream *stream, int32_t type, const void *x, int64_t in, const Adapters &adapters) {
   for (int32_t i = 0; i < adapters.count; i++) {
     const Adapter &adapter = adapters.at[i];
     if (adapter.row_count == 0) continue;
@@ -74,8 +90,62 @@ int32_t add_adapters(arbor_stream *stream, int32_t type, void *y, int32_t y_type
     const int32_t code = product(stream, "arbor_linear", xa);
     if (code != ARBOR_OK) return code;
   }
-  add_all(stream, y, y_type, bias, tokens, out, adapters, kManyRows);
-  return launched(stream, "arbor_linear");
+  return ARBOR_OK;
+}
+
+// Whether b's products can be cuBLASLt's: 16-byte rows.
+bool up_by_products(const Adapters &adapters, int64_t out) {
+  bool all = out % 8 == 0;
+  for (int32_t i = 0; i < adapters.count; i++) {
+    all = all && adapters.at[i].rank % 8 == 0;
+    for (int32_t p = 0; p < adapters.at[i].part_count; p++) all = all && adapters.at[i].parts[p] % 8 == 0;
+  }
+  return all;
+}
+
+// y += scale xa bᵀ, member by member, on the tensor cores: y is read and written once.
+int32_t add_by_products(arbor_stream *stream, void *y, int32_t y_type, int64_t out, const Adapter &adapter, const bf16 *xa, const bf16 *b) {
+  int64_t first = 0;
+  for (int32_t p = 0; p < adapter.part_count; first += adapter.parts[p++]) {
+    if (adapter.parts[p] == 0) continue;
+    Product up{adapter.row_count, adapter.parts[p], adapter.rank};
+    up.a = {xa + p * adapter.rank, ARBOR_BF16, adapter.width()};
+    up.b = {b + first * adapter.rank, ARBOR_BF16, adapter.rank, true};
+    up.out = static_cast<char *>(y) + (adapter.row_start * out + first) * element(y_type);
+    up.out_type = y_type, up.out_ld = out, up.alpha = adapter.scale, up.beta = 1, up.by_row = true;
+    const int32_t code = product(stream, "arbor_linear", up);
+    if (code != ARBOR_OK) return code;
+  }
+  return ARBOR_OK;
+}
+
+} // namespace
+
+int32_t add_adapters(arbor_stream *stream, int32_t type, void *y, int32_t y_type, const void *x, const float *bias, int64_t tokens, int64_t in,
+                     int64_t out, const Adapters &adapters) {
+  if (adapters.count == 0 || !projects_down(type, x, in, adapters) || !up_by_products(adapters, out)) {
+    const int32_t code = down_by_products(stream, type, x, in, adapters);
+    if (code != ARBOR_OK) return code;
+    add_all(stream, y, y_type, bias, tokens, out, adapters, kManyRows);
+    return launched(stream, "arbor_linear");
+  }
+  int64_t bytes = 0;
+  for (int32_t i = 0; i < adapters.count; i++)
+    bytes += padded(int64_t(adapters.at[i].row_count) * adapters.at[i].width() * 2) + padded(out * adapters.at[i].rank * 2);
+  char *memory = static_cast<char *>(scratch(stream, 3, bytes));
+  if (!memory) return ARBOR_OUT_OF_MEMORY;
+  Pieces pieces{memory};
+  bf16 *rounded[kMostAdapters];
+  for (int32_t i = 0; i < adapters.count; i++)
+    rounded[i] = static_cast<bf16 *>(pieces.take(int64_t(adapters.at[i].row_count) * adapters.at[i].width() * 2));
+  int32_t code = project_down_rounded(stream, x, tokens, in, adapters, rounded);
+  for (int32_t i = 0; i < adapters.count && code == ARBOR_OK; i++) {
+    if (adapters.at[i].row_count == 0) continue;
+    const auto *b = static_cast<const bf16 *>(in_type(stream, type, adapters.at[i].b, out * adapters.at[i].rank, pieces));
+    code = add_by_products(stream, y, y_type, out, adapters.at[i], rounded[i], b);
+  }
+  if (code == ARBOR_OK && bias) add_all(stream, y, y_type, bias, tokens, out, Adapters{}, kManyRows);
+  return code == ARBOR_OK ? launched(stream, "arbor_linear") : code;
 }
 
 int32_t add_adapter_gradients(arbor_stream *stream, int32_t type, void *dx, const void *dy, const void *x, int64_t in, int64_t out,
@@ -90,8 +160,9 @@ int32_t add_adapter_gradients(arbor_stream *stream, int32_t type, void *dx, cons
     if (!memory) return ARBOR_OUT_OF_MEMORY;
     Pieces pieces{memory};
     const char *dys = static_cast<const char *>(dy) + g.row_start * out * size, *xs = static_cast<const char *>(x) + g.row_start * in * size;
-    const void *a = in_type(stream, type, g.a, width * in, pieces), *b = in_type(stream, type, g.b, out * g.rank, pieces);
-    const char *xa = static_cast<const char *>(in_type(stream, type, g.xa, rows * width, pieces));
+    const Three three = in_types(stream, type, {g.a, g.b, g.xa}, {width * in, out * g.rank, rows * width}, pieces);
+    const void *a = three.at[0], *b = three.at[1];
+    const char *xa = static_cast<const char *>(three.at[2]);
     char *dyb = static_cast<char *>(pieces.take(rows * width * size)); // scale dy b, [rows, width]
     int32_t code = ARBOR_OK;
     int64_t first = 0; // output row of the part

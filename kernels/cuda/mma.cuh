@@ -8,7 +8,7 @@
 namespace arbor {
 
 // Where the 16-byte piece `piece` of row `row` lies in a tile of rows of D numbers. The piece is XORed with the row, so that the eight rows
-// that ldmatrix reads at one piece lie in different banks.
+// that ldmatrix reads at one piece lie in different banks. A tile begins at a multiple of a row's bytes.
 template <int D> __host__ __device__ constexpr int tile_at(int row, int piece) {
   constexpr int kPieces = D / 8, kRowsInBanks = kPieces >= 8 ? 1 : 8 / kPieces;
   return row * D + ((piece ^ (row / kRowsInBanks % (kPieces >= 8 ? 8 : kPieces))) << 3);
@@ -31,16 +31,17 @@ template <int Open> __device__ __forceinline__ void wait_copies() { asm volatile
 
 // ---- products ------------------------------------------------------------------------------------------------------------------
 
-__device__ __forceinline__ void load_matrices(uint32_t (&r)[4], const bf16 *row) {
+// Four 8 x 8 matrices, a lane's address giving one row of one of them.
+__device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(shared_address(row))
+               : "r"(row)
                : "memory");
 }
-__device__ __forceinline__ void load_transposed(uint32_t (&r)[4], const bf16 *row) {
+__device__ __forceinline__ void load_transposed(uint32_t (&r)[4], uint32_t row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];\n"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(shared_address(row))
+               : "r"(row)
                : "memory");
 }
 __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
@@ -49,24 +50,29 @@ __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint3
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// The lane's row and piece in a 16 x 16 block whose four 8 x 8 matrices go down first (left operand, and right operand transposed) ...
-__device__ __forceinline__ int down_row(int lane) { return lane & 15; }
-__device__ __forceinline__ int down_piece(int lane) { return lane >> 4; }
-// ... or across first (right operand whose rows are columns of the product).
-__device__ __forceinline__ int across_row(int lane) { return (lane & 7) + ((lane >> 4) << 3); }
-__device__ __forceinline__ int across_piece(int lane) { return (lane >> 3) & 1; }
+// A lane's address in a 16 x 16 block at `row` whose four matrices go down first (left operand, and right operand transposed) ...
+template <int D> __device__ __forceinline__ uint32_t down_address(const bf16 *tile, int row, int lane) {
+  return shared_address(tile + tile_at<D>(row + (lane & 15), lane >> 4));
+}
+// ... or across first (right operand whose rows are columns of the product). For the block i further right it is XORed with 32 i, as tiles begin
+// at multiples of a row; for the one 16 rows further down it grows by kDown<D>.
+template <int D> __device__ __forceinline__ uint32_t across_address(const bf16 *tile, int row, int lane) {
+  return shared_address(tile + tile_at<D>(row + (lane & 7) + (lane >> 4 << 3), lane >> 3 & 1));
+}
+template <int D> constexpr int kDown = 16 * D * int(sizeof(bf16));
 
 // c[16 x N] += rows [a_row, a_row + 16) of `a` times rows [b_row, b_row + N) of `b`, transposed: inner products of rows of D numbers.
 template <int D, int N>
 __device__ __forceinline__ void add_inner_products(float (&c)[N / 8][4], const bf16 *a, int a_row, const bf16 *b, int b_row, int lane) {
+  const uint32_t a_at = down_address<D>(a, a_row, lane), b_at = across_address<D>(b, b_row, lane);
 #pragma unroll
   for (int k = 0; k < D / 16; k++) {
     uint32_t left[4];
-    load_matrices(left, a + tile_at<D>(a_row + down_row(lane), 2 * k + down_piece(lane)));
+    load_matrices(left, a_at ^ 32 * k);
 #pragma unroll
     for (int n = 0; n < N / 16; n++) {
       uint32_t right[4];
-      load_matrices(right, b + tile_at<D>(b_row + 16 * n + across_row(lane), 2 * k + across_piece(lane)));
+      load_matrices(right, (b_at ^ 32 * k) + n * kDown<D>);
       mma(c[2 * n], left, right[0], right[1]);
       mma(c[2 * n + 1], left, right[2], right[3]);
     }
@@ -75,13 +81,15 @@ __device__ __forceinline__ void add_inner_products(float (&c)[N / 8][4], const b
 
 // c[16 x D] += w[16 x K] times rows [b_row, b_row + K) of `b`: weighted sums of rows of D numbers.
 template <int D, int K>
-__device__ __forceinline__ void add_weighted_rows(float (&c)[D / 8][4], const uint32_t (&w)[K / 16][4], const bf16 *b, int b_row, int lane) {
+__device__ __forceinline__ void add_weighted_rows(float (&c)[D / 8][4], const uint32_t (&w)[K / 16][4], const bf16 *b, int b_row,
+                                                  int lane) {
+  const uint32_t b_at = down_address<D>(b, b_row, lane);
 #pragma unroll
   for (int k = 0; k < K / 16; k++)
 #pragma unroll
     for (int n = 0; n < D / 16; n++) {
       uint32_t right[4];
-      load_transposed(right, b + tile_at<D>(b_row + 16 * k + down_row(lane), 2 * n + down_piece(lane)));
+      load_transposed(right, (b_at ^ 32 * n) + k * kDown<D>);
       mma(c[2 * n], w[k], right[0], right[1]);
       mma(c[2 * n + 1], w[k], right[2], right[3]);
     }

@@ -14,7 +14,31 @@ __global__ void to_bf16_kernel(bf16 *to, const float *from, int64_t count, float
   if (i < count) to[i] = __float2bfloat16_rn(from[i] * scale);
 }
 
+struct ThreeArrays {
+  bf16 *to[3];
+  const float *from[3];
+  int64_t end[3]; // running counts
+};
+
+__global__ void three_to_bf16(ThreeArrays arrays) {
+  int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int which = i < arrays.end[0] ? 0 : i < arrays.end[1] ? 1 : 2;
+  if (i >= arrays.end[2]) return;
+  if (which > 0) i -= arrays.end[which - 1];
+  arrays.to[which][i] = __float2bfloat16_rn(arrays.from[which][i]);
+}
+
 } // namespace
+
+void to_bf16_three(arbor_stream *stream, void *const *to, const float *const *from, const int64_t *counts) {
+  ThreeArrays arrays;
+  int64_t end = 0;
+  for (int i = 0; i < 3; i++) {
+    arrays.to[i] = static_cast<bf16 *>(to[i]), arrays.from[i] = from[i];
+    arrays.end[i] = end += counts[i];
+  }
+  if (end > 0) three_to_bf16<<<unsigned(ceil_div(end, 256)), 256, 0, cuda_stream(stream)>>>(arrays);
+}
 
 void to_bf16(arbor_stream *stream, void *to, const float *from, int64_t count, float scale) {
   if (count > 0) to_bf16_kernel<<<unsigned(ceil_div(count, 256)), 256, 0, cuda_stream(stream)>>>(static_cast<bf16 *>(to), from, count, scale);

@@ -8,6 +8,8 @@
 #include <cstring>
 #include <map>
 #include <tuple>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "cublaslt.h"
@@ -20,6 +22,7 @@ namespace {
 constexpr size_t kWorkspace = 64 << 20;
 constexpr int kProposals = 8;            // for each size asked about
 constexpr int64_t kReferenceRows = 2048; // the size at which the reference algorithm is chosen
+constexpr int64_t kFewRows = 32;         // the same for rows that decode
 constexpr int64_t kCompared = 16384;     // outputs whose bits are compared at least
 constexpr int kMostRounds = 16;          // of noise, to get there
 constexpr size_t kMostPlans = 8192;
@@ -82,7 +85,7 @@ template <class Out> __global__ void plain_product(Out *out, const bf16 *a, cons
 
 class Products {
 public:
-  using Signature = std::tuple<int64_t, int64_t, bool, bool, int32_t, int32_t, int64_t, int64_t, uint32_t, bool>;
+  using Signature = std::tuple<int64_t, int64_t, bool, bool, int32_t, int32_t, int64_t, int64_t, uint32_t, bool, bool>;
 
   Products(const lt::Library &lt, lt::Handle handle, void *workspace, void *flush)
       : lt_(lt), handle_(handle), workspace_(workspace), flush_(flush) {}
@@ -94,23 +97,51 @@ public:
 
   int32_t run(arbor_stream *stream, const char *op, const Product &p) {
     if (p.rows == 0 || p.columns == 0) return ARBOR_OK;
-    if (p.a.type == ARBOR_BF16 && aligned(p) < 16) return plain(stream, op, p);
+    const uint32_t least = aligned(p);
+    if (p.a.type == ARBOR_BF16 && least < 16) return plain(stream, op, p);
+    const Exact exact = exactly(p, least);
+    const auto known = ready_.find(exact);
+    if (known != ready_.end()) return issue(stream, op, p, *known->second);
     const Plan *plan = nullptr;
     const int32_t code = p.by_row ? by_row(stream, op, p, plan) : proposed(op, p, plan);
     if (code != ARBOR_OK) return code;
-    const int32_t status = call(stream, p, *plan);
-    if (status == 0) return ARBOR_OK;
+    if (ready_.size() >= kMostPlans) ready_.clear();
+    auto ready = std::make_unique<Ready>(lt_, p, *plan);
     // A plan made for its bucket's first size may not suit another size of it.
-    Plan other;
-    if (!propose(p, lt::kAnyReduction, 1, &other)) return refused(op, p, status);
-    return call(stream, p, other) == 0 ? int32_t(ARBOR_OK) : refused(op, p, status);
+    if (enqueue(stream, p, *ready) != 0) {
+      if (!propose(p, lt::kAnyReduction, 1, &ready->plan)) return refused(op, p, 0);
+      const int32_t again = issue(stream, op, p, *ready);
+      if (again != ARBOR_OK) return again;
+    }
+    ready_.emplace(exact, std::move(ready));
+    return ARBOR_OK;
   }
 
 private:
-  friend class Call;
+  // All that a call's descriptions hang on: calls of equal numbers share them.
+  struct Exact {
+    int64_t rows, columns, depth, a_ld, b_ld, out_ld;
+    uint64_t kinds;
+    bool operator==(const Exact &other) const { return std::memcmp(this, &other, sizeof *this) == 0; }
+  };
+  struct HashExact {
+    size_t operator()(const Exact &e) const {
+      uint64_t hash = e.kinds;
+      for (const int64_t number : {e.rows, e.columns, e.depth, e.a_ld, e.b_ld, e.out_ld}) hash = (hash ^ uint64_t(number)) * 0x9e3779b97f4a7c15ull, hash ^= hash >> 29;
+      return size_t(hash);
+    }
+  };
+  static Exact exactly(const Product &p, uint32_t least) {
+    const uint64_t kinds = uint64_t(p.a.transposed) | uint64_t(p.b.transposed) << 1 | uint64_t(p.by_row) << 2 | uint64_t(p.beta != 0) << 3 | uint64_t(p.few_rows) << 4 |
+                           uint64_t(p.a.type) << 8 | uint64_t(p.out_type) << 16 | uint64_t(least) << 24;
+    return {p.rows, p.columns, p.depth, p.a.ld, p.b.ld, p.out_ld, kinds};
+  }
+
+  struct Ready;
   const lt::Library &lt_;
   lt::Handle handle_;
   void *workspace_, *flush_;
+  std::unordered_map<Exact, std::unique_ptr<Ready>, HashExact> ready_;
   std::map<Signature, Plan> references_;
   std::map<std::pair<Signature, int64_t>, Plan> plans_;
   std::map<std::pair<Signature, std::pair<int64_t, int64_t>>, Plan> proposals_;
@@ -128,7 +159,7 @@ private:
   }
 
   static Signature signature(const Product &p) {
-    return {p.columns, p.by_row ? p.depth : 0, p.a.transposed, p.b.transposed, p.a.type, p.out_type, p.b.ld, p.out_ld, aligned(p), p.beta != 0};
+    return {p.columns, p.by_row ? p.depth : 0, p.a.transposed, p.b.transposed, p.a.type, p.out_type, p.b.ld, p.out_ld, aligned(p), p.beta != 0, p.few_rows};
   }
 
   static int32_t plain(arbor_stream *stream, const char *op, const Product &p) {
@@ -151,6 +182,7 @@ private:
     lt::Desc desc = nullptr;
     lt::Layout a = nullptr, b = nullptr, d = nullptr;
     // cuBLAS thinks in columns: it computes outᵀ = Bᵀ Aᵀ, so its A is our b.
+    Call(const Call &) = delete;
     Call(const lt::Library &library, const Product &p) : lt(library) {
       lt.desc_create(&desc, lt::kCompute32F, lt::kF32);
       const int32_t a_op = p.b.transposed ? 1 : 0, b_op = p.a.transposed ? 1 : 0;
@@ -173,11 +205,25 @@ private:
     }
   };
 
-  int32_t call(arbor_stream *stream, const Product &p, const Plan &plan) {
-    Call c(lt_, p);
-    return lt_.matmul(handle_, c.desc, &p.alpha, p.b.data, c.a, p.a.data, c.b, &p.beta, p.out, c.d, p.out, c.d, &plan.algo, workspace_, kWorkspace,
-                      cuda_stream(stream));
+  // A call that needs nothing but its pointers.
+  struct Ready {
+    Call call;
+    Plan plan;
+    Ready(const lt::Library &library, const Product &p, const Plan &wanted) : call(library, p), plan(wanted) {}
+  };
+
+  int32_t enqueue(arbor_stream *stream, const Product &p, const Ready &ready) {
+    const Call &c = ready.call;
+    return lt_.matmul(handle_, c.desc, &p.alpha, p.b.data, c.a, p.a.data, c.b, &p.beta, p.out, c.d, p.out, c.d, &ready.plan.algo, workspace_,
+                      kWorkspace, cuda_stream(stream));
   }
+
+  int32_t issue(arbor_stream *stream, const char *op, const Product &p, const Ready &ready) {
+    const int32_t status = enqueue(stream, p, ready);
+    return status == 0 ? int32_t(ARBOR_OK) : refused(op, p, status);
+  }
+
+  int32_t call(arbor_stream *stream, const Product &p, const Plan &plan) { return enqueue(stream, p, Ready(lt_, p, plan)); }
 
   // Up to `count` proposals, best first; returns how many.
   int propose(const Product &p, uint32_t reductions, int count, Plan *plans) {
@@ -215,9 +261,9 @@ private:
     if (slot.known) return ARBOR_OK;
     Plan &reference = references_[signature(p)];
     if (!reference.known) {
-      Product large = p;
-      large.rows = kReferenceRows;
-      if (!propose(large, 0, 1, &reference) && !propose(large, lt::kAnyReduction, 1, &reference)) return refused(op, p, 0);
+      Product usual = p;
+      usual.rows = p.few_rows ? kFewRows : kReferenceRows;
+      if (!propose(usual, reductions(p), 1, &reference) && !propose(usual, lt::kAnyReduction, 1, &reference)) return refused(op, p, 0);
     }
     slot = is_recording(stream) ? reference : fastest(stream, p, reference);
     return ARBOR_OK;
@@ -238,7 +284,7 @@ private:
       Product larger = trial.product;
       larger.rows = rows;
       std::vector<Plan> found(kProposals);
-      found.resize(size_t(propose(larger, 0, kProposals, found.data())));
+      found.resize(size_t(propose(larger, reductions(p), kProposals, found.data())));
       for (const Plan &plan : found) {
         const auto same = [&](const Plan &other) { return std::memcmp(&plan.algo, &other.algo, sizeof plan.algo) == 0; };
         if (std::none_of(candidates.begin(), candidates.end(), same)) candidates.push_back(plan);
@@ -255,6 +301,8 @@ private:
     }
     return best;
   }
+
+  static uint32_t reductions(const Product &p) { return p.few_rows ? lt::kAnyReduction : 0; }
 
   // A product on noise: the reference's outputs and a candidate's.
   struct Trial {

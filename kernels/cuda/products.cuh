@@ -24,6 +24,8 @@ struct Product {
   float alpha = 1, beta = 0;
   // The rows are tokens: whatever their number, each row's bits must be the same. Without it the library's first proposal is taken.
   bool by_row = false;
+  // Of rows that decode: the reference may divide the sum over k, which fills the device when rows are few.
+  bool few_rows = false;
 };
 
 class Products;

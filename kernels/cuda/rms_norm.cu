@@ -44,6 +44,7 @@ __global__ void rms_norm(T *y, float *rstd, T *sum, const T *x, const T *delta, 
   __shared__ float shared[33];
   const int64_t base = int64_t(blockIdx.x) * hidden;
   float squares = 0;
+  after_kernels_before();
   over_row<T, kWide>(hidden, [&](int64_t i) {
     Values v = Values::load(x + base + i);
     if (delta) {
@@ -109,8 +110,8 @@ int32_t arbor_rms_norm(arbor_stream *stream, int32_t type, void *y, float *rstd,
   if (tokens == 0) return ARBOR_OK;
   ARBOR_BY_TYPE(type, "arbor_rms_norm", {
     const auto run = [&](auto kernel) {
-      kernel<<<unsigned(tokens), kThreads, 0, cuda_stream(stream)>>>(static_cast<T *>(y), rstd, static_cast<T *>(sum), static_cast<const T *>(x),
-                                                                     static_cast<const T *>(delta), weight, hidden, float(eps));
+      launch_after(kernel, dim3(unsigned(tokens)), kThreads, 0, cuda_stream(stream), static_cast<T *>(y), rstd, static_cast<T *>(sum),
+                   static_cast<const T *>(x), static_cast<const T *>(delta), weight, hidden, float(eps));
     };
     if (is_wide<T>(hidden, {y, x, delta, sum}))
       run(rms_norm<T, true>);

@@ -24,13 +24,15 @@ __device__ __forceinline__ bool placed(const Places &p, int64_t t, int64_t &posi
 
 template <class T> __global__ void rope_store_kv(const T *qkv, T *q, T *k, T *v, Places p, Fault *fault) {
   const int64_t t = blockIdx.x;
+  after_kernels_before();
   int64_t position, slot;
   if (!placed(p, t, position, slot, fault)) return;
-  const int64_t half = p.head_dim / 2, q_width = p.heads * p.head_dim, kv_width = p.kv_heads * p.head_dim;
+  const int half = int(p.head_dim) / 2, heads = int(p.heads), kv_heads = int(p.kv_heads);
+  const int64_t q_width = p.heads * p.head_dim, kv_width = p.kv_heads * p.head_dim;
   const T *row = qkv + t * (q_width + 2 * kv_width);
   const float *cosines = p.rope + position * p.head_dim, *sines = cosines + half;
-  for (int64_t i = threadIdx.x; i < (p.heads + p.kv_heads) * half; i += blockDim.x) {
-    const int64_t head = i / half, j = i % half;
+  for (int i = threadIdx.x; i < (heads + kv_heads) * half; i += blockDim.x) {
+    const int head = i / half, j = i % half;
     const T *from = row + head * p.head_dim;
     T *to = head < p.heads ? q + t * q_width + head * p.head_dim : k + slot * kv_width + (head - p.heads) * p.head_dim;
     const float a = to_float(from[j]), b = to_float(from[j + half]);
@@ -44,11 +46,12 @@ template <class T> __global__ void rope_store_kv_backward(T *dqkv, const T *dq, 
   const int64_t t = blockIdx.x;
   int64_t position, slot;
   if (!placed(p, t, position, slot, fault)) return;
-  const int64_t half = p.head_dim / 2, q_width = p.heads * p.head_dim, kv_width = p.kv_heads * p.head_dim;
+  const int half = int(p.head_dim) / 2, heads = int(p.heads), kv_heads = int(p.kv_heads);
+  const int64_t q_width = p.heads * p.head_dim, kv_width = p.kv_heads * p.head_dim;
   T *row = dqkv + t * (q_width + 2 * kv_width);
   const float *cosines = p.rope + position * p.head_dim, *sines = cosines + half;
-  for (int64_t i = threadIdx.x; i < (p.heads + p.kv_heads) * half; i += blockDim.x) {
-    const int64_t head = i / half, j = i % half;
+  for (int i = threadIdx.x; i < (heads + kv_heads) * half; i += blockDim.x) {
+    const int head = i / half, j = i % half;
     float a, b;
     if (head < p.heads) {
       const T *from = dq + t * q_width + head * p.head_dim;
@@ -79,8 +82,8 @@ int32_t arbor_rope_store_kv(arbor_stream *stream, int32_t type, const void *qkv,
   ARBOR_ENTER(stream, "arbor_rope_store_kv", given(qkv, q, k, v) && sizes_valid(tokens, places));
   if (tokens == 0) return ARBOR_OK;
   ARBOR_BY_TYPE(type, "arbor_rope_store_kv", {
-    rope_store_kv<<<unsigned(tokens), 256, 0, cuda_stream(stream)>>>(static_cast<const T *>(qkv), static_cast<T *>(q), static_cast<T *>(k),
-                                                                     static_cast<T *>(v), places, fault_of(stream));
+    launch_after(rope_store_kv<T>, dim3(unsigned(tokens)), 256, 0, cuda_stream(stream), static_cast<const T *>(qkv), static_cast<T *>(q),
+                 static_cast<T *>(k), static_cast<T *>(v), places, fault_of(stream));
   });
   return launched(stream, "arbor_rope_store_kv");
 }

@@ -239,6 +239,7 @@ __global__ __launch_bounds__(kThreads) void sample(float *logits, const float *f
   float *x = logits + row * vocab;
   const float *f = floats + row * 6;
   const int32_t *n = ints + row * 4;
+  after_kernels_before();
   Wish wish{f[0], f[1], f[2], f[3], f[4], n[0], n[1], n[2]};
   const float temperature = wish.temperature > 0 ? wish.temperature : 1.0f;
   find_best(shared, x, vocab);
@@ -299,7 +300,7 @@ int32_t arbor_sample(arbor_stream *stream, float *logits, const float *floats, c
   const int64_t room = history_capacity + 1024 * rows; // histories may overlap
   float *untouched = static_cast<float *>(scratch(stream, 1, 4 * room));
   if (!untouched) return ARBOR_OUT_OF_MEMORY;
-  sample<<<unsigned(rows), kThreads, 0, cuda_stream(stream)>>>(logits, floats, ints, history, untouched, tokens, logprobs, vocab, history_capacity,
-                                                               room, fault_of(stream));
+  launch_after(sample, dim3(unsigned(rows)), kThreads, 0, cuda_stream(stream), logits, floats, ints, history, untouched, tokens, logprobs, vocab,
+               history_capacity, room, fault_of(stream));
   return launched(stream, "arbor_sample");
 }

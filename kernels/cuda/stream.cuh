@@ -71,9 +71,29 @@ int32_t enter(arbor_stream *stream, const char *op);
       return ::arbor::unsupported(op, "activations are f32 or bf16");                                                             \
   } while (0)
 
+// Launches a kernel that may be made ready while the one before it ends (programmatic dependent launch): what it reads of others, or writes that
+// others read, it touches after `after_kernels_before()` only.
+template <class... Parameters, class... Arguments>
+void launch_after(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream, Arguments... arguments) {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared, config.stream = stream;
+  config.attrs = &attribute, config.numAttrs = 1;
+  cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
+}
+
 __host__ __device__ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // ---- device -------------------------------------------------------------------------------------------------------------------
+
+// Waits until the kernels before have ended and all they wrote is to be seen; the kernel behind may then be made ready.
+__device__ __forceinline__ void after_kernels_before() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;\n\tgriddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
 
 __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ float to_float(bf16 x) { return __bfloat162float(x); }

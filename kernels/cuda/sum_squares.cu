@@ -6,7 +6,7 @@ namespace arbor {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int64_t kPart = 16384; // values a block takes
+constexpr int64_t kPart = 4096; // values a block takes
 
 __global__ void sum_squares(float *out, const float *x, int64_t count, double *parts, int32_t *arrived) {
   __shared__ double sums[kThreads];
@@ -25,11 +25,17 @@ __global__ void sum_squares(float *out, const float *x, int64_t count, double *p
     last = atomicAdd(arrived, 1) == int(gridDim.x) - 1;
   }
   __syncthreads();
-  if (!last || threadIdx.x != 0) return;
+  if (!last) return;
   __threadfence();
   double total = 0;
-  for (unsigned b = 0; b < gridDim.x; b++) total += reinterpret_cast<volatile double *>(parts)[b];
-  out[0] += float(total);
+  for (unsigned b = threadIdx.x; b < gridDim.x; b += kThreads) total += reinterpret_cast<volatile double *>(parts)[b];
+  sums[threadIdx.x] = total;
+  for (int half = kThreads / 2; half > 0; half >>= 1) {
+    __syncthreads();
+    if (int(threadIdx.x) < half) sums[threadIdx.x] += sums[threadIdx.x + half];
+  }
+  if (threadIdx.x != 0) return;
+  out[0] += float(sums[0]);
   *arrived = 0;
 }
 

@@ -28,6 +28,7 @@ template <class T, int kCount> __device__ __forceinline__ void store_values(T *t
 
 template <class T, int kCount> __global__ void swiglu(T *y, const T *gate_up, int64_t inner) {
   const int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * kCount, t = blockIdx.y;
+  after_kernels_before();
   if (i >= inner) return;
   float gate[kCount], up[kCount];
   load_values<T, kCount>(gate, gate_up + t * 2 * inner + i);
@@ -82,9 +83,9 @@ int32_t arbor_swiglu(arbor_stream *stream, int32_t type, void *y, const void *ga
       T *to = static_cast<T *>(y) + row * inner;
       const T *from = static_cast<const T *>(gate_up) + row * 2 * inner;
       if (wide)
-        swiglu<T, Pack<T>::kCount><<<grid, 128, 0, cuda_stream(stream)>>>(to, from, inner);
+        launch_after(swiglu<T, Pack<T>::kCount>, grid, 128, 0, cuda_stream(stream), to, from, inner);
       else
-        swiglu<T, 1><<<grid, 128, 0, cuda_stream(stream)>>>(to, from, inner);
+        launch_after(swiglu<T, 1>, grid, 128, 0, cuda_stream(stream), to, from, inner);
     });
   });
   return launched(stream, "arbor_swiglu");
