@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { TrainSequence } from './engine'
 import { allPacks, buildPacks, type Pack, type PackedTree } from './prefix-tree'
+import { uniforms } from './random'
 
 const SEQUENCES: readonly TrainSequence[] = [
   { prompt: [1, 2, 3, 4], completion: [7, 8, 9] },
@@ -25,25 +26,40 @@ function visible({ trunk }: PackedTree, pack: Pack, row: number): number[] {
   throw new Error(`row ${row} is in no segment`)
 }
 
+/** Every completion token is predicted once, by a row that sees what came before it; no row is live for nothing. */
+function checkPacks(sequences: readonly TrainSequence[], packTokens: number): void {
+  const { trees, pairs } = buildPacks(sequences, packTokens)
+  const all = sequences.flatMap(({ prompt, completion }) =>
+    completion.map((target, i) => ({ target, before: [...prompt, ...completion.slice(0, i)] })),
+  )
+  expect(pairs).toBe(all.length)
+  const met = new Set<number>()
+  for (const tree of trees)
+    for (const pack of allPacks(tree)) {
+      for (const [i, place] of pack.places.entries()) {
+        expect(pack.targets[i]).toBe(all[place]!.target)
+        expect(visible(tree, pack, pack.liveStart + pack.rows[i]!)).toEqual(all[place]!.before)
+        met.add(place)
+      }
+      for (let row = 0; row < pack.tokens; row++) expect(visible(tree, pack, row).length).toBe(pack.positions[row]! + 1)
+      expect(new Set(pack.rows).size).toBe(pack.tokens - pack.liveStart) // each row from liveStart on predicts something
+    }
+  expect(met.size).toBe(all.length)
+}
+
 describe('prefix tree', () => {
   it.each([1, 5, 8, 12, 1000])('at %i tokens, every completion token sees exactly what came before it', (packTokens) => {
-    const { trees, pairs } = buildPacks(SEQUENCES, packTokens)
-    const all = SEQUENCES.flatMap(({ prompt, completion }) =>
-      completion.map((target, i) => ({ target, before: [...prompt, ...completion.slice(0, i)] })),
-    )
-    expect(pairs).toBe(all.length)
-    const met = new Set<number>()
-    for (const tree of trees)
-      for (const pack of allPacks(tree)) {
-        for (const [i, place] of pack.places.entries()) {
-          expect(pack.targets[i]).toBe(all[place]!.target)
-          expect(visible(tree, pack, pack.liveStart + pack.rows[i]!)).toEqual(all[place]!.before)
-          met.add(place)
-        }
-        for (let row = 0; row < pack.tokens; row++) expect(visible(tree, pack, row).length).toBe(pack.positions[row]! + 1)
-        expect(new Set(pack.rows).size).toBe(pack.tokens - pack.liveStart) // each row from liveStart on predicts something
-      }
-    expect(met.size).toBe(all.length)
+    checkPacks(SEQUENCES, packTokens)
+  })
+
+  it('holds for any sequences: short ones over three tokens part and meet in all ways', () => {
+    const random = uniforms(1, 0)
+    const draw = (most: number) => Math.floor(random() * most)
+    const tokens = (length: number) => Array.from({ length }, () => draw(3))
+    for (let round = 0; round < 40; round++) {
+      const sequences = Array.from({ length: 1 + draw(20) }, () => ({ prompt: tokens(1 + draw(6)), completion: tokens(draw(6)) }))
+      for (const packTokens of [1, 3, 7, 15, 1000]) checkPacks(sequences, packTokens)
+    }
   })
 
   it('shared beginnings, of prompts and of completions, are one row each', () => {

@@ -1,0 +1,257 @@
+// The tree of tokens that buildPacks cuts into packs. A node is a run of tokens that nothing has parted so far: a step's sequences are tens of
+// thousands of tokens, but part in few places.
+
+import type { TrainSequence } from './engine'
+import type { Pack, PackedTree } from './prefix-tree'
+
+/** A sequence and where its completion tokens begin in the list of all. */
+export interface Placed extends TrainSequence {
+  readonly place: number
+  /** Prompt and completion without its last token: what is computed. */
+  readonly rows: readonly number[]
+}
+
+/** Stands for a pack's number where a node belongs to the trunk. */
+const TRUNK = -1
+
+interface Node {
+  /** Of the sequence that brought it; its own are those from `start` to `end`, which are its positions as well. */
+  readonly tokens: readonly number[]
+  start: number
+  readonly end: number
+  parent: Node | null
+  /** By first token, in the order they came. */
+  readonly children: Map<number, Node>
+  pack: number
+  /** Its tokens predict completion tokens. */
+  live: boolean
+  /** Of its first token. */
+  slot: number
+}
+
+/** A sequence in the tree: a node keeps its end when it is split, so this one stays the sequence's last. */
+interface Inserted extends Placed {
+  readonly last: Node
+}
+
+export class TokenTree {
+  private readonly roots = new Map<number, Node>()
+  private readonly inserted: Inserted[] = []
+  /** Tokens of each pack that no other pack needs. */
+  private readonly sizes = [0]
+  private trunkSize = 0
+
+  constructor(private readonly packTokens: number) {}
+
+  get empty(): boolean {
+    return this.inserted.length === 0
+  }
+
+  get rows(): number {
+    return this.trunkSize + this.sizes.reduce((sum, size) => sum + size, 0)
+  }
+
+  /**
+   * Adds sequences of one prompt, `rows` in a tree of their own, to the last pack or, where that would become too large, to a new one;
+   * false (and nothing added) when neither can be.
+   */
+  add(group: readonly Placed[], rows: number): boolean {
+    if (!this.empty) {
+      if (!this.fits(group[0]!, rows)) this.sizes.push(0)
+      if (!this.fits(group[0]!, rows)) return false
+    }
+    for (const one of group) this.inserted.push({ ...one, last: this.insert(one) })
+    return true
+  }
+
+  layOut(): PackedTree {
+    const runs = new Map<number, Node[][]>()
+    for (const run of this.runs()) {
+      const { pack } = run[0]!
+      const own = runs.get(pack)
+      if (own) own.push(run)
+      else runs.set(pack, [run])
+    }
+    const pairs = this.pairsByPack()
+    const layOutPack = (pack: number) =>
+      layOut(runs.get(pack)!, { firstSlot: pack === TRUNK ? 0 : this.trunkSize, pairs: pairs.get(pack) ?? [] })
+    const trunk = this.trunkSize > 0 ? layOutPack(TRUNK) : null
+    return { trunk, packs: this.sizes.flatMap((size, pack) => (size > 0 ? [layOutPack(pack)] : [])) }
+  }
+
+  /** Whether trunk and largest pack keep to their budget with this sequence, and others of its prompt, in the last pack. */
+  private fits({ rows: tokens }: Placed, rows: number): boolean {
+    const sizes = [...this.sizes]
+    let trunk = this.trunkSize
+    let known = 0
+    for (let node = this.roots.get(tokens[0]!); node; ) {
+      const end = agreement(node, tokens)
+      known = end
+      if (this.isForeign(node.pack)) {
+        sizes[node.pack]! -= end - node.start
+        trunk += end - node.start
+      }
+      node = end === node.end && end < tokens.length ? node.children.get(tokens[end]!) : undefined
+    }
+    sizes[sizes.length - 1]! += rows - known
+    return trunk + Math.max(...sizes) <= this.packTokens
+  }
+
+  /** Of another pack: it becomes the trunk's when the last pack needs it too. */
+  private isForeign(pack: number): boolean {
+    return pack !== TRUNK && pack !== this.sizes.length - 1
+  }
+
+  /** The node that ends with the sequence's last row. */
+  private insert({ prompt, rows }: Placed): Node {
+    const live = prompt.length - 1 // the prompt's last token predicts the first of the completion
+    let parent: Node | null = null
+    for (let at = 0; at < rows.length; ) {
+      const known: Node | undefined = (parent?.children ?? this.roots).get(rows[at]!)
+      const reach = known ? agreement(known, rows) : rows.length
+      const end = at < live && live < reach ? live : reach
+      const node: Node = known ? this.upTo(known, end) : this.grow(parent, rows, [at, end])
+      if (at >= live) node.live = true
+      this.claim(node)
+      parent = node
+      at = end
+    }
+    return parent!
+  }
+
+  private grow(parent: Node | null, tokens: readonly number[], [start, end]: readonly [number, number]): Node {
+    const pack = this.sizes.length - 1
+    const node: Node = { tokens, start, end, parent, children: new Map(), pack, live: false, slot: -1 }
+    this.place(node)
+    this.sizes[pack]! += end - start
+    return node
+  }
+
+  /** Takes the place of a sibling with the same first token. */
+  private place(node: Node): void {
+    ;(node.parent?.children ?? this.roots).set(node.tokens[node.start]!, node)
+  }
+
+  /** The node's beginning up to `end`, parted from its rest where there is one. */
+  private upTo(node: Node, end: number): Node {
+    if (end === node.end) return node
+    const { tokens, start, parent, pack, live } = node
+    const upper: Node = { tokens, start, end, parent, children: new Map(), pack, live, slot: -1 }
+    this.place(upper)
+    node.start = end
+    node.parent = upper
+    this.place(node)
+    return upper
+  }
+
+  private claim(node: Node): void {
+    if (!this.isForeign(node.pack)) return
+    this.sizes[node.pack]! -= node.end - node.start
+    this.trunkSize += node.end - node.start
+    node.pack = TRUNK
+  }
+
+  /** All nodes as unbranched runs, each within one pack and wholly live or not; an ancestor's run comes first. */
+  private runs(): Node[][] {
+    const runs: Node[][] = []
+    const waiting = [...this.roots.values()].reverse()
+    for (let node = waiting.pop(); node; node = waiting.pop()) {
+      const run = [node]
+      for (let end: Node | null = node; end; ) {
+        const children: Node[] = [...end.children.values()].reverse()
+        end = onlyHeir(children, node)
+        if (end) run.push(end)
+        for (const child of children) if (child !== end) waiting.push(child)
+      }
+      runs.push(run)
+    }
+    return runs
+  }
+
+  /** The parts of sequences that predict, node by node, in the order of the sequences. */
+  private pairsByPack(): Map<number, Predicting[]> {
+    const pairs = new Map<number, Predicting[]>()
+    for (const { prompt, completion, place, last } of this.inserted) {
+      const path: Node[] = []
+      for (let node: Node | null = last; node && node.end >= prompt.length; node = node.parent) path.push(node)
+      for (const node of path.reverse()) {
+        const offset = node.start - (prompt.length - 1)
+        const own = pairs.get(node.pack)
+        const part = { node, completion, offset, place: place + offset }
+        if (own) own.push(part)
+        else pairs.set(node.pack, [part])
+      }
+    }
+    return pairs
+  }
+}
+
+/** A node whose tokens predict those of a completion from `offset` on. */
+interface Predicting {
+  readonly node: Node
+  readonly completion: readonly number[]
+  readonly offset: number
+  readonly place: number
+}
+
+/** Position up to which a node and a sequence agree, given that they do at its start. */
+function agreement({ tokens, start, end }: Node, rows: readonly number[]): number {
+  const most = Math.min(end, rows.length)
+  let at = start + 1
+  while (at < most && tokens[at] === rows[at]) at++
+  return at
+}
+
+/** The one child that is of the run's kind; null where there is none or a choice. */
+function onlyHeir(children: readonly Node[], { pack, live }: Node): Node | null {
+  const heirs = children.filter((child) => child.pack === pack && child.live === live)
+  return heirs.length === 1 ? heirs[0]! : null
+}
+
+/** The rows of one pack (or of the trunk, which comes first): those that predict nothing, then those that do. */
+function layOut(all: readonly Node[][], { firstSlot, pairs }: { firstSlot: number; pairs: readonly Predicting[] }): Pack {
+  const runs = [...all.filter(([first]) => !first!.live), ...all.filter(([first]) => first!.live)]
+  const nodes = runs.flat()
+  const tokens = nodes.reduce((sum, { start, end }) => sum + end - start, 0)
+  const [ids, positions] = [new Int32Array(tokens), new Int32Array(tokens)]
+  let row = 0
+  let liveStart = tokens
+  for (const node of nodes) {
+    node.slot = firstSlot + row
+    if (node.live) liveStart = Math.min(liveStart, row)
+    for (let position = node.start; position < node.end; position++, row++) {
+      ids[row] = node.tokens[position]!
+      positions[row] = position
+    }
+  }
+  const lists = pairLists(pairs, firstSlot + liveStart)
+  return { tokens, ids, positions, firstSlot, ...attentionOf(runs, firstSlot), liveStart, ...lists }
+}
+
+function pairLists(pairs: readonly Predicting[], firstLive: number): Pick<Pack, 'rows' | 'targets' | 'places'> {
+  const count = pairs.reduce((sum, { node }) => sum + node.end - node.start, 0)
+  const [rows, targets, places] = [new Int32Array(count), new Int32Array(count), new Int32Array(count)]
+  let at = 0
+  for (const { node, completion, offset, place } of pairs)
+    for (let i = 0; i < node.end - node.start; i++, at++) {
+      rows[at] = node.slot + i - firstLive
+      targets[at] = completion[offset + i]!
+      places[at] = place + i
+    }
+  return { rows, targets, places }
+}
+
+/** A segment for each run; its context is the slots from the root down to its last node. */
+function attentionOf(runs: readonly Node[][], firstSlot: number): Pick<Pack, 'segments' | 'context'> {
+  const segments = new Int32Array(4 * runs.length)
+  const context = new Int32Array(runs.reduce((sum, run) => sum + run.at(-1)!.end, 0))
+  let at = 0
+  for (const [i, run] of runs.entries()) {
+    const [first, last] = [run[0]!, run.at(-1)!]
+    segments.set([first.slot - firstSlot, last.end - first.start, at, last.end], 4 * i)
+    for (let node: Node | null = last; node; node = node.parent)
+      for (let position = node.start; position < node.end; position++) context[at + position] = node.slot + position - node.start
+    at += last.end
+  }
+  return { segments, context }
+}
