@@ -173,10 +173,11 @@ ARBOR_API int32_t arbor_logprob_backward(arbor_stream *stream, int32_t type, voi
                                          const int32_t *targets, const void *head, int32_t head_type, int64_t pairs,
                                          int64_t tokens, int64_t vocab, int64_t hidden_size, double temperature);
 
-// `floats` [rows, 6] and `ints` [rows, 4] as in ops.ts; `logits` may be overwritten.
+// `floats` [rows, 6] and `ints` [rows, 4] as in ops.ts; `logits` may be overwritten. `allowed` [allowed_rows, ceil(vocab / 32)] may be
+// null where no row asks for one.
 ARBOR_API int32_t arbor_sample(arbor_stream *stream, float *logits, const float *floats, const int32_t *ints,
-                               const int32_t *history, int32_t *tokens, float *logprobs, int64_t rows, int64_t vocab,
-                               int64_t history_capacity);
+                               const int32_t *history, const int32_t *allowed, int32_t *tokens, float *logprobs, int64_t rows,
+                               int64_t vocab, int64_t history_capacity, int64_t allowed_rows);
 
 ARBOR_API int32_t arbor_sum_squares(arbor_stream *stream, float *out, const float *x, int64_t count);
 ARBOR_API int32_t arbor_adamw(arbor_stream *stream, float *param, const float *grad, float *m, float *v, int64_t count,

@@ -16,7 +16,7 @@ constexpr int64_t kBlock = 256; // weights summed at a time
 
 struct Wish {
   float temperature, top_p, min_p, penalty, uniform;
-  int32_t top_k, history_start, history_count;
+  int32_t top_k, history_start, history_count, allowed; // 1 + its row of bits, 0: every token may come
 };
 
 int64_t argmax(const float *x, int64_t count) {
@@ -108,8 +108,34 @@ int64_t draw(const float *weights, const double *sums, int64_t count, float unif
   return last;
 }
 
-// Tokens that may be kept, in order of id: at least `top_k` of the likeliest, or enough of them to hold `mass`.
-std::vector<int32_t> &candidates(const float *x, const float *weights, int64_t count, float best, const Wish &wish, double mass) {
+bool is_allowed(const int32_t *allowed, int64_t token) { return uint32_t(allowed[token >> 5]) >> (token & 31) & 1; }
+
+// Tokens that may not come get a logit of -∞; returns how many may.
+int64_t forbid(float *x, const int32_t *allowed, int64_t count) {
+  int64_t left = 0;
+  for (int64_t i = 0; i < count; i++)
+    if (is_allowed(allowed, i))
+      left++;
+    else
+      x[i] = -INFINITY;
+  return left;
+}
+
+// Weights of forbidden tokens become 0: exp() of simd.h ends at e^-88.
+double forget(float *weights, double *sums, const float *x, int64_t count) {
+  double total = 0;
+  for (int64_t b = 0; b < blocks_of(count); b++) {
+    const int64_t begin = b * kBlock, width = std::min(kBlock, count - begin);
+    for (int64_t i = begin; i < begin + width; i++)
+      if (x[i] == -INFINITY) weights[i] = 0;
+    total += sums[b] = sum_block(weights + begin, width);
+  }
+  return total;
+}
+
+// Tokens that may be kept, in order of id: at least `top_k` of the likeliest, or enough of them to hold `mass`. `possible` have a finite logit.
+std::vector<int32_t> &candidates(const float *x, const float *weights, int64_t count, int64_t possible, float best, const Wish &wish,
+                                 double mass) {
   static thread_local std::vector<int32_t> found; // kept for the next row
   for (float reach = 4 * wish.temperature;; reach *= 2) {
     found.clear();
@@ -117,7 +143,7 @@ std::vector<int32_t> &candidates(const float *x, const float *weights, int64_t c
     for (int64_t i = 0; i < count; i++)
       if (x[i] >= best - reach) found.push_back(int32_t(i)), held += double(weights[i]);
     const bool enough = wish.top_k > 0 ? int64_t(found.size()) >= wish.top_k : held >= mass;
-    if (enough || int64_t(found.size()) == count || !std::isfinite(reach)) return found;
+    if (enough || int64_t(found.size()) >= possible || !std::isfinite(reach)) return found;
   }
 }
 
@@ -144,11 +170,11 @@ template <class Better> size_t hold(std::vector<int32_t> &tokens, const float *w
 }
 
 // Zeroes the weights (and mends the sums of their blocks) that top-k, top-p over the kept, and min-p (relative to the best) leave out.
-void truncate(float *weights, double *sums, const float *x, int64_t count, int64_t best, double total, Wish wish) {
+void truncate(float *weights, double *sums, const float *x, int64_t count, int64_t possible, int64_t best, double total, Wish wish) {
   if (wish.top_k >= count) wish.top_k = 0;
   if (wish.top_k > 0 || wish.top_p < 1) {
     const auto better = [x](int32_t a, int32_t b) { return x[a] > x[b] || (x[a] == x[b] && a < b); };
-    std::vector<int32_t> &kept = candidates(x, weights, count, x[best], wish, double(wish.top_p) * total);
+    std::vector<int32_t> &kept = candidates(x, weights, count, possible, x[best], wish, double(wish.top_p) * total);
     if (wish.top_k > 0 && int64_t(kept.size()) > wish.top_k) {
       std::nth_element(kept.begin(), kept.begin() + wish.top_k, kept.end(), better);
       kept.resize(size_t(wish.top_k));
@@ -172,7 +198,7 @@ void truncate(float *weights, double *sums, const float *x, int64_t count, int64
   for (int64_t b = 0; b < blocks_of(count); b++) sums[b] = sum_block(weights + b * kBlock, std::min(kBlock, count - b * kBlock));
 }
 
-void sample_row(float *x, int64_t count, const Wish &wish, const int32_t *history, int32_t *token, float *logprobs) {
+void sample_row(float *x, int64_t count, const Wish &wish, const int32_t *history, const int32_t *allowed, int32_t *token, float *logprobs) {
   float *weights = scratch(2, count);
   double *sums = reinterpret_cast<double *>(scratch(1, 2 * blocks_of(count)));
   const float temperature = wish.temperature > 0 ? wish.temperature : 1;
@@ -183,6 +209,7 @@ void sample_row(float *x, int64_t count, const Wish &wish, const int32_t *histor
   if (temperature != 1) total = weigh(weights, sums, x, count, x[best], temperature);
   const double at_temperature = std::log(total);
 
+  const int64_t possible = allowed ? forbid(x, allowed, count) : count;
   std::vector<float> untouched; // of the tokens under penalty
   if (wish.penalty != 1) {
     for (int64_t i = 0; i < wish.history_count; i++) untouched.push_back(x[history[i]]);
@@ -190,12 +217,14 @@ void sample_row(float *x, int64_t count, const Wish &wish, const int32_t *histor
       const double value = double(untouched[size_t(i)]);
       x[history[i]] = float(value > 0 ? value / double(wish.penalty) : value * double(wish.penalty));
     }
-    best = argmax(x, count);
   }
+  const bool changed = allowed || wish.penalty != 1;
+  if (changed) best = argmax(x, count);
   int64_t chosen = best;
   if (wish.temperature > 0) {
-    if (wish.penalty != 1) total = weigh(weights, sums, x, count, x[best], temperature);
-    if (wish.top_k > 0 || wish.top_p < 1 || wish.min_p > 0) truncate(weights, sums, x, count, best, total, wish);
+    if (changed) total = weigh(weights, sums, x, count, x[best], temperature);
+    if (allowed) total = forget(weights, sums, x, count);
+    if (wish.top_k > 0 || wish.top_p < 1 || wish.min_p > 0) truncate(weights, sums, x, count, possible, best, total, wish);
     chosen = draw(weights, sums, count, wish.uniform);
   }
   double logit = double(x[chosen]);
@@ -210,17 +239,19 @@ void sample_row(float *x, int64_t count, const Wish &wish, const int32_t *histor
 } // namespace arbor
 
 int32_t arbor_sample(arbor_stream *stream, float *logits, const float *floats, const int32_t *ints, const int32_t *history,
-                     int32_t *tokens, float *logprobs, int64_t rows, int64_t vocab, int64_t history_capacity) {
+                     const int32_t *allowed, int32_t *tokens, float *logprobs, int64_t rows, int64_t vocab, int64_t history_capacity,
+                     int64_t allowed_rows) {
   using namespace arbor;
   const bool valid = given(logits, floats, ints, history, tokens, logprobs) && rows >= 0 && vocab > 0 && history_capacity >= 0;
   return enqueue(stream, "arbor_sample", ARBOR_F32, valid, [=] {
     const auto wish_of = [=](int64_t r) {
       const float *f = floats + r * 6;
       const int32_t *i = ints + r * 4;
-      return Wish{f[0], f[1], f[2], f[3], f[4], i[0], i[1], i[2]};
+      return Wish{f[0], f[1], f[2], f[3], f[4], i[0], i[1], i[2], i[3]};
     };
     for (int64_t r = 0; r < rows; r++) {
       const Wish wish = wish_of(r);
+      if (wish.allowed != 0) require_index(wish.allowed - 1, allowed ? allowed_rows : 0, "row of allowed tokens");
       if (wish.penalty == 1 || wish.history_count == 0) continue;
       require_index(wish.history_start, history_capacity, "historyStart");
       require_index(wish.history_start + int64_t(wish.history_count) - 1, history_capacity, "the end of the history");
@@ -228,7 +259,8 @@ int32_t arbor_sample(arbor_stream *stream, float *logits, const float *floats, c
     }
     parallel_for(rows, [&](int64_t r) {
       const Wish wish = wish_of(r);
-      sample_row(logits + r * vocab, vocab, wish, history + wish.history_start, tokens + r, logprobs + r * 2);
+      const int32_t *own = wish.allowed == 0 ? nullptr : allowed + (wish.allowed - 1) * ((vocab + 31) / 32);
+      sample_row(logits + r * vocab, vocab, wish, history + wish.history_start, own, tokens + r, logprobs + r * 2);
     });
   });
 }

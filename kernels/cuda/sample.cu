@@ -13,7 +13,7 @@ constexpr double kUnit = 1099511627776.0; // 2^40: weights as whole numbers, who
 
 struct Wish {
   float temperature, top_p, min_p, penalty, uniform;
-  int32_t top_k, history_start, history_count;
+  int32_t top_k, history_start, history_count, allowed; // 1 + its row of bits, 0: every token may come
 };
 
 struct Shared {
@@ -232,15 +232,29 @@ __device__ bool penalise(float *x, int64_t vocab, const Wish &wish, const int32_
   return true;
 }
 
-__global__ __launch_bounds__(kThreads) void sample(float *logits, const float *floats, const int32_t *ints, const int32_t *history, float *untouched,
-                                                   int32_t *tokens, float *logprobs, int64_t vocab, int64_t capacity, int64_t room, Fault *fault) {
+// Tokens that may not come become impossible. False when there is no such row of bits.
+__device__ bool forbid(float *x, int64_t vocab, int32_t row, const int32_t *allowed, int64_t allowed_rows, Fault *fault) {
+  if (row < 0 || !allowed || row >= allowed_rows) {
+    if (threadIdx.x == 0) report(fault, kFaultSample, row, allowed ? allowed_rows : 0);
+    return false;
+  }
+  const int32_t *bits = allowed + row * ceil_div(vocab, 32);
+  for (int64_t i = threadIdx.x; i < vocab; i += kThreads)
+    if (!(uint32_t(bits[i >> 5]) >> (i & 31) & 1)) x[i] = -INFINITY;
+  __syncthreads();
+  return true;
+}
+
+__global__ __launch_bounds__(kThreads) void sample(float *logits, const float *floats, const int32_t *ints, const int32_t *history, const int32_t *allowed,
+                                                   float *untouched, int32_t *tokens, float *logprobs, int64_t vocab, int64_t capacity,
+                                                   int64_t allowed_rows, int64_t room, Fault *fault) {
   __shared__ Shared shared;
   const int64_t row = blockIdx.x;
   float *x = logits + row * vocab;
   const float *f = floats + row * 6;
   const int32_t *n = ints + row * 4;
   after_kernels_before();
-  Wish wish{f[0], f[1], f[2], f[3], f[4], n[0], n[1], n[2]};
+  Wish wish{f[0], f[1], f[2], f[3], f[4], n[0], n[1], n[2], n[3]};
   const float temperature = wish.temperature > 0 ? wish.temperature : 1.0f;
   find_best(shared, x, vocab);
   const float first_peak = shared.peak;
@@ -251,13 +265,15 @@ __global__ __launch_bounds__(kThreads) void sample(float *logits, const float *f
   const double at_temperature = log(shared.total);
   __syncthreads();
 
+  bool changed = wish.allowed != 0 && forbid(x, vocab, wish.allowed - 1, allowed, allowed_rows, fault);
   if (wish.penalty != 1.0f && wish.history_count > 0) untouched = untouched_place(untouched, room, ints, wish.history_count);
   const bool penalised = wish.penalty != 1.0f && wish.history_count > 0 && penalise(x, vocab, wish, history, untouched, capacity, fault);
-  if (penalised) find_best(shared, x, vocab);
+  changed = changed || penalised;
+  if (changed) find_best(shared, x, vocab);
   const float peak = shared.peak;
   const int32_t best = shared.token;
   if (wish.temperature > 0) {
-    if (penalised) sum_weights(shared, x, vocab, peak, temperature);
+    if (changed) sum_weights(shared, x, vocab, peak, temperature);
     const bool by_count = wish.top_k > 0 && wish.top_k < vocab, by_mass = wish.top_p < 1.0f;
     if (by_count || by_mass || wish.min_p > 0) {
       Border border{0, 0x7fffffff, 0};
@@ -290,8 +306,8 @@ __global__ __launch_bounds__(kThreads) void sample(float *logits, const float *f
 } // namespace
 } // namespace arbor
 
-int32_t arbor_sample(arbor_stream *stream, float *logits, const float *floats, const int32_t *ints, const int32_t *history, int32_t *tokens,
-                     float *logprobs, int64_t rows, int64_t vocab, int64_t history_capacity) {
+int32_t arbor_sample(arbor_stream *stream, float *logits, const float *floats, const int32_t *ints, const int32_t *history, const int32_t *allowed,
+                     int32_t *tokens, float *logprobs, int64_t rows, int64_t vocab, int64_t history_capacity, int64_t allowed_rows) {
   using namespace arbor;
   const bool valid = given(logits, floats, ints, history, tokens, logprobs) && rows >= 0 && vocab > 0 && history_capacity >= 0;
   ARBOR_ENTER(stream, "arbor_sample", valid);
@@ -300,7 +316,7 @@ int32_t arbor_sample(arbor_stream *stream, float *logits, const float *floats, c
   const int64_t room = history_capacity + 1024 * rows; // histories may overlap
   float *untouched = static_cast<float *>(scratch(stream, 1, 4 * room));
   if (!untouched) return ARBOR_OUT_OF_MEMORY;
-  launch_after(sample, dim3(unsigned(rows)), kThreads, 0, cuda_stream(stream), logits, floats, ints, history, untouched, tokens, logprobs, vocab,
-               history_capacity, room, fault_of(stream));
+  launch_after(sample, dim3(unsigned(rows)), kThreads, 0, cuda_stream(stream), logits, floats, ints, history, allowed, untouched, tokens,
+               logprobs, vocab, history_capacity, allowed_rows, room, fault_of(stream));
   return launched(stream, "arbor_sample");
 }

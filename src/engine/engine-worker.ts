@@ -3,7 +3,7 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import type { Engine, GenerateControl, GenerateRequest, LinearLoss, LossGradient, StepConfig, TrainSequence } from './engine'
 import { LocalEngine, type LocalEngineOptions } from './local-engine'
-import { type FromWorker, type ToWorker, toErrorData } from './worker-protocol'
+import { type FromWorker, type HeardBy, type ToWorker, toErrorData } from './worker-protocol'
 
 type Gradient = Awaited<ReturnType<LossGradient>>
 
@@ -11,6 +11,7 @@ type Gradient = Awaited<ReturnType<LossGradient>>
 interface CallState {
   readonly abort: AbortController
   readonly stopped: Set<number> // completions that shall end
+  readonly masks: Map<number, (mask: Int32Array | null) => void> // who waits for allowed tokens, by completion
   gradient?: { resolve(gradient: Gradient): void; reject(error: Error): void }
 }
 
@@ -28,7 +29,7 @@ export class EngineHost {
       case 'call':
         return this.#call(message)
       case 'abort':
-        return this.#calls.get(message.id)?.abort.abort()
+        return this.#abort(this.#calls.get(message.id))
       case 'stop':
         this.#calls.get(message.id)?.stopped.add(message.index)
         return
@@ -36,14 +37,17 @@ export class EngineHost {
         return this.#calls.get(message.id)?.gradient?.resolve(message)
       case 'loss-failed':
         return this.#calls.get(message.id)?.gradient?.reject(new Error(message.message))
+      case 'allowed':
+        return this.#calls.get(message.id)?.masks.get(message.index)?.(message.mask)
       case 'close':
+        for (const state of this.#calls.values()) this.#abort(state)
         await this.engine.close()
         return this.send({ type: 'closed' })
     }
   }
 
   async #call({ id, method, args }: Extract<ToWorker, { type: 'call' }>): Promise<void> {
-    const state: CallState = { abort: new AbortController(), stopped: new Set() }
+    const state: CallState = { abort: new AbortController(), stopped: new Set(), masks: new Map() }
     this.#calls.set(id, state)
     try {
       this.send({ type: 'result', id, value: await this.#run(id, method, { args, state }) })
@@ -56,8 +60,8 @@ export class EngineHost {
 
   #run(id: number, method: string, { args, state }: { args: readonly unknown[]; state: CallState }): Promise<unknown> {
     if (method === 'generate') {
-      const [request, watched] = args as [GenerateRequest, boolean]
-      return this.engine.generate(request, this.#control(id, state, watched))
+      const [request, heard] = args as [GenerateRequest, HeardBy]
+      return this.engine.generate(request, this.#control(id, state, heard))
     }
     if (method === 'trainStep') {
       const [policy, sequences, config, linear] = args as [string, TrainSequence[], StepConfig, LinearLoss?]
@@ -67,16 +71,28 @@ export class EngineHost {
     return target[method]!(...args)
   }
 
-  /** The other side's signal and, if it listens, its onTokens: its 'stop' comes a few tokens late. */
-  #control(id: number, state: CallState, watched: boolean): GenerateControl {
-    if (!watched) return { signal: state.abort.signal }
+  /** Ends a call; nobody waits for masks any longer, the other side may be gone. */
+  #abort(state: CallState | undefined): void {
+    state?.abort.abort()
+    for (const answer of state?.masks.values() ?? []) answer(null)
+  }
+
+  /** The other side's signal and, if it listens, its onTokens (whose 'stop' comes a few tokens late) and allowedTokens. */
+  #control(id: number, state: CallState, heard: HeardBy): GenerateControl {
+    if (!heard.onTokens && !heard.allowedTokens) return { signal: state.abort.signal }
     const sent: number[] = [] // tokens sent so far, per completion
     const onTokens = (index: number, tokens: readonly number[]) => {
       this.send({ type: 'tokens', id, index, tokens: tokens.slice(sent[index] ?? 0) })
       sent[index] = tokens.length
       return state.stopped.has(index) ? ('stop' as const) : undefined
     }
-    return { signal: state.abort.signal, onTokens }
+    const allowedTokens = (index: number) =>
+      new Promise<Int32Array | null>((resolve) => {
+        if (state.abort.signal.aborted) return resolve(null)
+        state.masks.set(index, resolve)
+        this.send({ type: 'mask', id, index })
+      })
+    return { signal: state.abort.signal, onTokens, ...(heard.allowedTokens && { allowedTokens }) }
   }
 
   /** The loss is a function on the other side: its arguments go there, the gradient comes back. */

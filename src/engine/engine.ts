@@ -72,6 +72,12 @@ export interface GenerateControl {
   readonly signal?: AbortSignal
   /** Called with all tokens so far of completion `index` after each step; answering 'stop' ends it (it may run a few tokens on). */
   readonly onTokens?: (index: number, tokens: readonly number[]) => 'stop' | undefined
+  /**
+   * The tokens that completion `index` may take next, as bits (token t: bit t & 31 of word t >> 5); null: all. Asked before each sample, sometimes
+   * twice with the same tokens, and answered while the device computes. Stored logprobs stay those over the full vocabulary.
+   * An error, or a set without a token, ends the call with that error.
+   */
+  readonly allowedTokens?: (index: number, tokens: readonly number[]) => Int32Array | null | Promise<Int32Array | null>
 }
 
 export interface Completion {

@@ -2,8 +2,9 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import type { GenerateRequest, StepConfig } from './engine'
+import type { Completion, GenerateRequest, StepConfig } from './engine'
 import { FakeEngine } from './fake-engine'
+import { addToken, emptyMask } from './sampling'
 
 const spec = { lora: { rank: 1, alpha: 1, targets: ['q_proj'], dropout: 0 }, seed: 0 } as const
 const sampling = { temperature: 1, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 }
@@ -27,6 +28,19 @@ describe('FakeEngine', () => {
     expect((await engine.generate(request()))[0]).toEqual(one)
     const [short] = await engine.generate(request({ maxNewTokens: 2 }))
     expect(short).toMatchObject({ tokens: one!.tokens.slice(0, 2), finishReason: 'length' })
+  })
+
+  it('goes by its script as far as that is allowed, then by anything that is', async () => {
+    const engine = new FakeEngine({ script: () => [3, 4] })
+    const allowedTokens = (_: number, tokens: readonly number[]) => {
+      const mask = emptyMask(258)
+      for (const token of tokens.length < 4 ? [3, 5] : [257]) addToken(mask, token)
+      return mask
+    }
+    const [{ tokens, finishReason }] = (await engine.generate(request(), { allowedTokens })) as [Completion]
+    expect(tokens[0]).toBe(3)
+    expect(tokens.slice(1, 4).every((token) => token === 3 || token === 5)).toBe(true)
+    expect([tokens.length, tokens[4], finishReason]).toEqual([5, 257, 'stop'])
   })
 
   it('follows a script, streams, stops when told to, and aborts', async () => {

@@ -20,6 +20,7 @@ import type {
   TrainSequence,
   TrainStats,
 } from './engine'
+import { hasToken, type TokenMask, uniform } from './sampling'
 
 /** The tokens a request's completion `index` would have without a limit. */
 export type FakeScript = (request: GenerateRequest, index: number) => readonly number[]
@@ -151,14 +152,19 @@ export class FakeEngine implements Engine {
     this.#versions.clear()
   }
 
-  async #complete(request: GenerateRequest, index: number, { signal, onTokens }: GenerateControl): Promise<Completion> {
+  async #complete(request: GenerateRequest, index: number, control: GenerateControl): Promise<Completion> {
+    const { signal, onTokens, allowedTokens } = control
     const policyVersion = this.#version(request.policy)
     const tokens: number[] = []
     let finishReason: Completion['finishReason'] | null = null
-    for (const token of this.#script(request, index).slice(0, request.maxNewTokens)) {
+    const script = this.#script(request, index)
+    const length = allowedTokens ? request.maxNewTokens : Math.min(script.length, request.maxNewTokens)
+    for (let i = 0; i < length; i++) {
       await turn()
       if (signal?.aborted) finishReason = 'abort'
       if (finishReason) break
+      const mask = (await allowedTokens?.(index, tokens)) ?? null
+      const token = mask ? nearestAllowed(mask, script[i], request.seeds[index]! + 7919 * i) : script[i]!
       tokens.push(token)
       this.#work.sampledTokens++
       if (onTokens?.(index, tokens) === 'stop' || request.stopTokenIds.includes(token)) finishReason = 'stop'
@@ -189,6 +195,14 @@ export class FakeEngine implements Engine {
 /** Between -2.1 and -0.1. */
 function fakeLogprob(version: number, token: number, place: number): number {
   return Math.fround(-0.1 - ((version * 31 + token * 17 + place * 7) % 50) / 25)
+}
+
+/** What the script says if it may come, else any that may, as the number decides: a fake that never heard of a grammar. */
+function nearestAllowed(mask: TokenMask, scripted: number | undefined, number: number): number {
+  if (scripted !== undefined && hasToken(mask, scripted)) return scripted
+  const allowed = Array.from({ length: 32 * mask.length }, (_, token) => token).filter((token) => hasToken(mask, token))
+  if (allowed.length === 0) throw new ArborError('No token is allowed.', { code: 'no_token_allowed' })
+  return allowed[Math.floor(uniform(number, allowed.length) * allowed.length)]!
 }
 
 /** Four to ten lower-case letters that the seed decides, then the end. */

@@ -9,6 +9,7 @@ import type { ModelConfig } from './model-config'
 import { DTYPE_BYTES } from './ops/arena'
 import type { Arena, Backend, Tensor } from './ops/ops'
 import type { PolicyWeights } from './policy-weights'
+import { emptyMask, type TokenMask } from './sampling'
 import type { Runner } from './scheduler'
 import type { SequenceToken, TokenAlternative } from './sequence'
 
@@ -89,7 +90,8 @@ export function slotBytes({ layers, kvHeads, headDim }: ModelConfig, activations
 
 /** What a pass reads and answers, logits included. */
 function inputBytes({ vocab, hidden }: ModelConfig, { context, tokens, sequences }: InferenceLimits): number {
-  return 4 * (2 * context + 3 * tokens + sequences * (vocab + hidden + 32)) + 64 * 16
+  const row = vocab + Math.ceil(vocab / 32) + hidden + 32
+  return 4 * (2 * context + 3 * tokens + sequences * row) + 64 * 16
 }
 
 /** What lives within a pass. */
@@ -133,13 +135,16 @@ export class ModelRunner implements Runner {
   async run(plan: BatchPlan): Promise<SequenceToken[]> {
     const { backend } = this
     const { samples } = plan
-    const watched = samples.some(({ sequence }) => sequence.request.topLogprobs)
+    // Asked before the pass is enqueued, so that the answers come while the device computes.
+    const masks = samples.map(({ sequence }) => sequence.allowed?.() ?? null)
+    const watched = samples.some(({ sequence }) => sequence.watched)
     const highest = plan.slots.subarray(0, plan.rows).reduce((most, slot) => Math.max(most, slot), 0)
     if (highest >= this.#kvSlots) this.#growKv(Math.max(highest + 1, 2 * this.#kvSlots))
     const batch = this.#upload(plan)
     const inputs = firstRows(this.#inputs, samples.length)
     if (samples.length > 0) this.#uploadSampling(plan, inputs)
-    const sample = () => backend.ops.sample({ ...inputs, history: this.#inputs.history })
+    const { history, allowed } = this.#inputs
+    const sample = () => backend.ops.sample({ ...inputs, history, allowed })
     this.#captures.run(this.#shape(plan, watched), () => {
       if (plan.ahead) this.#feed(plan.rows)
       this.#forward(batch, inputs)
@@ -147,7 +152,10 @@ export class ModelRunner implements Runner {
     })
     if (samples.length === 0) return [] // part of a long prompt
     const alternatives = watched ? await this.#alternatives(plan, inputs.logits) : []
-    if (watched) sample()
+    if (watched) {
+      await this.#uploadMasks(masks)
+      sample()
+    }
     // Both are asked for before anybody waits: the next plan may be on its way by then.
     const [tokens, logprobs] = await Promise.all([backend.download(inputs.tokens), backend.download(inputs.logprobs)])
     return samples.map((_, i) => {
@@ -248,13 +256,24 @@ export class ModelRunner implements Runner {
       const { temperature, topP, minP, repetitionPenalty, topK } = sequence.request.sampling
       rows[i] = row - liveStart
       floats.set([temperature, topP, minP, repetitionPenalty, sequence.uniform, 0], 6 * i)
-      ints.set([topK, history.length, sequence.history.size, 0], 4 * i)
+      ints.set([topK, history.length, sequence.history.size, sequence.allowed ? i + 1 : 0], 4 * i)
       for (const token of sequence.history) history.push(token)
     }
     this.backend.upload(to.sampleRows, rows)
     this.backend.upload(to.floats, floats)
     this.backend.upload(to.ints, ints)
     if (history.length > 0) this.backend.upload(this.#inputs.history.rows(0, history.length), Int32Array.from(history))
+  }
+
+  /** Row i of the masks belongs to sample i. */
+  async #uploadMasks(masks: readonly (Promise<TokenMask | null> | null)[]): Promise<void> {
+    for (const [i, promise] of masks.entries()) {
+      if (!promise) continue
+      const row = this.#inputs.allowed.rows(i, 1)
+      const words = row.shape[1]!
+      const mask = (await promise) ?? new Int32Array(words).fill(-1)
+      this.backend.upload(row, mask.length === words ? mask : resized(mask, words))
+    }
   }
 
   /** The most likely tokens of the rows that asked for them; the logits are read before `sample` may overwrite them. */
@@ -293,6 +312,7 @@ function takeInputs(arena: Arena, limits: InferenceLimits, { config, activationT
     logits: arena.tensor([sequences, config.vocab]),
     floats: arena.tensor([sequences, 6]),
     ints: arena.tensor([sequences, 4], 'i32'),
+    allowed: arena.tensor([sequences, emptyMask(config.vocab).length], 'i32'),
     tokens: arena.tensor([sequences], 'i32'),
     logprobs: arena.tensor([sequences, 2]),
   }
@@ -327,4 +347,11 @@ export function mostLikely(logits: Float32Array, count: number): TokenAlternativ
   for (let i = 0; i < logits.length; i++) sum += Math.exp(logits[i]! - top)
   const lse = top + Math.log(sum)
   return best.map((token) => ({ token, logprob: logits[token]! - lse }))
+}
+
+/** A mask made for another size of the vocabulary (some models have rows that no token uses): what it doesn't say may not come. */
+function resized(mask: TokenMask, words: number): TokenMask {
+  const whole = new Int32Array(words)
+  whole.set(mask.subarray(0, words))
+  return whole
 }

@@ -8,6 +8,28 @@ export interface SampledToken {
   readonly plainLogprob: number // at T = 1
 }
 
+/** How a row is sampled. */
+export interface SampleParams extends SamplingParams {
+  /** Tokens that may come, as a set of bits; null and undefined: all. */
+  readonly allowed?: TokenMask | null
+}
+
+/** A set of tokens: bit t & 31 of word t >> 5 is token t. */
+export type TokenMask = Int32Array
+
+/** A mask of `vocab` tokens, none of them in it. */
+export function emptyMask(vocab: number): TokenMask {
+  return new Int32Array(Math.ceil(vocab / 32))
+}
+
+export function hasToken(mask: TokenMask, token: number): boolean {
+  return ((mask[token >> 5]! >>> (token & 31)) & 1) === 1
+}
+
+export function addToken(mask: TokenMask, token: number): void {
+  mask[token >> 5]! |= 1 << (token & 31)
+}
+
 /**
  * A uniform number in [0, 1) with 24 bits from (seed, index of the token in its completion): splitmix64 of both.
  * Stateless, so a rollout never depends on what else was sampled.
@@ -22,15 +44,16 @@ export function uniform(seed: number, index: number): number {
 }
 
 /**
- * Order: stored logprobs from the untouched logits → repetition penalty (divide positive, multiply negative, as in Hugging Face)
+ * Order: stored logprobs from the untouched logits → tokens that aren't allowed become impossible → repetition penalty (divide positive, multiply negative, as in Hugging Face)
  * → greedy if temperature is 0 (lowest id wins ties) → temperature → top-k → top-p over the kept → min-p relative to the best
  * → inverse CDF in order of token id at `u`. Candidates at a top-k or top-p border with equal logits: lower id first.
  */
-export function sampleToken(logits: Float32Array, params: SamplingParams, history: readonly number[], u: number): SampledToken {
+export function sampleToken(logits: Float32Array, params: SampleParams, history: readonly number[], u: number): SampledToken {
   const temperature = params.temperature > 0 ? params.temperature : 1
   const lseT = logSumExp(logits, temperature)
   const lse1 = temperature === 1 ? lseT : logSumExp(logits, 1)
-  const penalised = params.repetitionPenalty === 1 ? logits : Float32Array.from(logits)
+  const penalised = params.repetitionPenalty === 1 && !params.allowed ? logits : Float32Array.from(logits)
+  if (params.allowed) for (const token of penalised.keys()) if (!hasToken(params.allowed, token)) penalised[token] = -Infinity
   if (params.repetitionPenalty !== 1)
     for (const token of new Set(history)) {
       const value = penalised[token]!

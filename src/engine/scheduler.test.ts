@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { BatchPlan } from './batch-plan'
 import type { GenerateRequest } from './engine'
-import { uniform } from './sampling'
+import { addToken, emptyMask, hasToken, type TokenMask, uniform } from './sampling'
 import { type Runner, Scheduler } from './scheduler'
 import type { SequenceToken } from './sequence'
 
@@ -49,12 +49,32 @@ class HashRunner implements Runner {
   }
 }
 
+/** Waits for what may come next, and takes the lowest of it. */
+class MaskedRunner extends HashRunner {
+  override async run(plan: BatchPlan): Promise<SequenceToken[]> {
+    const masks = await Promise.all(plan.samples.map(({ sequence }) => sequence.allowed?.() ?? null))
+    const masked = (sampled: SequenceToken, mask: TokenMask | null) => (mask ? { ...sampled, token: lowest(mask) } : sampled)
+    return (await super.run(plan)).map((sampled, i) => masked(sampled, masks[i] ?? null))
+  }
+}
+
+function only(...tokens: number[]): TokenMask {
+  const mask = emptyMask(50)
+  for (const token of tokens) addToken(mask, token)
+  return mask
+}
+
+const lowest = (mask: TokenMask) => range(50).find((token) => hasToken(mask, token)) ?? 0
+
 /** The same on a device that computes beside the host: a plan that follows names its tokens by their place in the plan before. */
 class AheadRunner extends HashRunner {
   readonly runsAhead = true
   private last: readonly SequenceToken[] = []
+  private lastWatched = false
 
   override async run(plan: BatchPlan): Promise<SequenceToken[]> {
+    if (plan.ahead && this.lastWatched) throw new Error('the pass before waits for the host, and this one would pass it by')
+    this.lastWatched = plan.samples.some(({ sequence }) => sequence.watched)
     if (plan.ahead) for (let row = 0; row < plan.rows; row++) plan.ids[row] = this.last[plan.ids[row]!]!.token
     const tokens = this.compute(plan)
     this.last = tokens
@@ -234,6 +254,35 @@ describe('Scheduler', () => {
     expect(scheduler.cache.usedSlots).toBe(0)
   })
 
+  it('asks what may come next, with the tokens so far, of those requests that say so', async () => {
+    const { scheduler } = setup({}, new MaskedRunner())
+    const asked: number[][] = []
+    const allowedTokens = (index: number, tokens: readonly number[]) => {
+      asked.push([index, ...tokens])
+      return only(40 + tokens.length, 45)
+    }
+    const masked = scheduler.add(request({ seeds: [1, 2], maxNewTokens: 3 }), { policyVersion: 0, control: { allowedTokens } })
+    expect(await runAll(scheduler, [request({})])).toEqual([expected(request({}))])
+    expect((await masked).map(({ tokens }) => tokens)).toEqual([
+      [40, 41, 42],
+      [40, 41, 42],
+    ])
+    expect(asked).toEqual([[0], [1], [0, 40], [1, 40], [0, 40, 41], [1, 40, 41]])
+  })
+
+  it('an error of allowedTokens, or a set without a token, ends its own request only', async () => {
+    const { scheduler } = setup({}, new MaskedRunner())
+    const failing = (allowedTokens: () => Promise<TokenMask>) =>
+      scheduler.add(request({ seeds: [1, 2] }), { policyVersion: 0, control: { allowedTokens } })
+    const rejected = [
+      expect(failing(() => Promise.reject(new Error('no grammar')))).rejects.toThrow('no grammar'),
+      expect(failing(async () => emptyMask(50))).rejects.toMatchObject({ code: 'no_token_allowed' }),
+    ]
+    expect(await runAll(scheduler, [request({})])).toEqual([expected(request({}))])
+    await Promise.all(rejected)
+    expect(scheduler.cache.usedSlots).toBe(0)
+  })
+
   it('a device fault rejects what is in flight and empties the cache; the next request starts afresh', async () => {
     const { scheduler, runner } = setup()
     const doomed = scheduler.add(request({}), { policyVersion: 0 })
@@ -285,6 +334,14 @@ describe('Scheduler', () => {
       const requests = [1, 2, 3].map((seed) => request({ prompt: range(6, 10 * seed), seeds: [seed], maxNewTokens: 12 }))
       expect(await runAll(tight.scheduler, requests)).toEqual(requests.map(expected))
       expect(tight.scheduler.counters.preemptions).toBeGreaterThan(0)
+    })
+
+    it('waits where the host has a part in a sample, even in the last one of a completion', async () => {
+      const { scheduler } = setup({}, new AheadRunner())
+      const watched = request({ prompt: range(9), seeds: [1], maxNewTokens: 4, topLogprobs: 1 })
+      const free = request({ prompt: range(7), seeds: [2], maxNewTokens: 20 })
+      expect(await runAll(scheduler, [watched, free])).toEqual([expected(watched), expected(free)])
+      expect(scheduler.counters.ahead).toBeGreaterThan(10)
     })
 
     it('a pass that fails fails what runs, and the next request starts afresh', async () => {

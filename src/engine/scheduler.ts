@@ -5,6 +5,7 @@ import { ArborError } from '../errors'
 import { type BatchLimits, BatchPlan } from './batch-plan'
 import type { Completion, GenerateControl, GenerateRequest } from './engine'
 import { KvCache } from './kv-cache'
+import type { TokenMask } from './sampling'
 import { Sequence, type SequenceToken } from './sequence'
 
 export interface Runner {
@@ -84,7 +85,10 @@ export class Scheduler {
     return new Promise((resolve, reject) => {
       const job: Job = { control, completions: [], remaining: sequences.length, resolve, reject }
       if (sequences.length === 0) resolve([])
-      for (const sequence of sequences) this.#jobs.set(sequence, job)
+      for (const sequence of sequences) {
+        this.#jobs.set(sequence, job)
+        if (control.allowedTokens) sequence.allowed = () => askAllowed(sequence, control.allowedTokens!)
+      }
       for (const sequence of sequences)
         if (control.signal?.aborted) this.#finish(sequence, 'abort')
         else if (request.maxNewTokens === 0) this.#finish(sequence, 'length')
@@ -236,7 +240,9 @@ export class Scheduler {
     if (!this.runner.runsAhead || this.#waiting.length > 0) return null
     const going = this.#running.filter((sequence) => sequence.wantsMore)
     const known = new Map(sequences.map((sequence, i) => [sequence, i]))
-    const free = going.every((one) => one.weightSet === weightSet && one.runsAhead && known.has(one))
+    const free =
+      !sequences.some(({ watched }) => watched) && // then the flight's own samples aren't even enqueued yet
+      going.every((one) => one.weightSet === weightSet && one.runsAhead && known.has(one))
     if (going.length === 0 || !free || going.length > this.cache.available) return null
     const plan = this.#plan
     plan.clear()
@@ -269,10 +275,11 @@ export class Scheduler {
   #postprocess(sequence: Sequence, token: SequenceToken): void {
     const job = this.#jobs.get(sequence)
     if (!job) return // its request failed meanwhile
-    sequence.append(token)
-    this.counters.sampledTokens++
     sequence.prefilling = false
     try {
+      if (sequence.failure) throw sequence.failure.error
+      sequence.append(token)
+      this.counters.sampledTokens++
       const answer = job.control.onTokens?.(sequence.index, sequence.completion)
       const reason = job.control.signal?.aborted ? 'abort' : (sequence.ended ?? answer ?? null)
       if (reason) this.#finish(sequence, reason)
@@ -322,5 +329,21 @@ export class Scheduler {
           `${this.limits.slots}. Ask for at most ${Math.max(this.limits.slots + 1 - prompt.length, 0)} new tokens, or start with a larger cache.`,
         { code: 'kv_cache_too_small' },
       )
+  }
+}
+
+/** What may come next of a sequence. A failure is kept for its request alone: everybody else's tokens of this pass are good. */
+async function askAllowed(
+  sequence: Sequence,
+  allowedTokens: NonNullable<GenerateControl['allowedTokens']>,
+): Promise<TokenMask | null> {
+  try {
+    const mask = await allowedTokens(sequence.index, sequence.completion)
+    if (mask?.every((word) => word === 0))
+      throw new ArborError(`No token may follow the ${sequence.completion.length} sampled so far.`, { code: 'no_token_allowed' })
+    return mask
+  } catch (error) {
+    sequence.failure = { error }
+    return null
   }
 }

@@ -2,7 +2,7 @@
 
 import type { Completion, GenerateRequest } from './engine'
 import type { PrefixNode } from './kv-cache'
-import { type SampledToken, uniform } from './sampling'
+import { type SampledToken, type TokenMask, uniform } from './sampling'
 
 export interface TokenAlternative {
   readonly token: number
@@ -30,6 +30,10 @@ export class Sequence {
   inFlight = 0
   /** Prompt tokens it did not have to compute, counted until its first sample. */
   cachedTokens = 0
+  /** The tokens that may come next, where something constrains them. */
+  allowed: (() => Promise<TokenMask | null>) | null = null
+  /** What `allowed` failed with: its request has to hear of it. */
+  failure: { readonly error: unknown } | null = null
   readonly #logprobs: number[] = []
   readonly #plainLogprobs: number[] = []
   readonly #topLogprobs: (readonly TokenAlternative[])[] = []
@@ -65,9 +69,14 @@ export class Sequence {
     return this.completion.length + this.inFlight < this.request.maxNewTokens
   }
 
+  /** Whether the host has a part in each sample: it reads the logits, or says which tokens may come. */
+  get watched(): boolean {
+    return Boolean(this.request.topLogprobs) || this.allowed !== null
+  }
+
   /** Whether the device can go on without us: nothing of the next sample hangs on tokens that we have not seen. */
   get runsAhead(): boolean {
-    return !this.prefilling && this.#seen === null && !this.request.topLogprobs
+    return !this.prefilling && this.#seen === null && !this.watched
   }
 
   append(sampled: SequenceToken): void {

@@ -6,6 +6,7 @@ import { BackendError, ContextWindowExceededError, ModelError } from '../errors'
 import type { GenerateRequest, StepConfig } from './engine'
 import { LocalEngine } from './local-engine'
 import { readLoraSpec } from './lora-file'
+import { addToken, emptyMask } from './sampling'
 import { WorkerEngine } from './worker-engine'
 
 const FOLDER = goldenFolder('llama')
@@ -71,6 +72,30 @@ describe.skipIf(missing !== null)(`WorkerEngine${missing ? ` (skipped: ${missing
       onTokens: () => void controller.abort(),
     })
     expect(aborted.map(({ finishReason }) => finishReason)).toEqual(['abort', 'abort'])
+    expect(await engine.status()).toMatchObject({ running: 0, waiting: 0 })
+  })
+
+  it('asks allowedTokens on this side, also one that waits; its error ends the call', async () => {
+    const asked: number[][] = []
+    const allowedTokens = async (index: number, tokens: readonly number[]) => {
+      await new Promise((resolve) => setTimeout(resolve, 2))
+      asked[index] = [...tokens]
+      const mask = emptyMask(256)
+      addToken(mask, 10 + tokens.length)
+      addToken(mask, 60 + tokens.length)
+      return mask
+    }
+    const completions = await engine.generate(request(), { allowedTokens })
+    for (const [i, { tokens }] of completions.entries()) {
+      expect(tokens.map((token, at) => [10 + at, 60 + at].includes(token))).toEqual(Array(8).fill(true))
+      expect(asked[i]).toEqual(tokens.slice(0, 7))
+    }
+    const mine = new Error('mine')
+    await expect(engine.generate(request(), { allowedTokens: () => Promise.reject(mine) })).rejects.toBe(mine)
+    const controller = new AbortController()
+    const never = () => new Promise<null>(() => setTimeout(() => controller.abort(), 5))
+    const [aborted] = await engine.generate(request(), { allowedTokens: never, signal: controller.signal })
+    expect(aborted!.finishReason).toBe('abort')
     expect(await engine.status()).toMatchObject({ running: 0, waiting: 0 })
   })
 

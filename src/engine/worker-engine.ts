@@ -21,7 +21,7 @@ import type {
   TrainStats,
 } from './engine'
 import type { LocalEngineOptions } from './local-engine'
-import { type EngineMethod, type FromWorker, fromErrorData, type ToWorker } from './worker-protocol'
+import { type EngineMethod, type FromWorker, fromErrorData, type HeardBy, type ToWorker } from './worker-protocol'
 
 /** What LocalEngine takes, without what can't travel to a thread. */
 export type WorkerEngineOptions = Omit<LocalEngineOptions, 'backend' | 'open'>
@@ -31,6 +31,7 @@ interface Pending {
   reject(error: unknown): void
   readonly loss?: LossGradient
   readonly onTokens?: GenerateControl['onTokens']
+  readonly allowedTokens?: GenerateControl['allowedTokens']
   readonly tokens: number[][] // so far, per completion
 }
 
@@ -61,9 +62,10 @@ export class WorkerEngine implements Engine {
     return this.#call('openSaved', [name, dir])
   }
 
-  async generate(request: GenerateRequest, { signal, onTokens }: GenerateControl = {}): Promise<Completion[]> {
+  async generate(request: GenerateRequest, { signal, ...callbacks }: GenerateControl = {}): Promise<Completion[]> {
     const id = this.#nextId
-    const result = this.#call<Completion[]>('generate', [request, onTokens !== undefined], onTokens && { onTokens })
+    const heard: HeardBy = { onTokens: !!callbacks.onTokens, allowedTokens: !!callbacks.allowedTokens }
+    const result = this.#call<Completion[]>('generate', [request, heard], callbacks)
     const abort = () => this.#send({ type: 'abort', id })
     if (signal?.aborted) abort()
     signal?.addEventListener('abort', abort)
@@ -116,7 +118,7 @@ export class WorkerEngine implements Engine {
   #call<Result>(
     method: EngineMethod,
     args: readonly unknown[],
-    callbacks: Pick<Pending, 'loss' | 'onTokens'> = {},
+    callbacks: Pick<Pending, 'loss' | 'onTokens' | 'allowedTokens'> = {},
   ): Promise<Result> {
     if (this.#ended) return Promise.reject(this.#ended)
     if (this.#closing) return Promise.reject(new ArborError('The engine was closed.', { code: 'engine_closed' }))
@@ -140,6 +142,8 @@ export class WorkerEngine implements Engine {
         return pending.reject(fromErrorData(message.error))
       case 'tokens':
         return this.#hear(pending, message)
+      case 'mask':
+        return this.#answerMask(pending, message)
       case 'loss':
         return this.#answerLoss(pending, message)
     }
@@ -151,6 +155,18 @@ export class WorkerEngine implements Engine {
     all.push(...tokens)
     try {
       if (pending.onTokens?.(index, all) === 'stop') this.#send({ type: 'stop', id, index })
+    } catch (error) {
+      this.#send({ type: 'abort', id })
+      this.#pending.delete(id)
+      pending.reject(error)
+    }
+  }
+
+  /** Asks allowedTokens. Its error ends the call. */
+  async #answerMask(pending: Pending, { id, index }: Extract<FromWorker, { type: 'mask' }>): Promise<void> {
+    try {
+      const mask = await pending.allowedTokens!(index, pending.tokens[index] ?? [])
+      this.#send({ type: 'allowed', id, index, mask })
     } catch (error) {
       this.#send({ type: 'abort', id })
       this.#pending.delete(id)

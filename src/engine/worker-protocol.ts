@@ -14,6 +14,12 @@ import type { Engine } from './engine'
 /** Engine methods by name, each with plain data as arguments. */
 export type EngineMethod = Exclude<keyof Engine, 'close'>
 
+/** Which callbacks of a generate call there are on the other side. */
+export interface HeardBy {
+  readonly onTokens: boolean
+  readonly allowedTokens: boolean
+}
+
 export type ToWorker =
   | { readonly type: 'call'; readonly id: number; readonly method: EngineMethod; readonly args: readonly unknown[] }
   /** Ends the generate call `id`. */
@@ -23,14 +29,18 @@ export type ToWorker =
   /** The loss's answer to 'loss' of trainStep call `id`. */
   | { readonly type: 'gradient'; readonly id: number; readonly dLogprobs: Float32Array; readonly dEntropies?: Float32Array }
   | { readonly type: 'loss-failed'; readonly id: number; readonly message: string }
+  /** The answer to 'mask' of generate call `id`; null: every token may come. */
+  | { readonly type: 'allowed'; readonly id: number; readonly index: number; readonly mask: Int32Array | null }
   | { readonly type: 'close' }
 
 export type FromWorker =
   | { readonly type: 'result'; readonly id: number; readonly value: unknown }
   | { readonly type: 'error'; readonly id: number; readonly error: ErrorData }
-  /** New tokens of one completion; only for calls with onTokens. */
+  /** New tokens of one completion; only for calls with onTokens or allowedTokens. */
   | { readonly type: 'tokens'; readonly id: number; readonly index: number; readonly tokens: readonly number[] }
   | { readonly type: 'loss'; readonly id: number; readonly logprobs: Float32Array; readonly entropies: Float32Array }
+  /** Asks for allowedTokens after the tokens sent so far. */
+  | { readonly type: 'mask'; readonly id: number; readonly index: number }
   | { readonly type: 'closed' }
 
 /** An error as plain data: structured clone would drop its class and code. */

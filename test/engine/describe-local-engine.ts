@@ -9,6 +9,7 @@ import { LocalEngine, type LocalEngineOptions } from '../../src/engine/local-eng
 import { loadLora, readLoraSpec } from '../../src/engine/lora-file'
 import { Model } from '../../src/engine/model'
 import type { Backend, Tensor } from '../../src/engine/ops/ops'
+import { addToken, emptyMask } from '../../src/engine/sampling'
 import { goldenFolder, openGolden } from '../golden/engine/open-golden'
 
 const FOLDER = goldenFolder('llama')
@@ -119,6 +120,46 @@ function declareDecoding(start: Start, open: () => Promise<Backend>): void {
           worst = Math.max(worst, Math.abs(completion.plainLogprobs[t]! - plain[i]!.logprobs[t]!))
         }
       expect(worst).toBeLessThan(2e-6) // the last bits of two logsumexps, in every precision
+    })
+
+    it('samples among the allowed tokens; logprobs are those of the whole vocabulary, and whoever runs beside is not touched', async () => {
+      const engine = await start()
+      const beside = request({ seeds: [8, 9], maxNewTokens: 20 })
+      const alone = bits(await engine.generate(beside))
+      const every = (step: number) => range(256).filter((token) => token % step === 1)
+      for (const sampling of [SAMPLED, GREEDY, { ...SAMPLED, topK: 3, topP: 0.9, minP: 0.01, repetitionPenalty: 1.2 }]) {
+        const allowedTokens = async (index: number, tokens: readonly number[]) => {
+          if (tokens.length === 5) return null
+          await new Promise((resolve) => setTimeout(resolve, index))
+          const mask = emptyMask(256)
+          for (const token of every(tokens.length === 3 ? 255 : 20)) addToken(mask, token)
+          return mask
+        }
+        const masked = request({ seeds: range(4), sampling, topLogprobs: 1 })
+        const [constrained, free] = await Promise.all([engine.generate(masked, { allowedTokens }), engine.generate(beside)])
+        expect(bits(free)).toEqual(alone)
+        const rows = constrained.map(({ tokens }) => ({ prompt: masked.prompt, completion: tokens }))
+        const trained = await engine.logprobs('adapter', rows, { temperature: 1 })
+        for (const [i, { tokens, logprobs }] of constrained.entries()) {
+          expect(tokens.filter((_, at) => at !== 5).every((token) => token % 20 === 1)).toBe(true)
+          expect(tokens[3]).toBe(1)
+          for (const at of tokens.keys()) expect(logprobs[at]).toBeCloseTo(trained[i]!.logprobs[at]!, 4)
+        }
+      }
+    })
+
+    it('an error of allowedTokens ends its own request; the engine goes on', async () => {
+      const engine = await start()
+      const failed = engine.generate(request({}), {
+        allowedTokens: (_, tokens) => {
+          if (tokens.length === 4) throw new Error('no grammar')
+          return null
+        },
+      })
+      const beside = engine.generate(request({ seeds: [3] }))
+      await expect(failed).rejects.toThrow('no grammar')
+      expect(bits(await beside)).toEqual(bits(await engine.generate(request({ seeds: [3] }))))
+      expect(await engine.status()).toMatchObject({ running: 0, waiting: 0 })
     })
 
     it('a repetition penalty counts prompt and completion', async () => {

@@ -245,13 +245,15 @@ function vocabularyOps(bind: Bind) {
       const given = [dHidden, dHead, dLogprobs, dEntropies, entropies, lse, logits, hidden, rows, targets, head]
       logprobBackward(typeOf(hidden), ...given, typeOf(head), pairs, hidden.shape[0], vocab, size, temperature)
     },
-    sample({ logits, floats, ints, history, tokens, logprobs }) {
+    sample({ logits, floats, ints, history, allowed, tokens, logprobs }) {
       const [rows, vocab] = logits.shape as [number, number]
       need('sample', rows * 6, { floats })
       need('sample', rows * 4, { ints })
       need('sample', rows, { tokens })
       need('sample', rows * 2, { logprobs })
-      sample(logits, floats, ints, history, tokens, logprobs, rows, vocab, lengthOf(history))
+      if (allowed) needEqual('sample', 'words of a row of allowed', [width(allowed), Math.ceil(vocab / 32)])
+      const sizes = [rows, vocab, lengthOf(history), allowed?.shape[0] ?? 0]
+      sample(logits, floats, ints, history, allowed, tokens, logprobs, ...sizes)
     },
   } satisfies Partial<Ops>
 }

@@ -219,8 +219,9 @@ export interface Ops {
   sample(args: {
     logits: Tensor // f32 [rows, vocab]; may be overwritten
     floats: Tensor // f32 [rows, 6]: temperature, topP, minP, repetitionPenalty, uniform in [0,1), 0
-    ints: Tensor // i32 [rows, 4]: topK (0 = off), historyStart, historyCount, 0
+    ints: Tensor // i32 [rows, 4]: topK (0 = off), historyStart, historyCount, 1 + row of `allowed` (0 = every token may come)
     history: Tensor // i32 [capacity]: distinct token ids that the repetition penalty applies to
+    allowed?: Tensor // i32 [allowedRows, ceil(vocab / 32)]: bit t & 31 of word t >> 5 says whether token t may come; one must
     tokens: Tensor // i32 [rows]
     logprobs: Tensor // f32 [rows, 2]: at the row's temperature over the full vocabulary before any change; the same at T = 1
   }): void

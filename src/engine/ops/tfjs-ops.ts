@@ -195,10 +195,10 @@ function logprobOps(tf: Tf): Pick<Ops, 'logprob' | 'logprobBackward'> {
   }
 }
 
-const sample: Ops['sample'] = ({ logits, floats, ints, history, tokens, logprobs }) => {
+const sample: Ops['sample'] = ({ logits, floats, ints, history, allowed, tokens, logprobs }) => {
   for (let row = 0; row < logits.shape[0]!; row++) {
     const [temperature, topP, minP, repetitionPenalty, u] = values(floats).subarray(6 * row, 6 * row + 5)
-    const [topK, start, count] = values(ints).subarray(4 * row, 4 * row + 3)
+    const [topK, start, count, mask] = values(ints).subarray(4 * row, 4 * row + 4)
     const params = {
       temperature: temperature!,
       topP: topP!,
@@ -207,7 +207,8 @@ const sample: Ops['sample'] = ({ logits, floats, ints, history, tokens, logprobs
       topK: topK!,
     }
     const seen = [...values(history).subarray(start!, start! + count!)]
-    const drawn = sampleToken(values(logits.rows(row, 1)) as Float32Array, params, seen, u!)
+    const bits = mask! > 0 ? (values(allowed!.rows(mask! - 1, 1)) as Int32Array) : null
+    const drawn = sampleToken(values(logits.rows(row, 1)) as Float32Array, { ...params, allowed: bits }, seen, u!)
     values(tokens)[row] = drawn.token
     values(logprobs).set([drawn.logprob, drawn.plainLogprob], 2 * row)
   }

@@ -1,6 +1,7 @@
 // Cases of logprob, sample, sumSquares and adamw.
 
 import type { SamplingParams } from '../../engine'
+import { addToken, emptyMask, type TokenMask } from '../../sampling'
 import { floatsOf, intsOf, type OpCase, Random, stale, type Tensors, type Values } from './case'
 
 const PLAIN: SamplingParams = { temperature: 1, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 }
@@ -113,13 +114,13 @@ function logprob({ tokens, hidden, vocab, pairs, temperature }: LogprobShape): O
   ]
 }
 
-/** Every kind of truncation at several random numbers, in one call; one vocabulary of equal logits, for the ties. */
+/** Every kind of truncation at several random numbers, in one call; one vocabulary of equal logits, for the ties. Every other time under a mask. */
 function sampling(): OpCase[] {
   const us = [0, 0.31, 0.77, 1 - 2 ** -24]
-  const params = SAMPLING.flatMap((one) => us.map((u) => ({ ...PLAIN, ...one, u })))
+  const params = SAMPLING.flatMap((one) => [0, 1, 2].flatMap((mask) => us.map((u) => ({ ...PLAIN, ...one, u, mask }))))
   const history = [1, 4, 9, 16, 25, 36, 2, 3]
   const ints = (rows: number) =>
-    intsOf(Array.from({ length: rows }, (_, i) => [params[i]!.topK, i % 3, i % 6, 0]).flat(), [rows, 4])
+    intsOf(Array.from({ length: rows }, (_, i) => [params[i]!.topK, i % 3, i % 6, params[i]!.mask]).flat(), [rows, 4])
   const one = (vocab: number, logits: (random: Random, shape: readonly number[]) => Values): OpCase => {
     const rows = params.length
     const floats = params.flatMap((p) => [p.temperature, p.topP, p.minP, p.repetitionPenalty, p.u, 0])
@@ -131,6 +132,7 @@ function sampling(): OpCase[] {
         floats: floatsOf(floats, [rows, 6]),
         ints: { ...ints(rows) },
         history: intsOf(history),
+        allowed: intsOf([...everyThird(vocab), ...onlyThe(Math.min(vocab - 1, 40), vocab)], [2, emptyMask(vocab).length]),
         tokens: intsOf(new Int32Array(rows)),
         logprobs: stale([rows, 2]),
       },
@@ -138,7 +140,7 @@ function sampling(): OpCase[] {
       scratch: ['logits'],
       run: (ops, t) => {
         const given = { logits: t['logits']!, floats: t['floats']!, ints: t['ints']!, history: t['history']! }
-        ops.sample({ ...given, tokens: t['tokens']!, logprobs: t['logprobs']! })
+        ops.sample({ ...given, allowed: t['allowed']!, tokens: t['tokens']!, logprobs: t['logprobs']! })
       },
       rowwise: ['logits', 'floats', 'ints', 'tokens', 'logprobs'],
     }
@@ -149,6 +151,18 @@ function sampling(): OpCase[] {
     one(1003, (random, shape) => random.normal(shape, 3)),
     one(37, equal),
   ]
+}
+
+function everyThird(vocab: number): TokenMask {
+  const mask = emptyMask(vocab)
+  for (let token = 1; token < vocab; token += 3) addToken(mask, token)
+  return mask
+}
+
+function onlyThe(token: number, vocab: number): TokenMask {
+  const mask = emptyMask(vocab)
+  addToken(mask, token)
+  return mask
 }
 
 function sumSquares(size: number): OpCase {
