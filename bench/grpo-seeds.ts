@@ -30,6 +30,8 @@ type Values = { readonly [K in keyof typeof OPTIONS]: string }
 /** What one seed came to. */
 interface Outcome {
   readonly seed: number
+  /** The base, asked as the policy is afterwards. */
+  readonly before: { readonly greedy: Answers; readonly sampled: Answers }
   readonly seconds: number
   readonly greedy: Answers
   /** Two answers a question. */
@@ -85,27 +87,29 @@ async function trainAndTest(values: Values, seed: number): Promise<Outcome> {
   const program = new SimpleQA()
   const demos = values.adapter === 'chat' ? [] : await dspy.loadDemos('data/simple-qa')
   program.answer.demos = demos
-  const started = performance.now()
-  const trained = await compiler.compile(program, { trainset })
-  const seconds = (performance.now() - started) / 1000
-  process.stderr.write(`seed ${seed}: ${values.steps} steps in ${seconds.toFixed(1)} s\n`)
   const questions = testset.slice(0, Number(values.questions) || undefined) as unknown as Question[]
-  const prompt = { signature: trained.answer.signature as unknown as dspy.Signature, demos }
-  const policy = trained.getLm() as dspy.LM
-  const ask = (temperature: number, samples: number) =>
+  const prompt = { signature: program.answer.signature as unknown as dspy.Signature, demos }
+  const ask = (policy: dspy.LM, temperature: number, samples: number) =>
     askAll(policy, prompt, questions, {
       temperature,
       samples,
       concurrency: Number(values.concurrency),
       adapter: adapterOf(values),
     })
-  const [greedy, sampled] = [await ask(0, 1), await ask(1, 2)]
+  const base = program.getLm() as dspy.LM
+  const before = { greedy: await ask(base, 0, 1), sampled: await ask(base, 1, 2) }
+  const started = performance.now()
+  const trained = await compiler.compile(program, { trainset })
+  const seconds = (performance.now() - started) / 1000
+  process.stderr.write(`seed ${seed}: ${values.steps} steps in ${seconds.toFixed(1)} s\n`)
+  const policy = trained.getLm() as dspy.LM
+  const [greedy, sampled] = [await ask(policy, 0, 1), await ask(policy, 1, 2)]
   // The metric is 1 or 0 and a completion that cannot be read costs -1: right is what earned more than nothing.
   const right = compiler.run!.records.map(({ groups }) =>
     mean(groups.flatMap(({ rewards }) => rewards.map((r) => (r > 0 ? 1 : 0)))),
   )
   const tens = Array.from({ length: Math.ceil(right.length / 10) }, (_, i) => mean(right.slice(10 * i, 10 * i + 10)))
-  return { seed, seconds, greedy, sampled, training: tens.map((share) => Number(share.toFixed(3))) }
+  return { seed, before, seconds, greedy, sampled, training: tens.map((share) => Number(share.toFixed(3))) }
 }
 
 function adapterOf(values: Values): dspy.Adapter {
@@ -119,6 +123,8 @@ function report(outcomes: readonly Outcome[]): string {
   }
   return [
     `${''.padEnd(20)} ${'mean'.padStart(8)}   seeds ${outcomes.map(({ seed }) => seed).join(', ')}`,
+    row('greedy, before', ({ before }) => before.greedy.accuracy),
+    row('sampled, before', ({ before }) => before.sampled.accuracy),
     row('greedy', ({ greedy }) => greedy.accuracy),
     row('sampled', ({ sampled }) => sampled.accuracy),
     row('exact, sampled', ({ sampled }) => sampled.exact),

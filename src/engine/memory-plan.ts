@@ -13,7 +13,7 @@ const REST_BYTES = 576 * 1024 ** 2
 const LEAST_BYTES = 256 * 1024 ** 2
 
 /** On a GPU: products there are fast from a few thousand rows on, and whatever else runs wants memory too. */
-const DEVICE_BYTES = 4.5 * 1024 ** 3
+const DEVICE_BYTES = 4 * 1024 ** 3
 
 interface MemoryWishes {
   readonly precision: Precision
@@ -25,7 +25,7 @@ interface MemoryWishes {
 
 /**
  * Bytes that activations may take: what frozen weights and the rest leave of `memory` (default: 1.5 GiB, at most half the machine's). On a GPU
- * 4.5 GiB, at most a third of what is free.
+ * 4 GiB, at most a third of what is free.
  */
 export function planActivations(config: ModelConfig, options: MemoryWishes): number {
   if (options.device && options.memory === undefined)

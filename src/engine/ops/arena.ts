@@ -28,6 +28,8 @@ export class BumpArena<Block> implements Arena {
   constructor(
     private readonly source: BlockSource<Block>,
     bytes: number,
+    /** A further block is no larger than this, unless one tensor needs it: by default as large as all before it. */
+    private readonly mostGrowth = Number.POSITIVE_INFINITY,
   ) {
     this.addBlock(align(Math.max(bytes, ALIGNMENT)))
   }
@@ -67,7 +69,7 @@ export class BumpArena<Block> implements Arena {
   /** By as much as there is, or where that can't be had by what is needed. */
   private grow(bytes: number) {
     try {
-      return this.addBlock(Math.max(bytes, this.capacity))
+      return this.addBlock(Math.max(bytes, Math.min(this.capacity, this.mostGrowth)))
     } catch (error) {
       if (!(error instanceof OutOfMemoryError) || this.capacity <= bytes) throw error
       return this.addBlock(bytes)

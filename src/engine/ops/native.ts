@@ -17,6 +17,9 @@ const BUSY = 1
 /** A wait this short, as for one token of a tiny model, is on our own thread: the way through another and back costs 100 µs of computing. */
 const SHORT_WAIT_US = 4000
 
+/** A device's memory is its own until somebody takes it: an arena there takes no more than it needs, in blocks of this many bytes. */
+const DEVICE_GROWTH = 128 * 1024 ** 2
+
 export interface NativeOptions {
   /** Default 'cpu'. */
   readonly device?: 'cpu' | 'cuda'
@@ -65,7 +68,8 @@ class NativeBackend implements Backend {
     const free = (block: number) => {
       if (this.blocks.delete(block)) this.run('arbor_free', this.stream, block)
     }
-    return new BumpArena<number>({ allocate: (size) => this.allocate(size), view: NativeTensor.view, free }, bytes)
+    const source = { allocate: (size: number) => this.allocate(size), view: NativeTensor.view, free }
+    return new BumpArena<number>(source, bytes, this.device === 'cuda' ? DEVICE_GROWTH : undefined)
   }
 
   upload(to: Tensor, data: TypedArray): void {
