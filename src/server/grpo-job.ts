@@ -147,9 +147,8 @@ export class GrpoJob {
     if (this.status !== 'running')
       throw new HttpError(400, `Job ${this.id} has ended (${this.status}). Initialize with resume_from "${this.id}" to go on.`)
     const digest = createHash('sha256').update(JSON.stringify(request.batch)).digest('hex')
-    if (this.ids.posted(request.batch_id) === digest) return this.answer() // a repeated call is answered, not trained again
     const updates = this.updatesOf(request)
-    this.ids.serve(request.batch_id, digest)
+    if (!this.ids.serve(request.batch_id, digest)) return this.answer() // what was posted before is answered, not trained again
     for (const update of updates) void this.queue.run(() => this.train(update))
     return this.answer()
   }

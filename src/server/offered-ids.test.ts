@@ -1,6 +1,7 @@
 // As many ids as a client is about to post groups, whatever its program asks.
 
 import { describe, expect, it } from 'vitest'
+import { uniforms } from '../engine/random'
 import { BatchIds, groupsIn, OfferedIds } from './offered-ids'
 
 /** `times` answers to each of these prompts. */
@@ -15,7 +16,7 @@ describe('the number of groups', () => {
     ['rollouts that got lost', [4, 3, 3], 3],
     ['two calls, the second with a prompt of its own in every rollout', [4, 4, 1, 1, 1, 1, 1, 1, 1, 1], 4],
     ['two calls, some of the second ones alike', [4, 4, 3, 1, 2, 2], 4],
-    ['two calls, of which a rollout reached the second only three times', [4, 4, 1, 1, 1, 1, 1, 1, 1], 3],
+    ['two calls, of which a rollout reached the second only three times: one too many', [4, 4, 1, 1, 1, 1, 1, 1, 1], 4],
     ['many examples, in each of which one rollout asked otherwise', [3, 1, 3, 1, 3, 1, 3, 1, 3, 1, 3, 1], 6],
     ['less than a group', [1, 1], 1],
   ])('%s', (_, counts, groups) => {
@@ -88,6 +89,43 @@ describe('the ids offered', () => {
     first.serve(0, 'x')
     expect(first.list()).toEqual([1, 4])
     expect(second.list()).toEqual([2, 3])
-    expect([first.posted(0), second.posted(0)]).toEqual(['x', null])
+    expect([first.serve(0, 'x'), second.serve(0, 'x')]).toEqual([false, true])
+  })
+})
+
+/** arbor-ai's queue of groups: filled up with all groups of the step, shuffled, until there are enough for the ids. */
+class Client {
+  readonly #queue: string[] = []
+  constructor(private readonly random: () => number) {}
+  take(groups: readonly string[], ids: number): string[] {
+    while (this.#queue.length < ids) this.#queue.push(...[...groups].sort(() => this.random() - 0.5))
+    return this.#queue.splice(0, ids)
+  }
+}
+
+describe('a client whose rollouts fail on the way', () => {
+  it('has every group trained once, in its own step, however many it fills up with', () => {
+    const random = uniforms(7, 0)
+    const [examples, size, steps] = [3, 4, 200]
+    const ids = new OfferedIds(new BatchIds(), size)
+    const client = new Client(random)
+    for (let step = 0; step < steps; step++) {
+      const groups: string[] = []
+      for (let example = 0; example < examples; example++) {
+        // Two calls a rollout; one in ten can't read the first answer, and then the second call's group is dropped.
+        const reached = Array.from({ length: size }, () => random() > 0.1)
+        for (const [rollout, second] of reached.entries()) {
+          ids.sampled(`${step} ${example}`, false)
+          if (second) ids.sampled(`${step} ${example} ${rollout}`, false)
+        }
+        groups.push(`${step} ${example} first`)
+        if (reached.every(Boolean)) groups.push(`${step} ${example} second`)
+      }
+      ids.count()
+      const offered = ids.list()
+      const trained = client.take(groups, offered.length).filter((group, i) => ids.serve(offered[i]!, group))
+      expect(trained.sort()).toEqual(groups.sort())
+      ids.count()
+    }
   })
 })

@@ -1,6 +1,7 @@
 // Which batch ids a job waits for. Python's clients post one group under each id that they see when a step's rollouts are done, so as many
 // are offered as groups were rolled out: with fewer, groups would queue up in the client and be trained later, under a policy that didn't
-// sample them; with more, it fills up with groups that it posts twice.
+// sample them. With more, the client fills up with groups that it posts twice; such a group is known again and not trained twice, and what
+// is left in the client's queue is asked for with the next step. So where the number isn't certain, one too many is offered.
 
 /** Ids of batches are never used twice in a process: clients remember the ids that they served, across jobs. */
 export class BatchIds {
@@ -22,6 +23,11 @@ export class OfferedIds {
   /** How often each prompt was answered since the client last asked for ids: first questions, and those that want JSON. */
   #plain = new Map<string, number>()
   #json = new Map<string, number>()
+  /** Hashes of the groups posted for the step in hand, in order, and of those for the step before. */
+  #posts: string[] = []
+  #before: readonly string[] = []
+  /** Groups of earlier steps that wait in the client's queue: it posts them first. */
+  #left = 0
 
   /** @param groupSize null where an id stands for a whole step (groups_per_step) */
   constructor(
@@ -43,26 +49,30 @@ export class OfferedIds {
     counts.set(prompt, (counts.get(prompt) ?? 0) + 1)
   }
 
-  /** A client asks: from now on as many ids are offered as groups were rolled out since it last asked. */
+  /** A client asks: from now on as many ids are offered as it has groups of the step that was rolled out since it last asked. */
   count(): void {
     const rollouts = this.#plain.size > 0 ? this.#plain : this.#json
-    if (this.groupSize !== null && rollouts.size > 0)
-      this.#offered = Math.min(groupsIn([...rollouts.values()], this.groupSize), MOST_OFFERED)
+    if (this.groupSize !== null && rollouts.size > 0) {
+      this.#offered = Math.min(this.#left + groupsIn([...rollouts.values()], this.groupSize), MOST_OFFERED)
+      this.#before = this.#posts
+      this.#posts = []
+    }
     this.#fill()
     this.#forget()
   }
 
-  /** What was posted under this id before; null for one that is new. */
-  posted(id: number): string | null {
-    return this.#served.get(id) ?? null
-  }
-
-  serve(id: number, digest: string): void {
+  /** What is posted is to be trained: false for what was posted before, under this id or, by a client that fills up, under another. */
+  serve(id: number, digest: string): boolean {
+    if (this.#served.get(id) === digest) return false
+    const again = this.groupSize !== null && (this.#posts.includes(digest) || this.#before.includes(digest))
     this.#served.set(id, digest)
     const at = this.#pending.indexOf(id)
     if (at >= 0) this.#pending.splice(at, 1)
     this.#fill()
     this.#forget() // what was sampled up to here (a validation, say) belongs to no later step
+    this.#posts.push(digest)
+    if (this.#posts.length === this.#offered) this.#left = leftInQueue(this.#posts.slice(this.#left))
+    return !again
   }
 
   #forget(): void {
@@ -75,9 +85,15 @@ export class OfferedIds {
   }
 }
 
+/** The client puts all groups of a step into its queue, again and again until there are enough, and takes out what is asked for. */
+function leftInQueue(taken: readonly string[]): number {
+  const groups = new Set(taken).size
+  return groups === 0 ? 0 : Math.ceil(taken.length / groups) * groups - taken.length
+}
+
 /**
- * How many groups of `size` rollouts these are, from how often each prompt was answered. A program's first call asks a group's rollouts the
- * same; later calls may ask each its own, so what is left over is counted together. A rollout or two that got lost don't change the number.
+ * How many groups of `size` rollouts these are at most, from how often each prompt was answered. A program's first call asks a group's
+ * rollouts the same; later calls may ask each its own, so what is left over is counted together, and a started group counts.
  */
 export function groupsIn(counts: readonly number[], size: number): number {
   let groups = 0
@@ -89,5 +105,5 @@ export function groupsIn(counts: readonly number[], size: number): number {
       groups += whole
       missing += Math.max(0, whole * size - count)
     } else others += count
-  return Math.max(1, groups + Math.floor(Math.max(0, others - missing) / size))
+  return Math.max(1, groups + Math.ceil(Math.max(0, others - missing) / size))
 }
