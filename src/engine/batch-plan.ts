@@ -103,8 +103,9 @@ export class BatchPlan {
   /** Computes tokens [from, to) of a sequence; their slots are known. */
   compute(sequence: Sequence, from: number, to: number): void {
     this.#items.push({ sequence, from, to })
-    for (let i = from; i < to; i++) this.#scheduled.set(sequence.slots[i]!, -1)
     this.#rows += to - from
+    if (this.decode) return // nobody asks what it computes
+    for (let i = from; i < to; i++) this.#scheduled.set(sequence.slots[i]!, -1)
   }
 
   /** Samples the sequence's next token from the row of its last token, which this pass computes. */
@@ -116,6 +117,7 @@ export class BatchPlan {
   build(): this {
     this.rows = this.segmentCount = this.contextCount = 0
     this.policies = []
+    if (this.decode) return this.#buildDecode()
     const sampled = new Set(this.#ready.map(({ slots }) => slots.at(-1)!))
     const groups = groupByPolicy(this.#items).map((items) =>
       items.map((item) => ({ ...item, contextStart: this.#layContext(item) })),
@@ -133,9 +135,41 @@ export class BatchPlan {
     return this
   }
 
-  #layContext({ sequence, to }: Item): number {
-    const start = this.contextCount
-    for (let i = 0; i < to; i++) this.context[this.contextCount++] = sequence.slots[i]!
+  /** The same for rows that are all sampled from, one a sequence: hundreds of them, each time the device is waiting. */
+  #buildDecode(): this {
+    this.liveStart = this.liveSegment = 0
+    const rowOf = new Map<Sequence, number>()
+    for (const items of groupByPolicy(this.#items)) {
+      const rowStart = this.rows
+      for (const item of items) {
+        rowOf.set(item.sequence, this.rows)
+        this.#layLast(item)
+      }
+      const { policy } = items[0]!.sequence
+      if (policy !== null) this.policies.push({ policy, rowStart, rowCount: this.rows - rowStart })
+    }
+    this.samples = this.#ready.map((sequence) => ({ sequence, row: rowOf.get(sequence)! }))
+    return this
+  }
+
+  /** A row and a segment for a sequence's last token. */
+  #layLast(item: Item): void {
+    const { sequence, to } = item
+    const row = this.rows++
+    const segment = 4 * this.segmentCount++
+    this.ids[row] = this.#previous?.get(sequence) ?? sequence.tokens[to - 1]!
+    this.positions[row] = to - 1
+    this.slots[row] = sequence.slots[to - 1]!
+    this.segments[segment] = row
+    this.segments[segment + 1] = 1
+    this.segments[segment + 2] = this.#layContext(item)
+    this.segments[segment + 3] = to
+  }
+
+  #layContext({ sequence: { slots }, to }: Item): number {
+    const { context, contextCount: start } = this
+    for (let i = 0; i < to; i++) context[start + i] = slots[i]!
+    this.contextCount = start + to
     return start
   }
 

@@ -136,7 +136,7 @@ export class PackRunner {
   private trunkGradient({ tokens }: Pack): Omit<TrunkGradient, 'of'> {
     const sums = this.model.kvStores(tokens, this.arena, 'f32')
     for (const { k, v } of sums) for (const sum of [k, v]) this.backend.ops.fill(sum, 0)
-    return { sums, rows: this.ints(Int32Array.from({ length: tokens }, (_, row) => row)) }
+    return { sums, rows: this.ints(upFrom(0, tokens)) }
   }
 
   private upload(pack: Pack, weights: PolicyWeights | null): Batch {
@@ -150,7 +150,7 @@ export class PackRunner {
       tokens,
       ids: this.ints(pack.ids),
       positions: this.ints(pack.positions),
-      slots: this.ints(Int32Array.from({ length: tokens }, (_, row) => firstSlot + row)),
+      slots: this.ints(upFrom(firstSlot, tokens)),
       plan: plan(segments),
       policies: weights ? [{ policy: '', rowStart: 0, rowCount: tokens }] : [],
       live: { start: liveStart, plan: plan(liveSegments(segments, liveStart)) },
@@ -168,4 +168,11 @@ export class PackRunner {
     this.backend.upload(tensor, data)
     return tensor
   }
+}
+
+/** first, first + 1, … */
+function upFrom(first: number, count: number): Int32Array {
+  const numbers = new Int32Array(count)
+  for (let i = 0; i < count; i++) numbers[i] = first + i
+  return numbers
 }

@@ -184,7 +184,8 @@ export class Trainer {
         throw new ContextWindowExceededError(
           `Sequence ${i} has ${prompt.length} + ${completion.length} tokens; the model's context holds ${contextLength}. Shorten the prompt or max_tokens.`,
         )
-      const stranger = [...prompt, ...completion].find((token) => !(token >= 0 && token < vocab && Number.isInteger(token)))
+      const isStrange = (token: number) => !(token >= 0 && token < vocab && Number.isInteger(token))
+      const stranger = prompt.find(isStrange) ?? completion.find(isStrange)
       if (stranger !== undefined)
         throw new OptionError(`Sequence ${i} holds token ${stranger}; the model's vocabulary has ids 0 to ${vocab - 1}.`)
     }
@@ -204,9 +205,11 @@ function flatStats(pairs: number): FlatStats {
 }
 
 function take(all: Float32Array, places: Int32Array): Float32Array {
-  return Float32Array.from(places, (place) => all[place]!)
+  const own = new Float32Array(places.length)
+  for (let i = 0; i < places.length; i++) own[i] = all[places[i]!]!
+  return own
 }
 
 function put(all: Float32Array, places: Int32Array, own: ArrayLike<number>): void {
-  for (const [i, place] of places.entries()) all[place] = own[i]!
+  for (let i = 0; i < places.length; i++) all[places[i]!] = own[i]!
 }
