@@ -1,5 +1,7 @@
 // What the server sampled, kept so that the very tokens can be trained: found by completion id, else by exact text.
 
+import { totalmem } from 'node:os'
+
 /** One sampled completion with all that training asks of it. */
 export interface StoredCompletion {
   /** `${response id}#${choice index}` */
@@ -20,14 +22,22 @@ export interface StoredCompletion {
   readonly altered: boolean
 }
 
-/** Bounded by tokens; the completions used longest ago leave first. */
+/** Of this machine's memory, and never less than it takes to keep the rollouts of some large steps. */
+const SHARE = 1 / 1024
+const LEAST_BYTES = 32 * 1024 ** 2
+/** Strings, lists and the two maps around one completion, measured. */
+const ENTRY_BYTES = 600
+
+/** Bounded in memory; the completions used longest ago leave first. */
 export class CompletionStore {
   private readonly byId = new Map<string, StoredCompletion>() // in order of use
   private readonly byText = new Map<string, Set<string>>() // text → ids, oldest first
-  private tokens = 0
+  /** How many completions hold a prompt: those of a group, and of all who ask the same, hold one list. */
+  private readonly prompts = new Map<readonly number[], number>()
+  private bytes = 0
 
-  /** @param maxTokens prompt and completion tokens kept in all (a token is 8 to 16 bytes) */
-  constructor(private readonly maxTokens = 8_000_000) {}
+  /** @param maxBytes default: a thousandth of the machine's memory, at least 32 MiB */
+  constructor(private readonly maxBytes = Math.max(LEAST_BYTES, totalmem() * SHARE)) {}
 
   get size(): number {
     return this.byId.size
@@ -38,9 +48,9 @@ export class CompletionStore {
     this.byId.set(completion.id, completion)
     const ids = this.byText.get(completion.text) ?? new Set()
     this.byText.set(completion.text, ids.add(completion.id))
-    this.tokens += weight(completion)
+    this.bytes += ownBytes(completion) + this.holdPrompt(completion.prompt, 1)
     for (const [id] of this.byId) {
-      if (this.tokens <= this.maxTokens || this.byId.size === 1) break
+      if (this.bytes <= this.maxBytes || this.byId.size === 1) break
       this.remove(id)
     }
   }
@@ -75,10 +85,19 @@ export class CompletionStore {
     const found = this.byId.get(id)
     if (!found) return
     this.byId.delete(id)
-    this.tokens -= weight(found)
+    this.bytes -= ownBytes(found) + this.holdPrompt(found.prompt, -1)
     const ids = this.byText.get(found.text)!
     ids.delete(id)
     if (ids.size === 0) this.byText.delete(found.text)
+  }
+
+  /** One more or less holds this prompt; answers what that takes or frees. */
+  private holdPrompt(prompt: readonly number[], change: 1 | -1): number {
+    const holders = (this.prompts.get(prompt) ?? 0) + change
+    if (holders > 0) this.prompts.set(prompt, holders)
+    else this.prompts.delete(prompt)
+    const first = change > 0 ? holders === 1 : holders === 0
+    return first ? 8 * prompt.length : 0
   }
 }
 
@@ -86,6 +105,7 @@ export function sameTokens(a: readonly number[], b: readonly number[]): boolean 
   return a.length === b.length && a.every((token, i) => token === b[i])
 }
 
-function weight(completion: StoredCompletion): number {
-  return completion.prompt.length + 2 * completion.tokens.length
+/** A token and its logprob are 16 bytes. */
+function ownBytes({ tokens, text }: StoredCompletion): number {
+  return ENTRY_BYTES + 16 * tokens.length + text.length
 }

@@ -11,10 +11,11 @@ describe('textCodec', () => {
   }
   const codec = textCodec({ encode, eosTokenIds: [2] } as unknown as Tokenizer, { eosTokenIds: [2, 3] } as unknown as ModelInfo)
 
-  it('tokenizes a prompt once for all who ask for it, and gives each a list of their own', () => {
+  it('tokenizes a prompt once for all who ask for it, and gives them one list that nobody can change', () => {
     const first = codec.encode('abc')
-    first.push(99)
-    expect(codec.encode('abc')).toEqual([97, 98, 99])
+    expect(() => (first as number[]).push(99)).toThrow(TypeError)
+    expect(codec.encode('abc')).toBe(first)
+    expect(first).toEqual([97, 98, 99])
     expect(asked).toEqual(['abc'])
   })
 

@@ -34,15 +34,15 @@ const REMEMBERED = 256
 
 /** `encode`, with the tokens of its latest texts kept. */
 function remembered(encode: Tokenizer['encode']): Tokenizer['encode'] {
-  const known = new Map<string, number[]>() // oldest first
+  const known = new Map<string, readonly number[]>() // oldest first
   return (text, options) => {
     if (options?.addSpecial) return encode(text, options)
     let tokens = known.get(text)
     if (!tokens) {
-      known.set(text, (tokens = encode(text)))
+      known.set(text, (tokens = Object.freeze(encode(text))))
       if (known.size > REMEMBERED) known.delete(known.keys().next().value!)
     }
-    return [...tokens]
+    return tokens // one list for all: completions are kept with their prompt, a group's with the same
   }
 }
 

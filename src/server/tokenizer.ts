@@ -11,7 +11,7 @@ import { type AddedToken, encodeSections } from './sections'
 
 export interface Tokenizer {
   /** `addSpecial` adds what the model's own post-processor adds (a BOS, say); off by default, since chat templates write it themselves. */
-  encode(text: string, options?: { addSpecial?: boolean }): number[]
+  encode(text: string, options?: { addSpecial?: boolean }): readonly number[]
   /** `skipSpecial` (default true) leaves out special tokens such as <|im_end|>. */
   decode(tokens: readonly number[], options?: { skipSpecial?: boolean }): string
   /** Text of a growing token list, piece by piece; a character split over tokens comes out whole. */

@@ -64,7 +64,8 @@ describe('a sample becomes a row', () => {
 
 describe('the completion store', () => {
   it('forgets what was used longest ago when it is full', () => {
-    const store = new CompletionStore(3 * (prompt.length + 14))
+    const one = 600 + 16 * stored('a').tokens.length + 'answer'.length
+    const store = new CompletionStore(3 * one + 8 * prompt.length) // the prompt is held once
     for (const id of ['a', 'b', 'c']) store.add(stored(id))
     store.get('a')
     store.add(stored('d'))

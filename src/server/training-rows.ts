@@ -31,7 +31,7 @@ export interface RowContext {
 
 /** Rows of the samples, in their order. Equal messages are tokenized once. */
 export function trainingRows(samples: readonly StepSample[], context: RowContext): TrainingRow[] {
-  const prompts = new Map<string, { text: string; tokens: number[] }>()
+  const prompts = new Map<string, { text: string; tokens: readonly number[] }>()
   return samples.map((sample) => {
     const key = JSON.stringify(sample.messages)
     let prompt = prompts.get(key)
@@ -43,7 +43,7 @@ export function trainingRows(samples: readonly StepSample[], context: RowContext
   })
 }
 
-function trainingRow(sample: StepSample, prompt: { text: string; tokens: number[] }, context: RowContext): TrainingRow {
+function trainingRow(sample: StepSample, prompt: { text: string; tokens: readonly number[] }, context: RowContext): TrainingRow {
   const message = completionMessage(sample)
   const byId = sample.completion_id === undefined ? null : context.completions.get(sample.completion_id)
   const found = byId ?? context.completions.findText(message.content, prompt.tokens, context.policy)
@@ -85,7 +85,12 @@ export function completionMessage(sample: StepSample): Message {
  * Arbor's way: the template's text with the completion, minus the prompt's text. What the template puts behind the end-of-turn token
  * (a line break) is left out, since no policy samples it.
  */
-export function tokenizeCompletion(messages: readonly Message[], message: Message, prompt: string, codec: TextCodec): number[] {
+export function tokenizeCompletion(
+  messages: readonly Message[],
+  message: Message,
+  prompt: string,
+  codec: TextCodec,
+): readonly number[] {
   const whole = codec.render([...messages, message], { addGenerationPrompt: false })
   const tokens = codec.encode(whole.startsWith(prompt) ? whole.slice(prompt.length) : message.content)
   const end = tokens.findIndex((token) => codec.stopTokenIds.includes(token))

@@ -23,7 +23,7 @@ let missing: string | null
 let server: ServerInfo
 let conversations: Message[][]
 let served: string[] // the policy's greedy answers, from the server
-let prompts: number[][]
+let prompts: (readonly number[])[]
 let sequences: number[][] // prompts with an answer each
 const engine = new LocalEngine({ device: 'cpu', precision: 'f32' })
 

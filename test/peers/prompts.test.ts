@@ -14,7 +14,7 @@ interface Prompt {
   readonly question: string
   readonly messages: Message[]
   /** Token ids of transformers' chat template with the generation prompt. */
-  readonly ids: number[]
+  readonly ids: readonly number[]
 }
 
 const missing = noPeers()

@@ -22,7 +22,7 @@ export class WandbLog {
   /** Writes a log of these records; whatever was at `path` is replaced whole. */
   static create(path: string, records: Iterable<Buffer>): WandbLog {
     const log = new WandbLog(path, FILE_HEADER.length)
-    const parts = [FILE_HEADER]
+    const parts: Buffer[] = [FILE_HEADER]
     for (const record of records) parts.push(log.frame(record))
     replaceFile(path, (temporary) => writeFileSync(temporary, Buffer.concat(parts)))
     return log
