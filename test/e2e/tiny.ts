@@ -2,8 +2,9 @@
 
 import { existsSync, mkdtempSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { ensureNative } from '../../src/engine/ops/build-native'
+import { packageRoot } from '../../src/engine/package-root'
 import {
   ArborGRPO,
   type ArborGRPOOptions,
@@ -16,7 +17,7 @@ import type { CompileOptions } from '../../src/optimize/arbor-grpo'
 import { Adapter, context, Example, LM, type Loose, Module, type ParseResult, Predict, type Signature } from '../../src/program'
 import { LoraConfigSchema, type Message, type StepRecord, StepRecordSchema, type TrainKwargs } from '../../src/protocol'
 
-export const ROOT = resolve(__dirname, '../..')
+export const ROOT = packageRoot() // also from dist, where the benchmarks run
 export const MODEL = join(ROOT, 'test/fixtures/tiny-chat')
 export const CLI = join(ROOT, 'dist/src/cli/main.js')
 export const LIBRARY = join(ROOT, 'dist/src/index.js')
