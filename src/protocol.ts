@@ -308,6 +308,8 @@ export const HyperparametersSchema = z.strictObject({
   gradient_accumulation_steps: wish(z.int().min(1).default(1)),
   /** Default: 2e-4 for a LoRA, 1e-5 for all weights. */
   learning_rate: wish(z.number().min(0).optional()),
+  /** OpenAI's: of the default rate. */
+  learning_rate_multiplier: wish(z.number().positive().optional()),
   lr_scheduler_type: wish(z.enum(LR_SCHEDULES).default('linear')),
   warmup_steps: wish(z.int().min(0).default(0)),
   weight_decay: wish(z.number().min(0).default(0)),
@@ -349,6 +351,16 @@ export const FineTuningRequestSchema = z.looseObject({
   model: z.string().min(1),
   training_file: z.string().min(1),
   hyperparameters: HyperparametersSchema.nullish(),
+  /** OpenAI's later place for them. */
+  method: z
+    .looseObject({
+      type: z.string(),
+      supervised: z.looseObject({ hyperparameters: HyperparametersSchema.nullish() }).nullish(),
+    })
+    .nullish(),
+  seed: z.int().min(0).nullish(),
+  /** Not looked at; the job's events say so. */
+  validation_file: z.string().nullish(),
   /** A word for the job's name. */
   suffix: z
     .string()

@@ -32,6 +32,8 @@ export interface FineTuningSetup {
   readonly from: string | null
   /** Null for a job that an earlier process trained. */
   readonly reports: TuningReports | null
+  /** What the job's events say at the beginning, of what was asked for and is not done. */
+  readonly notes?: readonly string[]
   readonly log?: (line: string) => void
 }
 
@@ -56,6 +58,7 @@ export class FineTuningJob {
     this.id = setup.id
     this.contextLength = setup.contextLength
     this.#say('info', `Created job ${this.id}: ${setup.model} on ${setup.fileId}.`)
+    for (const note of setup.notes ?? []) this.#say('warn', note)
   }
 
   get status(): Status {

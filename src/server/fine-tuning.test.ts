@@ -143,6 +143,21 @@ describe('a fine-tuning job', () => {
     expect((await post({ hyperparameters: { n_epochs: 'auto', batch_size: 'auto', learning_rate: null } })).status).toBe(200)
   })
 
+  it("takes hyperparameters from OpenAI's later place, its multiplier and its seed", async () => {
+    const app = await testApp()
+    const method = (more: object) => ({ type: 'supervised', supervised: { hyperparameters: { n_epochs: 2, ...more } } })
+    const make = (body: object) => create(app, undefined, { hyperparameters: null, ...body })
+    const job = await make({ method: method({ learning_rate_multiplier: 2 }), seed: 5, validation_file: 'file-1' })
+    expect(job.hyperparameters).toMatchObject({ n_epochs: 2, learning_rate: 2e-5, seed: 5 })
+    expect(job.seed).toBe(5)
+    const { data } = await json<{ data: FineTuningEvent[] }>(app, `/v1/fine_tuning/jobs/${job.id}/events`)
+    expect(data[1]).toMatchObject({ level: 'warn', message: 'The validation file file-1 is not looked at.' })
+    await expect(make({ method: { type: 'dpo' } })).rejects.toThrow('method.type is \\"dpo\\"')
+    await expect(make({ method: method({ learning_rat: 1 }) })).rejects.toThrow('did you mean')
+    await expect(make({ method: method({}), hyperparameters: { n_epochs: 1 } })).rejects.toThrow('give one of them')
+    await expect(make({ method: method({ learning_rate: 1, learning_rate_multiplier: 2 }) })).rejects.toThrow('give one of them')
+  })
+
   it('leaves long conversations out, and fails when none is left', async () => {
     const app = await testApp()
     const some = await trained(app, { max_seq_len: 44 })

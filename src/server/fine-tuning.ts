@@ -7,7 +7,7 @@ import { bareModelName, type FineTuningRequestSchema } from '../protocol'
 import { FileStore } from './file-store'
 import { FineTuningJob } from './fine-tuning-job'
 import { HttpError } from './http-errors'
-import { finetunePlan } from './hyperparameters'
+import { askedHyperparameters, finetunePlan } from './hyperparameters'
 import { newJobId } from './job-id'
 import { JobQueue } from './job-queue'
 import { reporterNames, TuningReports } from './report/job-reports'
@@ -86,8 +86,9 @@ export class FineTuning {
   }
 
   /** Makes a job and returns at once; it trains when the jobs before it are done. @throws HttpError 400 or 404 for what can't be trained */
-  create(request: CreateRequest): FineTuningJob {
+  create(asked: CreateRequest): FineTuningJob {
     const { engine, model, modelNames, codec, storage, version, log } = this.options
+    const request = { ...asked, hyperparameters: askedHyperparameters(asked) }
     const plan = finetunePlan(request.hyperparameters, model.contextLength)
     const reportTo = plan.given.report_to ?? 'none'
     reporterNames(reportTo)
@@ -118,6 +119,7 @@ export class FineTuning {
       plan,
       from,
       reports,
+      notes: request.validation_file ? [`The validation file ${request.validation_file} is not looked at.`] : [],
     })
     this.#jobs.set(id, job)
     void this.#queue.run(() => job.run())
