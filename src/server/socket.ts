@@ -3,6 +3,8 @@
 import type { Server, ServerResponse } from 'node:http'
 import { createAdaptorServer } from '@hono/node-server'
 import { OptionError } from '../errors'
+import { errorResponse } from './http-errors'
+import { checkHost } from './incoming'
 
 /** Arbor's first port; the next free one is taken when it is in use and none was asked for. */
 const FIRST_PORT = 7453
@@ -22,12 +24,24 @@ export async function openSocket(
   handler: (request: Request) => Promise<Response>,
   { host = '127.0.0.1', port: wanted }: { host?: string; port?: number } = {},
 ): Promise<Socket> {
-  const server = createAdaptorServer({ fetch: withReason(handler) }) as Server
+  const server = createAdaptorServer({ fetch: withReason(forNeighbours(handler, host)) }) as Server
   const first = wanted ?? FIRST_PORT
   const last = wanted ?? FIRST_PORT + PORTS_TRIED - 1
   for (let port = first; port <= last; port++) if (await listens(server, host, port)) return socketOf(server, host)
   if (wanted === undefined) throw new OptionError(`All ports from ${first} to ${last} are taken. Give one with --port.`)
   throw new OptionError(`Port ${wanted} is taken by another program. Give another --port, or none to take the next free one.`)
+}
+
+/** Refuses who comes under a stranger's name. */
+function forNeighbours(handler: (request: Request) => Promise<Response>, host: string) {
+  return async (request: Request): Promise<Response> => {
+    try {
+      checkHost(request, host)
+    } catch (error) {
+      return errorResponse(error, '')
+    }
+    return handler(request)
+  }
 }
 
 /** The adaptor sends a response's status without its text; errors have one (http-errors.ts). */

@@ -12,6 +12,8 @@ const OFFLINE = 'The server does not answer. What is shown is what it said last;
 
 let stream: EventSource | null = null
 let turn = 0
+/** The jobs and checkpoints that the list of models was asked for. */
+let served = ''
 let followed = 0
 /** The shown job's stream has told its end. */
 let told = false
@@ -63,9 +65,12 @@ async function ask(): Promise<void> {
 }
 
 async function askJobs(): Promise<void> {
-  const [jobs, models] = await Promise.all([get<Listed<JobSummary>>('jobs'), get<Listed<{ id: string }>>('models')])
+  const jobs = await get<Listed<JobSummary>>('jobs')
   state.jobs = jobs.data
-  state.models = models.data.map(({ id }) => id)
+  // The server looks through its runs for the models that it could answer as: asked only when there may be others.
+  const may = JSON.stringify(jobs.data.map(({ id, serves, checkpoints }) => [id, serves, checkpoints.length]))
+  if (may !== served) state.models = (await get<Listed<{ id: string }>>('models')).data.map(({ id }) => id)
+  served = may
   const known = jobs.data.some(({ id }) => id === state.job)
   if (!state.chosen || !known) show(newestJob(jobs.data), { chosen: false })
   const job = jobs.data.find(({ id }) => id === state.job)

@@ -11,16 +11,31 @@ import { state, stepsMade } from './state.js'
 export function side(): Element_ {
   const jobs = state.jobs ?? []
   const none = h('p', { class: 'muted' }, state.jobs === null ? 'Asking the server …' : 'None yet.')
-  const model = (name: string) =>
-    h('li', { key: name }, h('code', { title: name }, shortName(name)), copyButton(name, `Copy the name ${name}`))
+  const saved = state.models.filter((name) => isSaved(name))
   return h(
     'nav',
     { class: 'side', 'aria-label': 'Jobs and models' },
     h('h2', null, 'Jobs'),
     jobs.length === 0 ? none : h('ul', { class: 'jobs' }, jobs.map(entry)),
     h('h2', null, 'Models that answer'),
-    h('ul', { class: 'models' }, state.models.map(model)),
+    h('ul', { class: 'models' }, state.models.filter((name) => !isSaved(name)).map(model)),
+    saved.length > 0 &&
+      h(
+        'details',
+        { class: 'saved' },
+        h('summary', null, `and ${plural(saved.length, 'saved policy', 'saved policies')}`),
+        h('ul', { class: 'models' }, saved.map(model)),
+      ),
   )
+}
+
+function model(name: string): Element_ {
+  return h('li', { key: name }, h('code', { title: name }, shortName(name)), copyButton(name, `Copy the name ${name}`))
+}
+
+/** A checkpoint, or a run of an earlier server: it is opened when it is asked. */
+function isSaved(name: string): boolean {
+  return name.includes('@') || (/^(grpo|ftjob):/.test(name) && !state.jobs?.some(({ id }) => id === name))
 }
 
 function entry(job: JobSummary): Element_ {
@@ -44,10 +59,11 @@ function entry(job: JobSummary): Element_ {
   )
 }
 
-/** Jobs of one model differ in what stands behind the model: grpo:…:golden-fern */
+/** Jobs of one model differ in what stands behind the model: grpo:…:golden-fern@best */
 function shortName(name: string): string {
   const [kind, , ...rest] = name.split(':')
-  return rest.length < 2 ? name : `${kind}:…:${rest.slice(0, -1).join(':')}`
+  const checkpoint = name.includes('@') ? name.slice(name.indexOf('@')) : ''
+  return rest.length < 2 ? name : `${kind}:…:${rest.slice(0, -1).join(':')}${checkpoint}`
 }
 
 /** A status as a person says it. */
