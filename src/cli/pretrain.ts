@@ -9,7 +9,7 @@ import { readFigures, writeModelCard } from '../pretrain/model-card'
 import { pretrain } from '../pretrain/pretrain'
 import { checkWishes, DEFAULT_SIZE, MIXES, makeRecipe, type Recipe, type RecipeWishes } from '../pretrain/recipe'
 import { RunFolder } from '../pretrain/run-folder'
-import { modelSize, SIZE_NAMES } from '../pretrain/sizes'
+import { modelSize, SIZE_NAMES, sizeName } from '../pretrain/sizes'
 import { choiceOption, numberOption, parseOptions } from './options'
 import { packageInfo } from './package-info'
 import { pretrainReporter } from './pretrain-report'
@@ -33,6 +33,7 @@ Hugging Face folder. A run that was ended goes on with --resume to the same weig
   --checkpoint-every N    steps (default 50)
   --figures FILE          write the README of the finished model again, with a table of figures (JSON: a list of rows)
   --device DEVICE         cpu, cuda, tfjs or auto (default: $ARBOR_DEVICE, else auto)
+  --precision P           of products and, on a GPU, activations: f32 (default) or bf16; what is trained is f32 either way
   --threads N             of the CPU (default: all cores)
   -h, --help              this text
 
@@ -53,6 +54,7 @@ const OPTIONS = {
   'checkpoint-every': { type: 'string' },
   figures: { type: 'string' },
   device: { type: 'string' },
+  precision: { type: 'string' },
   threads: { type: 'string' },
 } as const
 
@@ -68,6 +70,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   const threads = numberOption(values.threads, '--threads', { min: 1, integer: true })
   if (threads !== undefined) process.env['ARBOR_THREADS'] = String(threads)
   const device = choiceOption(values.device ?? 'auto', '--device', ['auto', 'cpu', 'cuda', 'tfjs'])
+  const precision = choiceOption(values.precision ?? 'f32', '--precision', ['f32', 'bf16'])
   const { folder, recipe } = openRun(values)
   const report = pretrainReporter(folder, recipe)
   const summary = await pretrain({
@@ -76,8 +79,8 @@ export async function run(argv: readonly string[]): Promise<number> {
     from: values.from,
     documents: (index, kind) => documentAt(index, { seed: recipe.seed, kind, mix: recipe.mix }),
     tokenizerTexts: () => trainingTexts(recipe.tokenizerDocuments, recipe.seed),
-    // All weights are trained, so kept in f32; what is compared with them as it was exported is computed alike.
-    openEngine: () => new WorkerEngine({ device, precision: 'f32' }),
+    // Both engines of a run: the finished model is compared with the trained weights as it was exported, computed alike.
+    openEngine: () => new WorkerEngine({ device, precision }),
     checkpointEvery,
     version: packageInfo().version,
     signal: interruption(),
@@ -118,7 +121,7 @@ function openRun(values: Values): { folder: RunFolder; recipe: Recipe } {
 }
 
 function writeFigures({ out, size }: Values, file: string): number {
-  const folder = new RunFolder(out ?? join('pretrained', size ?? DEFAULT_SIZE))
+  const folder = new RunFolder(out ?? join('pretrained', sizeName(size ?? DEFAULT_SIZE)))
   if (!folder.finished) throw new OptionError(`${folder.path}: no finished model there to write about.`)
   writeModelCard(folder.model, readFigures(file))
   process.stdout.write(`${join(folder.model, 'README.md')}\n`)
@@ -128,7 +131,7 @@ function writeFigures({ out, size }: Values, file: string): number {
 function wishesOf(values: Values): RecipeWishes {
   const whole = (value: string | undefined, flag: string, min: number) => numberOption(value, flag, { min, integer: true })
   return {
-    size: values.size,
+    size: values.size === undefined ? undefined : sizeName(values.size),
     mix: values.mix === undefined ? undefined : choiceOption(values.mix, '--mix', MIXES),
     seed: whole(values.seed, '--seed', 0),
     steps: whole(values.steps, '--steps', 1),

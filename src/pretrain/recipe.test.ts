@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { modelConfig } from '../engine/model-config'
 import { OptionError } from '../errors'
 import { checkWishes, makeRecipe, stepConfig } from './recipe'
-import { configJson, modelSize, SIZE_NAMES } from './sizes'
+import { configJson, modelSize, SIZE_NAMES, sizeName } from './sizes'
 
 /** Weights of a Llama with a tied head. */
 function parameters(name: string): number {
@@ -31,6 +31,7 @@ describe('sizes', () => {
   })
 
   it('another name is an error that lists them', () => {
+    expect([sizeName('3m'), sizeName('MINI'), modelSize('1.5m')]).toEqual(['3M', 'mini', modelSize('1.5M')])
     expect(() => modelSize('2M')).toThrow(/0\.6M, 1\.5M, 3M, 5M/)
   })
 })

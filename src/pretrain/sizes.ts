@@ -30,13 +30,18 @@ export const MODEL_SIZES = {
 export type SizeName = keyof typeof MODEL_SIZES
 export const SIZE_NAMES = Object.keys(MODEL_SIZES) as SizeName[]
 
-/** @throws OptionError naming the sizes there are */
-export function modelSize(name: string): ModelSize {
-  if (Object.hasOwn(MODEL_SIZES, name)) return MODEL_SIZES[name as SizeName]
+/** A size as a person writes it, '3m' too. @throws OptionError naming the sizes there are */
+export function sizeName(name: string): SizeName {
+  const found = SIZE_NAMES.find((one) => one.toLowerCase() === name.toLowerCase())
+  if (found) return found
   const near = nearestName(name, SIZE_NAMES)
   throw new OptionError(
     `There is no size "${name}": choose one of ${SIZE_NAMES.join(', ')}.${near === null ? '' : ` Did you mean ${near}?`}`,
   )
+}
+
+export function modelSize(name: string): ModelSize {
+  return MODEL_SIZES[sizeName(name)]
 }
 
 /** Hugging Face's config.json; `dtype` is that of the weights beside it. */
