@@ -271,6 +271,9 @@ export const StepRecordSchema = z.strictObject({
   /** |stored logprob − training pass logprob| over trained tokens of matched rows; rollouts under truncation or penalty apart. null: nothing to compare. */
   logprob_gap_max: z.number().nullable(),
   logprob_gap_mean: z.number().nullable(),
+  /** Rollouts that a grammar constrained (response_format), and their largest gap; missing where there are none. */
+  rows_constrained: z.int().optional(),
+  logprob_gap_max_constrained: z.number().optional(),
   completion_length_mean: z.number(),
   completion_length_min: z.number(),
   completion_length_max: z.number(),
@@ -434,11 +437,50 @@ export type GrpoEvent = EventHead & {
   readonly data: Readonly<Record<string, string | number | null>>
 }
 
-// ---------------------------------------------------------------- chat
+// ---------------------------------------------------------------- chat and completions
 
-/** OpenAI's request plus vLLM's sampling extensions; fields we do not know are let through, as OpenAI's servers do. */
-export const ChatRequestSchema = z.looseObject({
+/** Constrained decoding: the answer is JSON, of any object or of one schema. */
+export const ResponseFormatSchema = z.discriminatedUnion('type', [
+  z.looseObject({ type: z.literal('text') }),
+  z.looseObject({ type: z.literal('json_object') }),
+  z.looseObject({
+    type: z.literal('json_schema'),
+    json_schema: z.looseObject({
+      name: z.string().nullish(),
+      /** None: any JSON. */
+      schema: z.union([z.record(z.string(), z.unknown()), z.boolean()]).nullish(),
+      strict: z.boolean().nullish(),
+    }),
+  }),
+])
+export type WireResponseFormat = z.infer<typeof ResponseFormatSchema>
+
+/** What both kinds of completion take: OpenAI's fields plus vLLM's sampling extensions. */
+const samplingFields = {
   model: z.string().min(1),
+  temperature: z.number().min(0).max(10).nullish(),
+  top_p: z.number().gt(0).max(1).nullish(),
+  top_k: z.int().min(-1).nullish(),
+  min_p: z.number().min(0).max(1).nullish(),
+  repetition_penalty: z.number().positive().nullish(),
+  max_tokens: z.int().min(0).nullish(),
+  n: z.int().min(1).max(128).nullish(),
+  seed: z.int().nullish(),
+  /** Ours: one choice for each, the very one that a request with this seed and n = 1 gets. Instead of `n` and `seed`. */
+  seeds: z.array(z.int()).min(1).max(128).nullish(),
+  stop: z.union([z.string(), z.array(z.string()).max(16)]).nullish(),
+  stream: z.boolean().nullish(),
+  stream_options: z.looseObject({ include_usage: z.boolean().nullish() }).nullish(),
+  response_format: ResponseFormatSchema.nullish(),
+  // OpenAI's, of no effect at their default; other values are refused: they would be ignored otherwise.
+  frequency_penalty: z.number().nullish(),
+  presence_penalty: z.number().nullish(),
+  logit_bias: z.record(z.string(), z.number()).nullish(),
+}
+
+/** Fields we do not know are let through, as OpenAI's servers do. */
+export const ChatRequestSchema = z.looseObject({
+  ...samplingFields,
   messages: z
     .array(
       z.looseObject({
@@ -447,25 +489,33 @@ export const ChatRequestSchema = z.looseObject({
       }),
     )
     .min(1),
-  temperature: z.number().min(0).max(10).nullish(),
-  top_p: z.number().gt(0).max(1).nullish(),
-  top_k: z.int().min(-1).nullish(),
-  min_p: z.number().min(0).max(1).nullish(),
-  repetition_penalty: z.number().positive().nullish(),
-  max_tokens: z.int().min(0).nullish(),
   max_completion_tokens: z.int().min(0).nullish(),
-  n: z.int().min(1).max(128).nullish(),
-  seed: z.int().nullish(),
-  /** Ours: one choice for each, the very one that a request with this seed and n = 1 gets. Instead of `n` and `seed`. */
-  seeds: z.array(z.int()).min(1).max(128).nullish(),
-  stop: z.union([z.string(), z.array(z.string()).max(16)]).nullish(),
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(20).nullish(),
-  stream: z.boolean().nullish(),
-  stream_options: z.looseObject({ include_usage: z.boolean().nullish() }).nullish(),
-  response_format: z.looseObject({ type: z.string() }).nullish(),
 })
 export type ChatRequest = z.infer<typeof ChatRequestSchema>
+
+const tokenIds = z.array(z.int().min(0)).min(1)
+
+/** A text to go on with, or several; as text or as tokens. */
+export const CompletionRequestSchema = z.looseObject({
+  ...samplingFields,
+  prompt: z.union([
+    z.string(),
+    tokenIds,
+    z
+      .array(z.union([z.string(), tokenIds]))
+      .min(1)
+      .max(1024),
+  ]),
+  /** The prompt's text and, with `logprobs`, its tokens stand before the completion's. */
+  echo: z.boolean().nullish(),
+  /** Alternatives of each token, beside the token itself. */
+  logprobs: z.int().min(0).max(20).nullish(),
+  best_of: z.int().min(1).nullish(),
+  suffix: z.string().nullish(),
+})
+export type CompletionRequest = z.infer<typeof CompletionRequestSchema>
 
 export const LaunchRequestSchema = z.looseObject({
   model: z.string().min(1),

@@ -6,6 +6,7 @@ import {
   bareModelName,
   ChatRequestSchema,
   CheckpointRequestSchema,
+  CompletionRequestSchema,
   InitializeRequestSchema,
   JobRequestSchema,
   KillRequestSchema,
@@ -13,8 +14,10 @@ import {
   RestoreRequestSchema,
   StepRequestSchema,
 } from '../protocol'
-import { chatBody, planChat, sampleChat } from './chat'
+import { chatBody, planChat } from './chat'
 import { streamChat } from './chat-stream'
+import { streamCompletions } from './completion-stream'
+import { completionBody, planCompletions, sampleCompletions } from './completions'
 import { fileRoutes, jobRoutes } from './fine-tuning-routes'
 import { healthSource } from './health'
 import { errorResponse, HttpError } from './http-errors'
@@ -22,6 +25,7 @@ import { checkOrigin, routePath } from './incoming'
 import { modelSlug } from './job-id'
 import { jobViewRoutes, pageFileRoutes } from './page-routes'
 import { readBody } from './request-body'
+import { sampleChoices } from './sample'
 import { listedNames, type RouteEnv, type Services, servedJob } from './services'
 import { type StepStreamOptions, streamSteps } from './step-stream'
 
@@ -72,7 +76,13 @@ function chatRoutes(app: Hono<RouteEnv>, services: Services): void {
     const plan = planChat(services, await readBody(c.req.raw, ChatRequestSchema))
     const { signal } = c.req.raw
     if (plan.request.stream === true) return streamChat(services, plan, { signal, requestId: c.get('requestId') })
-    return c.json(chatBody(services, plan, await sampleChat(services, plan, { signal })))
+    return c.json(chatBody(services, plan, await sampleChoices(services, plan, { signal })))
+  })
+  app.post('/completions', async (c) => {
+    const plan = planCompletions(services, await readBody(c.req.raw, CompletionRequestSchema))
+    const { signal } = c.req.raw
+    if (plan.request.stream === true) return streamCompletions(services, plan, { signal, requestId: c.get('requestId') })
+    return c.json(await completionBody(services, plan, await sampleCompletions(services, plan, { signal })))
   })
   // The model is loaded with the server, so launching is agreeing on its name and killing it is nothing to do.
   app.post('/chat/launch', async (c) => {

@@ -1,7 +1,8 @@
 // A chat completion as OpenAI's stream of chunks. Logprobs come with a choice's last chunk.
 
-import { type ChatPlan, chatUsage, choiceLogprobs, sampleChat } from './chat'
+import { type ChatPlan, chatUsage, choiceLogprobs } from './chat'
 import { errorBody } from './http-errors'
+import { sampleChoices } from './sample'
 import type { Services } from './services'
 import { eventStream, type Reader, type SendEvent } from './sse'
 import type { CompletionText } from './stop-text'
@@ -39,7 +40,7 @@ async function writeChunks(
   const onText = (index: number, text: CompletionText) => {
     if (!reader.behind) sendText(index, text.safeText)
   }
-  const choices = await sampleChat(services, plan, { signal, onText })
+  const choices = await sampleChoices(services, plan, { signal, onText })
   for (const choice of choices) {
     sendText(choice.index, choice.text.text)
     const logprobs = choiceLogprobs(services, plan, choice)

@@ -20,6 +20,8 @@ export interface StoredCompletion {
   readonly truncated: boolean
   /** Sampled under top-k, top-p, min-p, a penalty or greedily: the stored logprobs are not those it was drawn with. */
   readonly altered: boolean
+  /** Sampled along a grammar: only tokens that it allows could come. */
+  readonly constrained: boolean
 }
 
 /** Of this machine's memory, and never less than it takes to keep the rollouts of some large steps. */

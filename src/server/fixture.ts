@@ -8,6 +8,7 @@ import { FakeEngine } from '../engine/fake-engine'
 import type { GRPOStatus } from '../protocol'
 import { createApp } from './app'
 import { CompletionStore } from './completion-store'
+import { Constraints } from './constrain/constraints'
 import { FineTuning } from './fine-tuning'
 import { Jobs } from './jobs'
 import { SavedPolicies } from './saved-policies'
@@ -44,6 +45,7 @@ export const byteCodec: TextCodec = {
     messages.map(({ role, content }) => `<|start|>${role}\n${content}<|end|>\n`).join('') +
     (addGenerationPrompt ? '<|start|>assistant\n' : ''),
   stopTokenIds: [END],
+  bytes: () => Array.from({ length: 258 }, (_, token) => (token < START ? String.fromCharCode(token) : null)),
 }
 
 export interface TestApp {
@@ -69,6 +71,7 @@ export async function testApp(
   const fineTuning = new FineTuning({ ...setup, saved })
   const services: Services = {
     ...common,
+    constraints: new Constraints(byteCodec, model),
     jobs: new Jobs({ ...setup, ...options, engine, storage, fineTuning, saved }),
     fineTuning,
     saved,

@@ -7,6 +7,7 @@ import { OptionError } from '../errors'
 import { bareModelName } from '../protocol'
 import { createApp } from './app'
 import { CompletionStore } from './completion-store'
+import { Constraints } from './constrain/constraints'
 import { FineTuning } from './fine-tuning'
 import { type App, modelOnDemand } from './first-model'
 import { Jobs } from './jobs'
@@ -119,7 +120,8 @@ async function loadServices(engine: Engine, asked: string, options: ServerOption
   const fineTuning = new FineTuning({ ...setup, saved })
   const jobs = new Jobs({ ...setup, completions, fineTuning, saved })
   for (const name of options.adapters?.keys() ?? []) await openAdapter(saved, name, log)
-  return { engine, model, modelNames, codec, completions, jobs, fineTuning, saved, ...(log ? { log } : {}) }
+  const constraints = new Constraints(codec, model)
+  return { engine, model, modelNames, codec, completions, constraints, jobs, fineTuning, saved, ...(log ? { log } : {}) }
 }
 
 /** An adapter that can't be read, or is another model's, ends the start. */

@@ -12,7 +12,7 @@ const engineLogprob = (token: number, place: number) => -0.1 - ((token * 17 + pl
 
 function row(reward: number, more: Partial<TrainingRow> = {}): TrainingRow {
   const completion = [100 + Math.round(reward * 10), 105, 257]
-  const stored = { logprobs: completion.map(engineLogprob), policyVersion: 0, altered: false }
+  const stored = { logprobs: completion.map(engineLogprob), policyVersion: 0, altered: false, constrained: false }
   const common = { prompt: [1, 2], completion, rewards: null, text: 't', stored } as const
   return { ...common, reward, source: 'id', truncated: false, otherPrompt: false, ...more }
 }

@@ -47,6 +47,8 @@ export interface UpdateResult {
   readonly seconds: number
   /** |stored − training pass| over the tokens of rollouts of this very policy version and prompt; null without any. */
   readonly gap: { readonly max: number; readonly mean: number } | null
+  /** The same over rollouts under a grammar; null without any. */
+  readonly constrained: { readonly rows: number; readonly max: number } | null
   readonly notes: readonly string[]
 }
 
@@ -69,7 +71,7 @@ export async function updatePolicy(groups: readonly (readonly TrainingRow[])[], 
   const common = { advantages, zeroStdShare, learningRate, entropyCoef, rowsTrained: pass.length }
   if (pass.length === 0) {
     notes.push(nothingToLearn(lossRows))
-    const idle = { loss: null, gradNorm: 0, tokens: 0, tokensUnshared: 0, seconds: 0, gap: null }
+    const idle = { loss: null, gradNorm: 0, tokens: 0, tokensUnshared: 0, seconds: 0, gap: null, constrained: null }
     return { ...common, ...idle, policyVersion: run.policyVersion, notes }
   }
   const withReference = await addReference(lossRows, needed, pass, run)
@@ -106,8 +108,8 @@ async function trainIterations(
     tokens += stats.tokens
     tokensUnshared += stats.tokensUnshared
   }
-  const { gap, notes } = logprobGap(pass, first!, run)
-  return { policyVersion: stats!.policyVersion, gradNorm: stats!.gradNorm, loss: loss!, tokens, tokensUnshared, gap, notes }
+  const gaps = logprobGap(pass, first!, run)
+  return { policyVersion: stats!.policyVersion, gradNorm: stats!.gradNorm, loss: loss!, tokens, tokensUnshared, ...gaps }
 }
 
 /** The gradient before the pass: the same whatever logprobs it will find, so zeros stand for them. No pack need wait for another then. */
@@ -164,25 +166,38 @@ async function addReference(
   })
 }
 
-function logprobGap(pass: readonly TrainingRow[], logprobs: Float32Array, run: UpdateRun): Pick<UpdateResult, 'gap' | 'notes'> {
-  const plain: number[] = []
-  const altered: number[] = []
+function logprobGap(
+  pass: readonly TrainingRow[],
+  logprobs: Float32Array,
+  run: UpdateRun,
+): Pick<UpdateResult, 'gap' | 'constrained' | 'notes'> {
+  const gaps = { plain: [] as number[], altered: [] as number[], constrained: [] as number[] }
+  let rows = 0
   let offset = 0
   for (const { stored, completion } of pass) {
     const own = logprobs.subarray(offset, (offset += completion.length))
     if (stored === null || stored.policyVersion !== run.policyVersion) continue
-    const gaps = stored.altered ? altered : plain
-    for (const [t, logprob] of own.entries()) gaps.push(Math.abs(stored.logprobs[t]! - logprob))
+    if (stored.constrained) rows++
+    const list = gaps[stored.constrained ? 'constrained' : stored.altered ? 'altered' : 'plain']
+    for (const [t, logprob] of own.entries()) list.push(Math.abs(stored.logprobs[t]! - logprob))
   }
-  const largest = (values: readonly number[]) => values.reduce((max, value) => Math.max(max, value), 0)
-  const notes =
-    altered.length === 0
+  const { plain, altered, constrained } = gaps
+  const note = (values: readonly number[], how: string) =>
+    values.length === 0
       ? []
-      : [
-          `${altered.length} tokens were sampled under truncation, a penalty or greedily; their largest logprob gap is ${largest(altered).toExponential(1)}.`,
-        ]
-  if (plain.length === 0) return { gap: null, notes }
-  return { gap: { max: largest(plain), mean: plain.reduce((sum, value) => sum + value, 0) / plain.length }, notes }
+      : [`${values.length} tokens were sampled ${how}; their largest logprob gap is ${largest(values).toExponential(1)}.`]
+  return {
+    gap: plain.length === 0 ? null : { max: largest(plain), mean: plain.reduce((sum, value) => sum + value, 0) / plain.length },
+    constrained: rows === 0 ? null : { rows, max: largest(constrained) },
+    notes: [
+      ...note(altered, 'under truncation, a penalty or greedily'),
+      ...note(constrained, 'under a grammar (response_format)'),
+    ],
+  }
+}
+
+function largest(values: readonly number[]): number {
+  return values.reduce((max, value) => Math.max(max, value), 0)
 }
 
 function rowNotes(rows: readonly TrainingRow[], run: UpdateRun): string[] {

@@ -5,13 +5,14 @@ import type { Message } from '../protocol'
 import { renderChat } from './chat-template'
 import { parseCheckpointName } from './checkpoint-name'
 import type { CompletionStore } from './completion-store'
+import type { Constraints } from './constrain/constraints'
 import type { FineTuning } from './fine-tuning'
 import type { Jobs } from './jobs'
 import type { SavedPolicies } from './saved-policies'
 import type { Tokenizer } from './tokenizer'
 
 /** Text to tokens and back for one model, with its chat template. */
-export interface TextCodec extends Pick<Tokenizer, 'encode' | 'decode' | 'stream'> {
+export interface TextCodec extends Pick<Tokenizer, 'encode' | 'decode' | 'stream' | 'bytes'> {
   /** The prompt text of a conversation; `addGenerationPrompt` opens the assistant's turn. */
   render(messages: readonly Message[], options: { addGenerationPrompt: boolean }): string
   /** Tokens that end an assistant's turn. */
@@ -24,6 +25,7 @@ export function textCodec(tokenizer: Tokenizer, model: ModelInfo): TextCodec {
     encode: remembered(tokenizer.encode),
     decode: tokenizer.decode,
     stream: tokenizer.stream,
+    bytes: tokenizer.bytes,
     render: (messages, options) => renderChat(tokenizer, messages, options),
     stopTokenIds: [...new Set([...tokenizer.eosTokenIds, ...model.eosTokenIds])],
   }
@@ -56,6 +58,7 @@ export interface Services {
   readonly modelNames: readonly string[]
   readonly codec: TextCodec
   readonly completions: CompletionStore
+  readonly constraints: Constraints
   readonly jobs: Jobs
   readonly fineTuning: FineTuning
   readonly saved: SavedPolicies

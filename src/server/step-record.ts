@@ -49,6 +49,10 @@ export function stepRecord(facts: StepFacts): StepRecord {
     ...clipExtremes(loss),
     logprob_gap_max: result.gap?.max ?? null,
     logprob_gap_mean: result.gap?.mean ?? null,
+    ...(result.constrained !== null && {
+      rows_constrained: result.constrained.rows,
+      logprob_gap_max_constrained: result.constrained.max,
+    }),
     completion_length_mean: mean(lengths),
     completion_length_min: Math.min(...lengths),
     completion_length_max: Math.max(...lengths),

@@ -8,6 +8,7 @@ import { ggufMetadata } from '../engine/gguf'
 import { ModelError } from '../errors'
 import { ggufTokenizer } from './gguf-tokenizer'
 import { type AddedToken, encodeSections } from './sections'
+import { tokenBytes } from './token-bytes'
 
 export interface Tokenizer {
   /** `addSpecial` adds what the model's own post-processor adds (a BOS, say); off by default, since chat templates write it themselves. */
@@ -24,6 +25,8 @@ export interface Tokenizer {
   /** Jinja source, or null when the model has none. */
   readonly chatTemplate: string | null
   readonly vocab: number
+  /** Each token's bytes as characters 0 to 255; null where a token has none: special ones, and ids without a token. */
+  bytes(): readonly (string | null)[]
 }
 
 export interface TextStream {
@@ -77,6 +80,7 @@ function wrap(inner: HuggingFaceTokenizer, files: TokenizerFiles): Tokenizer {
     namedTokens,
     chatTemplate: files.chatTemplate,
     vocab: inner.get_vocab(true).size,
+    bytes: () => tokenBytes(files.tokenizer),
   }
 }
 

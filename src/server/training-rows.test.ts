@@ -11,7 +11,15 @@ const prompt = byteCodec.encode(byteCodec.render(messages, { addGenerationPrompt
 
 function stored(id: string, more: Partial<StoredCompletion> = {}): StoredCompletion {
   const tokens = [...byteCodec.encode('answer'), 257]
-  const facts = { policy: 'job', policyVersion: 3, temperature: 1, text: 'answer', truncated: false, altered: false }
+  const facts = {
+    policy: 'job',
+    policyVersion: 3,
+    temperature: 1,
+    text: 'answer',
+    truncated: false,
+    altered: false,
+    constrained: false,
+  }
   return { id, prompt, tokens, logprobs: tokens.map(() => -1), ...facts, ...more }
 }
 
@@ -27,7 +35,7 @@ describe('a sample becomes a row', () => {
     const cut = [1, 2, 3]
     const row = rows({ completion_id: 'c#0' }, stored('c#0', { tokens: cut, logprobs: [-1, -2, -3], truncated: true }))
     expect(row).toMatchObject({ source: 'id', completion: cut, prompt, truncated: true, otherPrompt: false })
-    expect(row.stored).toEqual({ logprobs: [-1, -2, -3], policyVersion: 3, altered: false })
+    expect(row.stored).toEqual({ logprobs: [-1, -2, -3], policyVersion: 3, altered: false, constrained: false })
   })
 
   it('by its id under another prompt: the demos are left out, so the stored logprobs are not those of the row', () => {

@@ -14,9 +14,17 @@ export interface TrainingRow extends TrainSequence {
   readonly source: 'id' | 'text' | 'tokenized'
   readonly truncated: boolean
   /** Behaviour policy's logprobs; null where the sampled prompt, the temperature or the tokens are not those trained. */
-  readonly stored: { readonly logprobs: readonly number[]; readonly policyVersion: number; readonly altered: boolean } | null
+  readonly stored: StoredLogprobs | null
   /** True where the trained prompt is not the sampled one (demos left out). */
   readonly otherPrompt: boolean
+}
+
+export interface StoredLogprobs {
+  readonly logprobs: readonly number[]
+  readonly policyVersion: number
+  /** How it was sampled: see StoredCompletion. */
+  readonly altered: boolean
+  readonly constrained: boolean
 }
 
 export interface RowContext {
@@ -67,7 +75,8 @@ function storedLogprobs(found: StoredCompletion, context: RowContext): TrainingR
   const own = found.policy === context.policy
   const base = context.onBase && found.policy === null && found.policyVersion === 0
   if ((!own && !base) || found.temperature !== context.temperature) return null
-  return { logprobs: found.logprobs, policyVersion: own ? found.policyVersion : 0, altered: found.altered }
+  const { logprobs, altered, constrained } = found
+  return { logprobs, policyVersion: own ? found.policyVersion : 0, altered, constrained }
 }
 
 /** The one assistant message of a sample. Throws OptionError for a list of several. */
