@@ -1,7 +1,7 @@
 // All steps at a glance: a tile for each rollout, best on top within its group, blue better and red worse than its siblings.
 
 import type { StepRecord } from '../../protocol'
-import { type Child, type Element_, h } from './dom.js'
+import { type Child, type Element_, h, memo } from './dom.js'
 import { SHADES, shadeColour, shadeOf } from './palette.js'
 import { type Range, type Scale, scale, stepTicks } from './scale.js'
 import { type ChartView, pointedStep } from './step-view.js'
@@ -30,7 +30,7 @@ export function advantageMap(records: readonly StepRecord[], view: ChartView): E
   const svg = h(
     'svg',
     frame,
-    tiles(shown, x),
+    memo('tiles', `${view.version} ${view.width}`, () => h('g', null, tiles(shown, x))),
     outline(view.selected, 'selected', { x, first }),
     outline(view.hover, 'hover', { x, first }),
     stepTicks([first, range[1] - 0.5], places).map((step) =>

@@ -81,7 +81,7 @@ async function askJobs(): Promise<void> {
 
 /** The job was resumed from a checkpoint: what came after that is no more. */
 function startAnew(): void {
-  Object.assign(state, { records: [], rollouts: null, step: null, turning: null })
+  Object.assign(state, { records: [], rollouts: null, step: null, turning: null, generation: state.generation + 1 })
   told = false
   if (stream) leave(stream)
 }
@@ -105,7 +105,7 @@ export function show(id: string | null, { chosen }: { chosen: boolean }): void {
     group: null,
     predictor: '',
   }
-  Object.assign(state, fresh, { job: id })
+  Object.assign(state, fresh, { job: id, generation: state.generation + 1 })
   state.unfolded.clear()
   stream?.close()
   stream = null

@@ -28,6 +28,15 @@ export function childrenOf(children: readonly Child[]): (Element_ | string)[] {
   })
 }
 
+const remembered = new Map<string, { readonly of: string; readonly element: Element_ }>()
+
+/** The element that `build` makes, made anew only when `of` is another than last time under this name; what is the same is not looked at again. */
+export function memo(name: string, of: string, build: () => Element_): Element_ {
+  let known = remembered.get(name)
+  if (known?.of !== of) remembered.set(name, (known = { of, element: build() }))
+  return known.element
+}
+
 /** Makes the children of `parent` equal to `wanted`. */
 export function patch(parent: Element, wanted: readonly (Element_ | string)[]): void {
   const keyed = new Map<string, Element>()
@@ -74,21 +83,24 @@ function create(parent: Element, { tag, props }: Element_): Element {
 }
 
 /** What each node was last made equal to. */
-const applied = new WeakMap<Element, Element_['props']>()
+const applied = new WeakMap<Element, Element_>()
 
 function keyOf(node: Element): string | undefined {
-  return asKey(applied.get(node)?.['key'])
+  return asKey(applied.get(node)?.props['key'])
 }
 
 function asKey(key: Prop): string | undefined {
   return key === undefined || key === null ? undefined : String(key)
 }
 
-function update(node: Element, { props, children }: Element_): void {
-  const before = applied.get(node) ?? {}
+function update(node: Element, wanted: Element_): void {
+  const last = applied.get(node)
+  if (last === wanted) return
+  const { props, children } = wanted
+  const before = last?.props ?? {}
   for (const name of Object.keys(before)) if (!(name in props)) setProp(node, name, undefined)
   for (const [name, value] of Object.entries(props)) if (before[name] !== value) setProp(node, name, value)
-  applied.set(node, props)
+  applied.set(node, wanted)
   patch(node, children)
   if (node instanceof HTMLSelectElement && props['value'] !== undefined) node.value = String(props['value'])
 }

@@ -24,7 +24,7 @@ export function rewardChart(records: readonly StepRecord[], checkpoints: JobSumm
     },
     { ...edge, y: of((r) => r.reward_max) },
     { ...edge, y: of((r) => r.reward_min), quiet: true },
-    { name: 'mean reward', colour: BLUE, width: 2.5, y: of((r) => r.reward), format: two },
+    { name: 'mean reward', colour: BLUE, width: records.length > 300 ? 1.2 : 2.5, y: of((r) => r.reward), format: two },
     ...validation(records, checkpoints),
   ]
   return stepChart({ key: 'reward', title: 'Reward', height: 280, rightRange: [0, 100], rightFormat: percent, series }, view)

@@ -16,7 +16,7 @@ import type { ChartView } from './step-view.js'
 import { lossCharts } from './tuning.js'
 
 export function jobPage(job: JobSummary): Element_ {
-  const drawn = job.kind === 'grpo' ? charts(job) : lossCharts(view(size.width))
+  const drawn = job.kind === 'grpo' ? charts(job) : lossCharts(view(size.width, job))
   return h('section', { key: job.id, class: 'job', 'aria-label': `Job ${job.id}` }, header(job), drawn, jobFiles(job))
 }
 
@@ -76,7 +76,7 @@ function secondsEach(): number | null {
 }
 
 /** What the charts of the job share. */
-function view(width: number): ChartView {
+function view(width: number, { checkpoints }: JobSummary): ChartView {
   const { records, losses, hover } = state
   const onHover = (step: number | null) => {
     if (step === state.hover) return
@@ -85,12 +85,13 @@ function view(width: number): ChartView {
   }
   const steps = (records.length > 0 ? records : losses).map(({ step }) => step)
   const now = () => (state.records.length > 0 ? shownStep() : null)
-  return { width, steps, hover, selected: now(), now, onHover, onSelect: turnTo }
+  const version = `${state.generation} ${steps.length} ${checkpoints.length}`
+  return { width, steps, version, hover, selected: now(), now, onHover, onSelect: turnTo }
 }
 
 const GAP = 28
 
-function charts({ checkpoints }: JobSummary): Child[] {
+function charts(job: JobSummary): Child[] {
   const { records, rollouts } = state
   const looked = records.find(({ step }) => step === shownStep()) ?? records.at(-1)
   if (!looked)
@@ -100,19 +101,19 @@ function charts({ checkpoints }: JobSummary): Child[] {
   const half = wide(Math.min(2, columns(340)))
   const chosen = rollouts?.step === looked.step ? readGroup() : null
   return [
-    rewardChart(records, checkpoints, view(size.width)),
+    rewardChart(records, job.checkpoints, view(size.width, job)),
     h(
       'div',
       { key: 'taught', class: 'pair' },
       groupsChart(looked, { width: half, chosen, onChoose: chooseGroup }),
-      advantageMap(records, view(half)),
+      advantageMap(records, view(half, job)),
     ),
     reader(),
     h(
       'details',
       { key: 'more', class: 'more-charts', open: true },
       h('summary', null, 'Is the update sane?'),
-      h('div', { class: 'smalls' }, smallCharts(records, view(wide(columns(230))))),
+      h('div', { class: 'smalls' }, smallCharts(records, view(wide(columns(230)), job))),
     ),
   ]
 }

@@ -51,6 +51,7 @@ describe('a chart over steps', () => {
   const view = {
     width: 600,
     steps: [1, 2, 3, 4],
+    version: '1',
     hover: null,
     selected: null,
     now: () => null,
@@ -71,7 +72,10 @@ describe('a chart over steps', () => {
 
   it('of no step yet, and of one, has axes and no broken path', () => {
     for (const steps of [[], [1]]) {
-      const tree = stepChart({ key: 'k', title: 'T', series: [{ ...line, y: steps }] }, { ...view, steps })
+      const tree = stepChart(
+        { key: 'k', title: 'T', series: [{ ...line, y: steps }] },
+        { ...view, steps, version: String(steps.length) },
+      )
       for (const { props } of all(tree, 'path')) expect(String(props['d'])).not.toMatch(/NaN|Infinity|undefined/)
       expect(all(tree, 'text').length).toBeGreaterThan(2)
     }

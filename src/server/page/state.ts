@@ -17,6 +17,8 @@ export interface State {
   /** Whether a person chose it; else it is the newest that runs. */
   chosen: boolean
   detail: JobDetail | null
+  /** Counts what records and losses were begun anew. */
+  generation: number
   /** Of a GRPO job, without texts. */
   records: StepRecord[]
   /** Of a fine-tuning job. */
@@ -52,6 +54,7 @@ export const state: State = {
   job: null,
   chosen: false,
   detail: null,
+  generation: 0,
   records: [],
   losses: [],
   step: null,

@@ -1,7 +1,7 @@
 // A chart over steps: lines, bands and points on one or two axes, with the values of one step in its legend. All charts of a job share
 // the step that the pointer is at and the step that is being read; each is a slider for the keyboard.
 
-import { type Child, type Element_, h } from './dom.js'
+import { type Child, type Element_, h, memo } from './dom.js'
 import { number } from './format.js'
 import { decimals, extent, type Range, type Scale, scale, stepTicks, ticks } from './scale.js'
 import { type ChartView, caption, diamond, type Series, slider } from './step-view.js'
@@ -38,15 +38,21 @@ export function stepChart(chart: StepChart, view: ChartView): Element_ {
   const area = { left: small ? 40 : 46, right: view.width - (right ? 50 : 14), top: 10, bottom: height - 24 }
   const x = scale(steps, [area.left + 4, area.right - 4])
   const places = Math.max(2, Math.floor((area.right - area.left) / (small ? 70 : 60)))
+  const lines = () =>
+    h(
+      'g',
+      null,
+      leftAxis(chart, area),
+      right && rightAxis(chart, area),
+      stepTicks(steps, places).map((step) => h('text', { x: x(step), y: area.bottom + 17, class: 'tick middle' }, step)),
+      series.map((one) => drawn(one, view.steps, { x, y: yScale(chart, area, one.right === true) })),
+    )
   const svg = h(
     'svg',
     { width: view.width, height, viewBox: `0 0 ${view.width} ${height}`, 'aria-hidden': 'true' },
-    leftAxis(chart, area),
-    right && rightAxis(chart, area),
-    stepTicks(steps, places).map((step) => h('text', { x: x(step), y: area.bottom + 17, class: 'tick middle' }, step)),
+    memo(`chart ${key}`, `${view.version} ${view.width}`, lines),
     mark(view.selected, x, area, 'selected'),
     mark(view.hover, x, area, 'hover'),
-    series.map((one) => drawn(one, view.steps, { x, y: yScale(chart, area, one.right === true) })),
   )
   const plot = h('div', slider(title, series, view, { x, steps }), svg)
   return h('figure', { key, class: small ? 'chart small' : 'chart' }, caption(title, series, view), plot)

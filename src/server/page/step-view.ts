@@ -7,6 +7,8 @@ import type { Range, Scale } from './scale.js'
 export interface ChartView {
   readonly width: number // pixels
   readonly steps: readonly number[]
+  /** Changes when what is drawn does: pointer and keys move over lines that stay. */
+  readonly version: string
   readonly hover: number | null
   readonly selected: number | null
   /** The same, at the moment of a key: keys may be faster than drawing. */
