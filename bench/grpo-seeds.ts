@@ -62,14 +62,14 @@ async function main(): Promise<void> {
   process.stdout.write(`${JSON.stringify({ title: 'grpo-seeds', ...machine(), ...values })}\n`)
   const outcomes: Outcome[] = []
   for (const seed of values.seeds.split(',').map(Number)) {
-    outcomes.push(await trainAndTest(values, seed))
+    outcomes.push(await trainAndTest(values, lm, seed))
     process.stdout.write(`${JSON.stringify(outcomes.at(-1))}\n`)
   }
   await server.close()
   process.stdout.write(`${report(outcomes)}\n`)
 }
 
-async function trainAndTest(values: Values, seed: number): Promise<Outcome> {
+async function trainAndTest(values: Values, base: dspy.LM, seed: number): Promise<Outcome> {
   const wanted = values.categories.split(',').filter(Boolean)
   const where = ({ category }: Readonly<Record<string, unknown>>) => wanted.length === 0 || wanted.includes(String(category))
   const { trainset, testset } = await dspy.loadExamples('data/simple-qa', { inputs: ['question'], where })
@@ -96,7 +96,6 @@ async function trainAndTest(values: Values, seed: number): Promise<Outcome> {
       concurrency: Number(values.concurrency),
       adapter: adapterOf(values),
     })
-  const base = program.getLm() as dspy.LM
   const before = { greedy: await ask(base, 0, 1), sampled: await ask(base, 1, 2) }
   const started = performance.now()
   const trained = await compiler.compile(program, { trainset })

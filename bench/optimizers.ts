@@ -131,7 +131,7 @@ function greedily<T>(run: () => Promise<T>): Promise<T> {
 
 async function main(): Promise<void> {
   const { values } = parseArgs({ options: OPTIONS })
-  const settings = withSizes(tasks.optimizerSettings(values.model), values)
+  const settings = withSizes(tasks.optimizerSettings(values.model, values.device), values)
   const names = values.only === '' ? Object.keys(CONTENDERS) : values.only.split(',')
   const unknown = names.find((name) => !(name in CONTENDERS))
   if (unknown !== undefined) throw new Error(`--only names '${unknown}'; there are ${Object.keys(CONTENDERS).join(', ')}`)
@@ -176,7 +176,7 @@ function withSizes(
   const size = (name: 'train' | 'val' | 'test') => Number(given[name] ?? settings.sizes[name])
   const steps = given.steps === undefined ? {} : { togetherSteps: Number(given.steps) }
   const grpoSteps = given.steps === undefined ? {} : { numTrainSteps: Number(given.steps) }
-  const sizes = { train: size('train'), val: size('val'), test: size('test') }
+  const sizes = { ...settings.sizes, train: size('train'), val: size('val'), test: size('test') }
   return { ...settings, ...steps, sizes, grpo: { ...settings.grpo, ...grpoSteps } }
 }
 
