@@ -62,6 +62,8 @@ struct arbor_stream {
 
 namespace arbor {
 
+bool programmatic_launches = true;
+
 int32_t fail(arbor_code code, const std::string &text) {
   last_error = text;
   return code;
@@ -269,6 +271,7 @@ arbor_stream *arbor_open(int32_t device) {
   cudaDeviceProp properties{};
   cudaError_t error = cudaGetDeviceProperties(&properties, device);
   stream->processors = properties.multiProcessorCount;
+  if (error == cudaSuccess && properties.major < 9) arbor::programmatic_launches = false;
   if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream->stream, cudaStreamNonBlocking);
   if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream->beside, cudaStreamNonBlocking);
   for (cudaEvent_t *event : {&stream->forked, &stream->joined})

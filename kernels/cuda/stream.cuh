@@ -71,6 +71,9 @@ int32_t enter(arbor_stream *stream, const char *op);
       return ::arbor::unsupported(op, "activations are f32 or bf16");                                                             \
   } while (0)
 
+// Whether the devices in use know programmatic dependent launch (compute capability 9.0 and newer).
+extern bool programmatic_launches;
+
 // Launches a kernel that may be made ready while the one before it ends (programmatic dependent launch): what it reads of others, or writes that
 // others read, it touches after `after_kernels_before()` only.
 template <class... Parameters, class... Arguments>
@@ -80,7 +83,7 @@ void launch_after(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t s
   attribute.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared, config.stream = stream;
-  config.attrs = &attribute, config.numAttrs = 1;
+  config.attrs = &attribute, config.numAttrs = programmatic_launches ? 1 : 0;
   cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
 }
 
