@@ -440,42 +440,57 @@ export type GrpoEvent = EventHead & {
 // ---------------------------------------------------------------- chat and completions
 
 /** Constrained decoding: the answer is JSON, of any object or of one schema. */
-export const ResponseFormatSchema = z.discriminatedUnion('type', [
-  z.looseObject({ type: z.literal('text') }),
-  z.looseObject({ type: z.literal('json_object') }),
-  z.looseObject({
-    type: z.literal('json_schema'),
-    json_schema: z.looseObject({
-      name: z.string().nullish(),
-      /** None: any JSON. */
-      schema: z.union([z.record(z.string(), z.unknown()), z.boolean()]).nullish(),
-      strict: z.boolean().nullish(),
+export const ResponseFormatSchema = z
+  .discriminatedUnion('type', [
+    z.looseObject({ type: z.literal('text') }),
+    z.looseObject({ type: z.literal('json_object') }),
+    z.looseObject({
+      type: z.literal('json_schema'),
+      json_schema: z.looseObject({
+        name: z.string().nullish(),
+        schema: z
+          .union([z.record(z.string(), z.unknown()), z.boolean()])
+          .nullish()
+          .describe('JSON Schema; none: any JSON.'),
+        strict: z.boolean().nullish().describe('Of no effect: the schema always holds.'),
+      }),
     }),
-  }),
-])
+  ])
+  .describe('The answer is JSON by constrained decoding: any object, or what a schema holds for.')
 export type WireResponseFormat = z.infer<typeof ResponseFormatSchema>
+
+const OFF_AT_DEFAULT = 'Refused unless it is at its default: it would be ignored.'
 
 /** What both kinds of completion take: OpenAI's fields plus vLLM's sampling extensions. */
 const samplingFields = {
-  model: z.string().min(1),
-  temperature: z.number().min(0).max(10).nullish(),
+  model: z
+    .string()
+    .min(1)
+    .describe('The base, a job, a checkpoint (JOB@best) or an adapter; prefixes as "openai/" and "arbor:" are taken off.'),
+  temperature: z.number().min(0).max(10).nullish().describe('1 unless given; 0 takes the likeliest token.'),
   top_p: z.number().gt(0).max(1).nullish(),
-  top_k: z.int().min(-1).nullish(),
-  min_p: z.number().min(0).max(1).nullish(),
-  repetition_penalty: z.number().positive().nullish(),
-  max_tokens: z.int().min(0).nullish(),
-  n: z.int().min(1).max(128).nullish(),
-  seed: z.int().nullish(),
-  /** Ours: one choice for each, the very one that a request with this seed and n = 1 gets. Instead of `n` and `seed`. */
-  seeds: z.array(z.int()).min(1).max(128).nullish(),
-  stop: z.union([z.string(), z.array(z.string()).max(16)]).nullish(),
-  stream: z.boolean().nullish(),
-  stream_options: z.looseObject({ include_usage: z.boolean().nullish() }).nullish(),
+  top_k: z.int().min(-1).nullish().describe('0 and -1: off.'),
+  min_p: z.number().min(0).max(1).nullish().describe('Tokens less likely than this share of the likeliest are left out.'),
+  repetition_penalty: z.number().positive().nullish().describe('Of tokens in prompt and completion; 1: off.'),
+  max_tokens: z.int().min(0).nullish().describe('At most the rest of the context.'),
+  n: z.int().min(1).max(128).nullish().describe('Choices of each prompt.'),
+  seed: z.int().nullish().describe('The same seed, prompt and weights give the same tokens, whatever else runs.'),
+  seeds: z
+    .array(z.int())
+    .min(1)
+    .max(128)
+    .nullish()
+    .describe('Ours: one choice for each, the very one that a request with this seed and n = 1 gets. Instead of n and seed.'),
+  stop: z
+    .union([z.string(), z.array(z.string()).max(16)])
+    .nullish()
+    .describe('Texts before which an answer ends.'),
+  stream: z.boolean().nullish().describe('Answer in server-sent events.'),
+  stream_options: z.looseObject({ include_usage: z.boolean().nullish().describe('Usage in a last chunk of its own.') }).nullish(),
   response_format: ResponseFormatSchema.nullish(),
-  // OpenAI's, of no effect at their default; other values are refused: they would be ignored otherwise.
-  frequency_penalty: z.number().nullish(),
-  presence_penalty: z.number().nullish(),
-  logit_bias: z.record(z.string(), z.number()).nullish(),
+  frequency_penalty: z.number().nullish().describe(OFF_AT_DEFAULT),
+  presence_penalty: z.number().nullish().describe(OFF_AT_DEFAULT),
+  logit_bias: z.record(z.string(), z.number()).nullish().describe(OFF_AT_DEFAULT),
 }
 
 /** Fields we do not know are let through, as OpenAI's servers do. */
@@ -489,31 +504,25 @@ export const ChatRequestSchema = z.looseObject({
       }),
     )
     .min(1),
-  max_completion_tokens: z.int().min(0).nullish(),
-  logprobs: z.boolean().nullish(),
-  top_logprobs: z.int().min(0).max(20).nullish(),
+  max_completion_tokens: z.int().min(0).nullish().describe('Goes before max_tokens.'),
+  logprobs: z.boolean().nullish().describe('Log-probabilities at temperature 1 of the tokens that carry the text.'),
+  top_logprobs: z.int().min(0).max(20).nullish().describe('So many alternatives of each token.'),
 })
 export type ChatRequest = z.infer<typeof ChatRequestSchema>
 
 const tokenIds = z.array(z.int().min(0)).min(1)
+const promptList = z
+  .array(z.union([z.string(), tokenIds]))
+  .min(1)
+  .max(1024)
 
-/** A text to go on with, or several; as text or as tokens. */
 export const CompletionRequestSchema = z.looseObject({
   ...samplingFields,
-  prompt: z.union([
-    z.string(),
-    tokenIds,
-    z
-      .array(z.union([z.string(), tokenIds]))
-      .min(1)
-      .max(1024),
-  ]),
-  /** The prompt's text and, with `logprobs`, its tokens stand before the completion's. */
-  echo: z.boolean().nullish(),
-  /** Alternatives of each token, beside the token itself. */
-  logprobs: z.int().min(0).max(20).nullish(),
-  best_of: z.int().min(1).nullish(),
-  suffix: z.string().nullish(),
+  prompt: z.union([z.string(), tokenIds, promptList]).describe('What to go on with: a text, tokens, or a list of either.'),
+  echo: z.boolean().nullish().describe("The prompt's text and, with logprobs, its tokens stand before the completion's."),
+  logprobs: z.int().min(0).max(20).nullish().describe('Log-probabilities, with so many alternatives beside each token.'),
+  best_of: z.int().min(1).nullish().describe('As n, or left out.'),
+  suffix: z.string().nullish().describe(OFF_AT_DEFAULT),
 })
 export type CompletionRequest = z.infer<typeof CompletionRequestSchema>
 

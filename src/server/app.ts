@@ -18,6 +18,7 @@ import { chatBody, planChat } from './chat'
 import { streamChat } from './chat-stream'
 import { streamCompletions } from './completion-stream'
 import { completionBody, planCompletions, sampleCompletions } from './completions'
+import { docsRoutes } from './docs/docs-routes'
 import { fileRoutes, jobRoutes } from './fine-tuning-routes'
 import { healthSource } from './health'
 import { errorResponse, HttpError } from './http-errors'
@@ -31,6 +32,12 @@ import { type StepStreamOptions, streamSteps } from './step-stream'
 
 /** All routes, under /v1 and at the root; repeated slashes count as one. */
 export function createApp(services: Services): (request: Request) => Promise<Response> {
+  const app = appOf(services)
+  return async (request) => app.fetch(request)
+}
+
+/** The same, as hono has it. */
+export function appOf(services: Services): Hono<RouteEnv> {
   const app = new Hono<RouteEnv>({ getPath: routePath })
   app.use(async (c, next) => {
     c.set('requestId', randomUUID())
@@ -55,7 +62,8 @@ export function createApp(services: Services): (request: Request) => Promise<Res
   jobRoutes(app, services)
   pageFileRoutes(app, services.modelNames[0]!)
   jobViewRoutes(app, services)
-  return async (request) => app.fetch(request)
+  docsRoutes(app)
+  return app
 }
 
 function modelRoutes(app: Hono<RouteEnv>, services: Services): void {

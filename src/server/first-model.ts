@@ -4,6 +4,7 @@
 import { Hono } from 'hono'
 import { z } from 'zod'
 import { bareModelName } from '../protocol'
+import { docsRoutes } from './docs/docs-routes'
 import { FileStore } from './file-store'
 import { fileRoutes } from './fine-tuning-routes'
 import { healthWithoutModel } from './health'
@@ -73,6 +74,7 @@ function emptyApp(storage: string): App {
   app.get('/health', (c) => c.json(healthWithoutModel()))
   app.get('/jobs', (c) => c.json({ object: 'list', data: [] }))
   pageFileRoutes(app, null)
+  docsRoutes(app)
   app.post('/chat/kill', (c) => c.json({ message: 'No model is loaded.' }))
   fileRoutes(app, new FileStore(storage))
   const nothing = 'No model is loaded here yet: the first chat, launch, initialize or fine-tuning job that names one loads it.'

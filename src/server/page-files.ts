@@ -26,7 +26,8 @@ const POLICY = [
   "require-trusted-types-for 'script'",
 ].join('; ')
 
-const HEADERS = {
+/** Of every page and of what belongs to it. */
+export const PAGE_HEADERS = {
   'content-security-policy': POLICY,
   'x-content-type-options': 'nosniff',
   'referrer-policy': 'no-referrer',
@@ -50,6 +51,7 @@ export class PageFiles {
     const paths = [
       join(root, 'src', 'server', 'page', 'index.html'),
       join(root, 'src', 'server', 'page', 'page.css'),
+      join(root, 'src', 'server', 'page', 'docs.css'),
       join(root, 'kernels', 'jupyter', 'logo-svg.svg'),
       ...compiled.map((name) => join(scripts, name)),
     ]
@@ -60,7 +62,7 @@ export class PageFiles {
   response(name: string, known: string | undefined): Response {
     const file = this.files.get(name)
     if (!file) throw new HttpError(404, `The page has no file "${name}".`, { code: 'not_found' })
-    const headers = { ...HEADERS, 'content-type': file.type, etag: file.tag, vary: 'accept' }
+    const headers = { ...PAGE_HEADERS, 'content-type': file.type, etag: file.tag, vary: 'accept' }
     if (known === file.tag) return new Response(null, { status: 304, headers })
     return new Response(new Uint8Array(file.bytes), { headers })
   }
