@@ -98,12 +98,17 @@ async function questions(folder: string, { prompt, common }: Step, count: number
   const words = trainset.flatMap(({ question }) => String(question).split(' '))
   const tokenizer = await loadTokenizer({ name: 'random', kind: 'folder', path: folder })
   const chat = (text: string, end: string) => tokenizer.encode(`<|im_start|>user\n${text}${end}`).length
+  /** As many words as fit: the number is found by halving, as encoding a text for each word would take minutes. */
   const fill = (text: string, from: number, fits: (text: string) => boolean) => {
-    for (let i = 0; ; i++) {
-      const longer = `${text} ${words[(from + i) % words.length]!}`
-      if (!fits(longer)) return text
-      text = longer
+    const longer = (count: number) =>
+      [text, ...Array.from({ length: count }, (_, i) => words[(from + i) % words.length]!)].join(' ')
+    let [count, tooMany] = [0, 1024]
+    while (count + 1 < tooMany) {
+      const middle = (count + tooMany) >> 1
+      if (fits(longer(middle))) count = middle
+      else tooMany = middle
     }
+    return longer(count)
   }
   const end = '<|im_end|>\n<|im_start|>assistant\n'
   const shared = common === 0 ? '' : fill('All of them begin so:', 0, (text) => chat(text, '') <= common)

@@ -58,7 +58,8 @@ export function resolveModel(services: Services, name: string): Target {
 export async function sampleChoices(services: Services, plan: SamplePlan, { signal, onText }: SampleControl): Promise<Choice[]> {
   await plan.ready()
   const { generate, constraint, stops } = plan
-  const texts = generate.seeds.map(() => new CompletionText(services.codec.stream(), stops))
+  const { codec } = services
+  const texts = generate.seeds.map(() => new CompletionText(codec.stream(), stops, (tokens) => codec.decode(tokens)))
   const courses = constraint ? generate.seeds.map(() => new Course(constraint, generate.maxNewTokens)) : null
   const onTokens: GenerateControl['onTokens'] = (index, tokens) => {
     const text = texts[index]!
@@ -110,7 +111,7 @@ export function textTokens(services: Services, choice: Choice): { readonly token
     const ends = i === choice.tokens.length - 1 && services.codec.stopTokenIds.includes(token)
     if (ends || (choice.text.stopped && length >= choice.text.text.length)) break
     found.push({ token, text: services.codec.decode([token]) })
-    length += choice.text.tokenTexts[i]!.length
+    length += choice.text.tokenTexts[i]?.length ?? 0 // counts only where a stop string cut the text
   }
   return found
 }

@@ -53,4 +53,17 @@ describe('the text of a completion', () => {
     completion.finish([257])
     expect([completion.text, completion.tokenCount]).toEqual(['', 1])
   })
+
+  it('is the same when all tokens come at once and nobody watched them', () => {
+    const decode = (tokens: readonly number[]) => byteCodec.decode(tokens)
+    for (const cut of [0, 1, 2, 3, 4, 5]) {
+      const tokens = byteCodec.encode('a€b').slice(0, cut)
+      const [atOnce, oneByOne] = [decode, null].map((whole) => new CompletionText(byteCodec.stream(), [], whole))
+      for (const text of [atOnce!, oneByOne!]) text.finish(tokens)
+      expect([atOnce!.text, atOnce!.tokenCount]).toEqual([oneByOne!.text, oneByOne!.tokenCount])
+    }
+    const stopped = new CompletionText(byteCodec.stream(), ['b'], decode)
+    stopped.finish(byteCodec.encode('abc'))
+    expect([stopped.text, stopped.tokenCount]).toEqual(['a', 2])
+  })
 })

@@ -7,14 +7,17 @@ import type { TextStream } from './tokenizer'
  * training, because they are what the policy chose up to the decision to stop. `text` ends before the stop string.
  */
 export class CompletionText {
-  /** Text that each token added; '' for a token that is special or leaves a character open. */
+  /** Text that each token added; '' for a token that is special or leaves a character open. Empty where all tokens came at once. */
   readonly tokenTexts: string[] = []
   private whole = ''
   private stopAt: number | null = null
+  private taken = 0
 
+  /** @param decode where it is given, tokens that nobody watched are read at once, in a tenth of the time */
   constructor(
     private readonly stream: TextStream,
     private readonly stops: readonly string[] = [],
+    private readonly decode: ((tokens: readonly number[]) => string) | null = null,
   ) {}
 
   /** True once a stop string stands in the text. */
@@ -24,7 +27,7 @@ export class CompletionText {
 
   /** Tokens taken in: all of those fed, or those up to the end of the stop string. */
   get tokenCount(): number {
-    return this.tokenTexts.length
+    return this.taken
   }
 
   get text(): string {
@@ -44,7 +47,7 @@ export class CompletionText {
   /** Takes all tokens so far (a growing list) and reads the new ones. */
   feed(tokens: readonly number[]): void {
     while (this.tokenCount < tokens.length && !this.stopped) {
-      const piece = this.stream.push(tokens[this.tokenCount]!)
+      const piece = this.stream.push(tokens[this.taken++]!)
       this.tokenTexts.push(piece)
       this.append(piece)
     }
@@ -52,10 +55,15 @@ export class CompletionText {
 
   /** No more tokens will come: a half character at the end shows as the replacement sign. */
   finish(tokens: readonly number[]): void {
+    if (this.decode && this.taken === 0 && this.stops.length === 0) {
+      this.whole = this.decode(tokens)
+      this.taken = tokens.length
+      return
+    }
     this.feed(tokens)
     if (this.stopped || tokens.length === 0) return
     const rest = this.stream.flush()
-    this.tokenTexts[this.tokenCount - 1] += rest
+    this.tokenTexts[this.taken - 1] += rest
     this.append(rest)
   }
 
