@@ -41,7 +41,7 @@ export interface LocalEngineOptions {
   /** A backend that is open already, or the name of one to open with the model. The engine closes it. */
   readonly backend?: Backend
   readonly device?: Device
-  /** Of frozen weights; default: bf16 where the CPU computes in it, unless ARBOR_PRECISION says otherwise. */
+  /** Of frozen weights; default: bf16 on a GPU and where the CPU computes in it, unless ARBOR_PRECISION says otherwise. */
   readonly precision?: PrecisionWish
   /** Tokens whose keys and values the cache holds; default half a GiB's worth. */
   readonly kvCacheTokens?: number

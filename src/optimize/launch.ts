@@ -9,7 +9,7 @@ import { ArborError } from '../errors'
 export interface ServerOptions {
   /** cpu, cuda, tfjs or auto; default: $ARBOR_DEVICE, else auto. */
   readonly device?: 'auto' | 'cpu' | 'cuda' | 'tfjs'
-  /** Of frozen weights: f32, bf16 or auto; default: $ARBOR_PRECISION, else bf16 where the CPU computes in it. */
+  /** Of frozen weights: f32, bf16 or auto; default: $ARBOR_PRECISION, else bf16 on a GPU and where the CPU computes in it. */
   readonly precision?: 'auto' | 'f32' | 'bf16'
   /** GiB that the server should stay within while it trains, as far as the model's size allows; default 1.5. */
   readonly memory?: number

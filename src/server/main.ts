@@ -21,7 +21,7 @@ export interface ServerOptions {
   /** A model that comes with arbor-nb, a hub name, a folder or a GGUF file. Without one the first request that names a model has it loaded. */
   readonly model?: string
   readonly device?: 'auto' | 'cpu' | 'cuda' | 'tfjs'
-  /** Of frozen weights; default: bf16 where the CPU computes in it. */
+  /** Of frozen weights; default: bf16 on a GPU and where the CPU computes in it. */
   readonly precision?: 'auto' | 'f32' | 'bf16'
   /** Bytes the process should stay within while it trains, as far as that is possible; default 1.5 GiB. */
   readonly memory?: number

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import type { Completion, GenerateControl, GenerateRequest, TrainStats } from '../engine/engine'
 import { FakeEngine } from '../engine/fake-engine'
-import { OutOfMemoryError } from '../errors'
+import { BackendError, OutOfMemoryError } from '../errors'
 import { initialize, MODEL, sampledGroup, testApp } from './fixture'
 import { startServer } from './main'
 
@@ -29,6 +29,25 @@ class FullEngine extends FakeEngine {
 }
 
 const ASKED = { model: MODEL, messages: [{ role: 'user', content: 'hello' }], max_tokens: 3 }
+
+describe('a server whose device is lost', () => {
+  it('says so to everybody who asks for a rollout, still tells how its jobs are, and ends', async () => {
+    const text = "an illegal memory access was encountered. The device can't go on in this process: start the server again"
+    const engine = new FullEngine()
+    engine.generate = () => Promise.reject(new BackendError(text, { op: 'status' }))
+    const app = await testApp({ engine })
+    const { job_id } = await initialize(app)
+    for (let i = 0; i < 2; i++) {
+      const refused = await app.post('/v1/chat/completions', ASKED)
+      expect(refused.status).toBe(500)
+      expect(await refused.json()).toMatchObject({ error: { message: expect.stringContaining(text), code: 'backend_error' } })
+    }
+    expect(await app.call('/v1/fine_tuning/grpo/status', { job_id })).toMatchObject({ status: 'running' })
+    expect((await app.get('/v1/health')).status).toBe(200)
+    await app.services.jobs.interrupt()
+    await engine.close()
+  })
+})
 
 describe('a server whose device has no memory left', () => {
   it('answers a chat request with 507 and where the memory goes, and the next one as ever', async () => {
