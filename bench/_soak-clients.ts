@@ -3,7 +3,17 @@
 
 import { connect, type Socket } from 'node:net'
 import { mutated, random } from './_mutations'
-import { type Answer, type Asked, answerOf, type ChatBody, type Known, StreamedAnswer } from './_soak-questions'
+import {
+  type Answer,
+  type Asked,
+  answerOf,
+  type Begun,
+  type ChatBody,
+  continuationOf,
+  type Known,
+  StreamedAnswer,
+  type TextBody,
+} from './_soak-questions'
 
 export interface Run {
   readonly baseUrl: string
@@ -40,6 +50,12 @@ export async function ask({ baseUrl, model }: Pick<Run, 'baseUrl' | 'model'>, as
   return answerOf((await response.json()) as ChatBody)
 }
 
+export async function goOn({ baseUrl, model }: Pick<Run, 'baseUrl' | 'model'>, begun: Begun): Promise<Answer> {
+  const response = await post(`${baseUrl}completions`, { model, ...begun })
+  if (response.status !== 200) throw new Error(`${response.status} ${await response.text()}`)
+  return continuationOf((await response.json()) as TextBody)
+}
+
 export async function askStreamed({ baseUrl, model }: Pick<Run, 'baseUrl' | 'model'>, asked: Asked): Promise<Answer> {
   const streamed = new StreamedAnswer()
   const body = { model, ...asked, stream: true, stream_options: { include_usage: true } }
@@ -58,17 +74,21 @@ export async function askStreamed({ baseUrl, model }: Pick<Run, 'baseUrl' | 'mod
 export async function checkingClient(run: Run, number: number): Promise<void> {
   const draw = random(number)
   for (let turn = 0; running(run); turn++) {
-    const { asked, answer } = run.known[Math.floor(draw() * run.known.length)]!
-    const streamed = draw() < 0.4
-    const kind = streamed ? 'streamed' : 'plain'
+    const known = run.known[Math.floor(draw() * run.known.length)]!
+    const kind = (['streamed', 'streamed', 'plain', 'plain', 'text'] as const)[Math.floor(5 * draw())]!
     const started = performance.now()
     try {
       if (turn % 6 === 5) {
-        await hangUp(run, asked, streamed, draw)
+        await hangUp(run, known.asked, kind === 'streamed', draw)
         run.tally.count('hung up')
         continue
       }
-      const told = await (streamed ? askStreamed(run, asked) : ask(run, asked))
+      const told = await {
+        streamed: () => askStreamed(run, known.asked),
+        plain: () => ask(run, known.asked),
+        text: () => goOn(run, known.begun),
+      }[kind]()
+      const answer = kind === 'text' ? known.continued : known.answer
       run.tally.count(kind, started)
       if (JSON.stringify(told) !== JSON.stringify(answer))
         run.tally.fault(`${kind}: expected ${JSON.stringify(answer)}, got ${JSON.stringify(told)}`)

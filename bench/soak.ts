@@ -12,6 +12,7 @@ import { machine } from './_report'
 import {
   ask,
   checkingClient,
+  goOn,
   nonsenseClient,
   pause,
   type Run,
@@ -20,7 +21,7 @@ import {
   trainingClient,
   watchingClient,
 } from './_soak-clients'
-import { askedOf, type Known } from './_soak-questions'
+import { askedOf, begunOf, type Known } from './_soak-questions'
 
 const MAX_SECONDS = 1800
 const MAX_CLIENTS = 256
@@ -72,7 +73,8 @@ async function tellAlone(baseUrl: string, model: string): Promise<Known[]> {
   const known: Known[] = []
   for (const [i, example] of trainset.slice(0, QUESTIONS).entries()) {
     const asked = askedOf(String((example as unknown as { question: string }).question), i)
-    known.push({ asked, answer: await ask({ baseUrl, model }, asked) })
+    const begun = begunOf(asked)
+    known.push({ asked, answer: await ask({ baseUrl, model }, asked), begun, continued: await goOn({ baseUrl, model }, begun) })
   }
   return known
 }
@@ -80,7 +82,10 @@ async function tellAlone(baseUrl: string, model: string): Promise<Known[]> {
 /** After the storm, alone again: how many of the answers are others than before it. */
 async function recheck(run: Run): Promise<number> {
   let wrong = 0
-  for (const { asked, answer } of run.known) if (JSON.stringify(await ask(run, asked)) !== JSON.stringify(answer)) wrong++
+  for (const { asked, answer, begun, continued } of run.known) {
+    if (JSON.stringify(await ask(run, asked)) !== JSON.stringify(answer)) wrong++
+    if (JSON.stringify(await goOn(run, begun)) !== JSON.stringify(continued)) wrong++
+  }
   return wrong
 }
 
