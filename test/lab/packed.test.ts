@@ -90,7 +90,8 @@ it('holds the page of the server, compiled, and nothing of its sources', ({ skip
     files('src/server/page')
       .filter((name) => name !== 'README.md')
       .sort(),
-  ).toEqual(['index.html', 'page.css'])
+  ).toEqual(['docs.css', 'index.html', 'page.css'])
+  expect(existsSync(join(installed, 'dist/src/server/page'))).toBe(false)
   expect(files('kernels/cuda')).toContain('stream.cu')
   expect(files('dist/web')).toEqual(['server'])
   expect(files('dist/web/server/page')).toContain('main.js')
