@@ -88,6 +88,36 @@ describe('bad bodies', () => {
     expect(app.services.jobs.get(job_id).records).toEqual([])
   })
 
+  it('that are nested too deeply are refused, wherever it is that they are deep', async () => {
+    const app = await testApp()
+    const { job_id } = await initialize(app)
+    const deep = (open: string, close: string, depth = 50_000) => `${open.repeat(depth)}1${close.repeat(depth)}`
+    const chat = `"model":"${MODEL}","messages":[{"role":"user","content":"x"}]`
+    const format = (schema: string) => `{${chat},"response_format":{"type":"json_schema","json_schema":{"schema":${schema}}}}`
+    const posts = [
+      ['/chat/completions', `{${chat},"x":${deep('[', ']')}}`],
+      ['/chat/completions', format(deep('{"allOf":[', ']}'))],
+      ['/chat/completions', format(deep('{"properties":{"a":', '}}'))],
+      ['/chat/completions', format(deep('{"allOf":[', ']}', 150))],
+      ['/chat/completions', format(deep('{"items":', '}', 250))],
+      ['/chat/completions', format(deep('{"anyOf":[', ']}', 120))],
+      ['/fine_tuning/grpo/checkpoint', `{"job_id":"${job_id}","checkpoint_name":"c","metadata":{"a":${deep('{"a":', '}')}}}`],
+      ['/chat/launch', `{"model":"${MODEL}","launch_kwargs":{"a":${deep('[', ']')}}}`],
+      ['/fine_tuning/grpo/status', deep('[', ']')],
+    ] as const
+    for (const [path, body] of posts) {
+      const response = await app.post(`/v1${path}`, body)
+      const { error } = (await response.json()) as ErrorBody
+      expect([path, body.slice(0, 150), response.status, error.message]).toEqual([
+        path,
+        body.slice(0, 150),
+        expect.toSatisfy((status: number) => status >= 400 && status < 500),
+        expect.not.stringContaining('stack'),
+      ])
+    }
+    expect((await app.get('/health')).status).toBe(200)
+  })
+
   it('that are too large are not read', async () => {
     const app = await testApp()
     const chunk = new Uint8Array(1024 * 1024).fill(32)

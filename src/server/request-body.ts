@@ -5,6 +5,8 @@ import { nearestName } from '../errors'
 import { bodyError, HttpError } from './http-errors'
 
 export const MAX_BODY_BYTES = 32 * 1024 * 1024
+/** Lists and objects inside each other: far more than any request needs, far less than a stack holds. */
+const MAX_DEPTH = 256
 
 /**
  * The body as `schema` gives it.
@@ -16,6 +18,7 @@ export async function readBody<Schema extends z.ZodType>(request: Request, schem
 
 /** A body that was read before. @throws HttpError as `readBody` */
 export function parseBody<Schema extends z.ZodType>(text: string, schema: Schema): z.output<Schema> {
+  refuseDeep(text)
   let value: unknown
   try {
     value = text.trim() === '' ? {} : JSON.parse(text)
@@ -26,6 +29,27 @@ export function parseBody<Schema extends z.ZodType>(text: string, schema: Schema
   if (!result.success) throw bodyError(result.error, (issue) => readableIssue(issue, schema))
   return result.data
 }
+
+/** Whatever is done with a body later may go into it as deep as it is. */
+function refuseDeep(text: string): void {
+  let depth = 0
+  let quoted = false
+  for (let i = 0; i < text.length; i++) {
+    const character = text.charCodeAt(i)
+    if (quoted && character === BACKSLASH) i++
+    else if (character === QUOTE) quoted = !quoted
+    else if (quoted) continue
+    else if (character === BRACKET || character === BRACE) depth++
+    else if (character === BRACKET + 2 || character === BRACE + 2) depth--
+    if (depth > MAX_DEPTH)
+      throw new HttpError(400, `The body is nested more than ${MAX_DEPTH} levels deep.`, { code: 'body_too_deep' })
+  }
+}
+
+const QUOTE = 0x22
+const BACKSLASH = 0x5c
+const BRACKET = 0x5b
+const BRACE = 0x7b
 
 /** @throws HttpError 413 for a body over the limit */
 export async function readText(request: Request): Promise<string> {

@@ -12,6 +12,9 @@ export class SchemaError extends ArborError {
   }
 }
 
+/** Alternatives that hold at once are multiplied out. */
+const MOST_BRANCHES = 1000
+
 /** They say something about values that no text decides as it is written. */
 const REFUSED = [
   'not',
@@ -147,6 +150,8 @@ function joint(keyword: string, a: unknown, b: unknown, path: string): unknown {
   if (keyword === 'enum') return (a as unknown[]).filter((one) => (b as unknown[]).some((other) => equal(one, other)))
   if (keyword === 'properties') return jointProperties(a as ObjectSchema, b as ObjectSchema)
   if (keyword === 'additionalProperties') return a === false || b === false ? false : { allOf: [a, b] }
+  if (keyword === 'anyOf' && (a as Schema[]).length * (b as Schema[]).length > MOST_BRANCHES)
+    throw new SchemaError(path, `its alternatives make more than ${MOST_BRANCHES} combinations.`)
   if (keyword === 'anyOf') return (a as Schema[]).flatMap((one) => (b as Schema[]).map((other) => ({ allOf: [one, other] })))
   throw new SchemaError(path, `two different values of "${keyword}" hold at once; that can't be put together.`)
 }
