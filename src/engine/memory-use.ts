@@ -55,7 +55,7 @@ function inferenceParts(config: ModelConfig, { activations }: MemoryFacts['backe
     },
     {
       what: `a pass of rollouts, up to ${tokens} tokens and the logits of ${sequences} completions`,
-      bytes: passBytes(config, limits),
+      bytes: passBytes(config, limits, activations),
       lower: 'a model with a smaller vocabulary; in code, batchTokens and batchSequences of LocalEngine',
     },
   ]

@@ -51,7 +51,7 @@ const KV_SHARE = 0.4
 
 /**
  * What inference takes unless told otherwise. On a CPU up to half a GiB of keys and values (on tfjs less), 1024 rows and 64 sequences at once; on a
- * GPU up to two fifths of what is free, as far as it is needed, 8192 rows and 512 sequences, fewer where the vocabulary is large.
+ * GPU up to two fifths of what is free, as far as it is needed, 4096 rows and 512 sequences, fewer where the vocabulary is large.
  */
 export function planInference(
   config: ModelConfig,
@@ -80,7 +80,7 @@ const MOST_CONTEXT = 1 << 24
 function budgetOf({ device, memory }: Pick<Backend, 'device'> & Partial<Pick<Backend, 'memory'>>): Budget {
   const own = device === 'cuda' ? memory?.() : null
   if (!own) return HOST
-  return { kvBytes: KV_SHARE * own.free, roomyKvBytes: 512 * MIB, tokens: 8192, sequences: 512, logitBytes: 192 * MIB }
+  return { kvBytes: KV_SHARE * own.free, roomyKvBytes: 512 * MIB, tokens: 4096, sequences: 512, logitBytes: 192 * MIB }
 }
 
 /** Keys and values of a token, in all layers. */
@@ -95,13 +95,17 @@ function inputBytes({ vocab, hidden }: ModelConfig, { context, tokens, sequences
 }
 
 /** What lives within a pass. */
-function scratchBytes({ hidden, inner, heads, headDim }: ModelConfig, { tokens }: InferenceLimits): number {
-  return 4 * tokens * (4 * hidden + 4 * inner + 4 * heads * headDim)
+function scratchBytes(
+  { hidden, inner, heads, headDim }: ModelConfig,
+  { tokens }: InferenceLimits,
+  activations: Backend['activations'],
+): number {
+  return DTYPE_BYTES[activations] * tokens * (4 * hidden + 4 * inner + 4 * heads * headDim)
 }
 
 /** All that inference takes beside weights, keys and values. */
-export function passBytes(config: ModelConfig, limits: InferenceLimits): number {
-  return inputBytes(config, limits) + scratchBytes(config, limits)
+export function passBytes(config: ModelConfig, limits: InferenceLimits, activations: Backend['activations']): number {
+  return inputBytes(config, limits) + scratchBytes(config, limits, activations)
 }
 
 export class ModelRunner implements Runner {
@@ -127,7 +131,7 @@ export class ModelRunner implements Runner {
     this.#captures = new CaptureCache(backend)
     this.#growKv(options.limits.roomySlots)
     this.#inputs = takeInputs(this.#memory, options.limits, model)
-    this.#scratch = backend.arena(scratchBytes(config, options.limits))
+    this.#scratch = backend.arena(scratchBytes(config, options.limits, backend.activations))
   }
 
   private readonly policies: (policy: string) => PolicyWeights
