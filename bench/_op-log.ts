@@ -59,6 +59,7 @@ export function logOps(backend: Backend): OpLog {
     capture: (run) => ({ replay: run, free: () => {} }),
     prepareWeight: (shape, data) => backend.prepareWeight(shape, data),
     memory: () => backend.memory(),
+    group: backend.group,
     close: () => backend.close(),
   }
   return {

@@ -18,6 +18,7 @@
 //   adamw           arbor_adamw                                           adamw.cpp
 //   prepareWeight   arbor_prepare_weight                                  prepare_weight.cpp
 //   stream, memory  arbor_open … arbor_replay                             stream.cpp
+//   several GPUs    arbor_group_id … arbor_group_leave                    all_reduce.cpp
 //
 // Rules. Every op checks its sizes, enqueues and returns ARBOR_OK or a negative status whose text arbor_last_error() gives on the same
 // thread. What fails later, on the stream, stops the ops behind it and is reported by the next arbor_status. Nothing here ends the
@@ -183,5 +184,21 @@ ARBOR_API int32_t arbor_sum_squares(arbor_stream *stream, float *out, const floa
 ARBOR_API int32_t arbor_adamw(arbor_stream *stream, float *param, const float *grad, float *m, float *v, int64_t count,
                               double learning_rate, double beta1, double beta2, double eps, double weight_decay,
                               double grad_scale, int64_t step);
+
+// ---- several devices ---------------------------------------------------------------------------------------------------------
+
+// Streams of this process, one a device, may form a group that sums tensors. All of this returns at once; arbor_group_status says how far it is.
+
+// Writes the 128 bytes by which a group's members find each other: made by one of them, given to all.
+ARBOR_API int32_t arbor_group_id(arbor_stream *stream, void *id);
+// Begins to join the `ranks` members; each has a `rank` of its own, counted from 0. A CPU is a group of one: ARBOR_UNSUPPORTED for more.
+ARBOR_API int32_t arbor_group_join(arbor_stream *stream, const void *id, int32_t ranks, int32_t rank);
+// ARBOR_OK: all have joined, and the sums asked for are on the stream. ARBOR_BUSY: not yet; no op may be enqueued meanwhile. Else what went wrong.
+ARBOR_API int32_t arbor_group_status(arbor_stream *stream);
+// Sums f32 tensors in place over the group, in one fixed order, so every member gets the same bits. `tensors` (host, read at the call) holds two
+// numbers for each of the `tensor_count` tensors, its address and its length; all members name tensors of the same lengths.
+ARBOR_API int32_t arbor_group_sum(arbor_stream *stream, const double *tensors, int64_t tensor_count);
+// Leaves the group, if the stream is in one; what is being summed is given up, here and by the others. Before arbor_close.
+ARBOR_API int32_t arbor_group_leave(arbor_stream *stream);
 
 #endif

@@ -1,18 +1,26 @@
 // The thread a LocalEngine lives in: receives calls, answers with results, so that the server's event loop never waits for a step.
 
 import { parentPort, workerData } from 'node:worker_threads'
-import type { Engine, GenerateControl, GenerateRequest, LinearLoss, LossGradient, StepConfig, TrainSequence } from './engine'
+import type { GenerateControl, GenerateRequest, LinearLoss, LossGradient, StepConfig, TrainSequence } from './engine'
 import { LocalEngine, type LocalEngineOptions } from './local-engine'
+import type { Gradients, PoolMember, StepPart } from './pool-member'
 import { type FromWorker, type HeardBy, type ToWorker, toErrorData } from './worker-protocol'
 
 type Gradient = Awaited<ReturnType<LossGradient>>
+
+/** A question that went to the other side. */
+interface Asked<Answer> {
+  resolve(answer: Answer): void
+  reject(error: Error): void
+}
 
 /** What a running call hears from the other side. */
 interface CallState {
   readonly abort: AbortController
   readonly stopped: Set<number> // completions that shall end
   readonly masks: Map<number, (mask: Int32Array | null) => void> // who waits for allowed tokens, by completion
-  gradient?: { resolve(gradient: Gradient): void; reject(error: Error): void }
+  gradient?: Asked<Gradient>
+  sum?: Asked<Gradients | null>
 }
 
 /** Serves one engine over a port. */
@@ -20,7 +28,7 @@ export class EngineHost {
   readonly #calls = new Map<number, CallState>()
 
   constructor(
-    private readonly engine: Engine,
+    private readonly engine: PoolMember,
     private readonly send: (message: FromWorker) => void,
   ) {}
 
@@ -39,6 +47,10 @@ export class EngineHost {
         return this.#calls.get(message.id)?.gradient?.reject(new Error(message.message))
       case 'allowed':
         return this.#calls.get(message.id)?.masks.get(message.index)?.(message.mask)
+      case 'summed':
+        return this.#calls.get(message.id)?.sum?.resolve(message.total)
+      case 'sum-failed':
+        return this.#calls.get(message.id)?.sum?.reject(new Error(message.message))
       case 'close':
         for (const state of this.#calls.values()) this.#abort(state)
         await this.engine.close()
@@ -63,9 +75,11 @@ export class EngineHost {
       const [request, heard] = args as [GenerateRequest, HeardBy]
       return this.engine.generate(request, this.#control(id, state, heard))
     }
-    if (method === 'trainStep') {
+    if (method === 'trainStep' || method === 'trainPart') {
       const [policy, sequences, config, linear] = args as [string, TrainSequence[], StepConfig, LinearLoss?]
-      return this.engine.trainStep(policy, sequences, linear ?? this.#loss(id, state), config)
+      const loss = linear ?? this.#loss(id, state)
+      if (method === 'trainStep') return this.engine.trainStep(policy, sequences, loss, config)
+      return this.engine.trainPart(policy, sequences, loss, { config, part: this.#part(id, state) })
     }
     const target = this.engine as unknown as Record<string, (...args: readonly unknown[]) => Promise<unknown>>
     return target[method]!(...args)
@@ -102,6 +116,17 @@ export class EngineHost {
         state.gradient = { resolve, reject }
         this.send({ type: 'loss', id, logprobs, entropies })
       })
+  }
+
+  /** So is whoever sums the parts of a step. */
+  #part(id: number, state: CallState): StepPart {
+    return {
+      sum: (own) =>
+        new Promise((resolve, reject) => {
+          state.sum = { resolve, reject }
+          this.send({ type: 'gradients', id, own })
+        }),
+    }
   }
 }
 

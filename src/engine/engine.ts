@@ -43,6 +43,20 @@ export interface PolicySpec {
   readonly checkpoint?: string
   /** Only the checkpoint's weights: the policy begins at version 0 with an optimizer of its own. */
   readonly freshOptimizer?: boolean
+  /** How many GPUs shall train and how many others sample, where the engine has as many as both together; else, and without a wish, all that it has do both. */
+  readonly gpus?: GpuSplit
+}
+
+export interface GpuSplit {
+  readonly training: number
+  readonly inference: number
+}
+
+export interface OpenedPolicy {
+  readonly policyVersion: number
+  readonly parameters: number
+  /** Of an engine with several GPUs: how many of them train this policy and sample from it; `apart`: they are different ones. */
+  readonly gpus?: GpuSplit & { readonly apart: boolean }
 }
 
 /** Off values: topK 0, topP 1, minP 0, repetitionPenalty 1. temperature 0 is greedy. */
@@ -155,11 +169,11 @@ export interface EngineStatus {
   readonly running: number
   readonly waiting: number
   readonly cachedTokens: number
-  /** Time spent on passes so far: what is left of a step's time went elsewhere. */
+  /** Time spent on passes so far, of several GPUs their mean: what is left of a step's time went elsewhere. */
   readonly busySeconds: number
   /** Tokens so far, whoever asked: prompt tokens computed (what was cached is not counted), tokens sampled, tokens of training passes. */
   readonly work: { readonly promptTokens: number; readonly sampledTokens: number; readonly trainedTokens: number }
-  /** Bytes of the device's own memory; null where it shares the host's. */
+  /** Bytes of the device's own memory, of several GPUs all together; null where it shares the host's. */
   readonly deviceMemory: { readonly free: number; readonly total: number } | null
   readonly policies: readonly { readonly name: string; readonly policyVersion: number }[]
   /** Most policies (the base is one) that one pass sampled for. */
@@ -169,9 +183,9 @@ export interface EngineStatus {
 export interface Engine {
   /** The frozen base. */
   load(model: ModelSource): Promise<ModelInfo>
-  openPolicy(name: string, spec: PolicySpec): Promise<{ policyVersion: number; parameters: number }>
+  openPolicy(name: string, spec: PolicySpec): Promise<OpenedPolicy>
   /** What savePolicy or peft wrote, an adapter or all weights, to be asked only: it takes a quarter of the room, and can't be trained or saved. */
-  openSaved(name: string, dir: string): Promise<{ policyVersion: number; parameters: number }>
+  openSaved(name: string, dir: string): Promise<OpenedPolicy>
   generate(request: GenerateRequest, control?: GenerateControl): Promise<Completion[]>
   /** No update; null = base, LoRA off: the KL reference. */
   logprobs(

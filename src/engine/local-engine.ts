@@ -9,7 +9,6 @@ import { checkRequest } from './check-request'
 import { collectGarbage } from './collect-garbage'
 import type {
   Completion,
-  Engine,
   EngineStatus,
   GenerateControl,
   GenerateRequest,
@@ -29,9 +28,10 @@ import { Model } from './model'
 import { ModelRunner, planInference } from './model-runner'
 import { openModel } from './open-model'
 import { type Device, openBackend } from './ops/open-backend'
-import type { Backend } from './ops/ops'
+import type { Backend, GroupPlace } from './ops/ops'
 import { openFrozen, openWeights, type PolicyBase, saveWeights } from './policy-file'
 import type { PolicyWeights } from './policy-weights'
+import type { PartWork, PoolMember } from './pool-member'
 import { type PrecisionWish, precisionFor } from './precision'
 import { Scheduler } from './scheduler'
 import { Trainer } from './trainer'
@@ -41,6 +41,8 @@ export interface LocalEngineOptions {
   /** A backend that is open already, or the name of one to open with the model. The engine closes it. */
   readonly backend?: Backend
   readonly device?: Device
+  /** Which of several GPUs; default 0. */
+  readonly index?: number
   /** Of frozen weights; default: bf16 on a GPU and where the CPU computes in it, unless ARBOR_PRECISION says otherwise. */
   readonly precision?: PrecisionWish
   /** Tokens whose keys and values the cache holds; default half a GiB's worth. */
@@ -65,7 +67,7 @@ interface Loaded {
   readonly trainer: Trainer
 }
 
-export class LocalEngine implements Engine {
+export class LocalEngine implements PoolMember {
   #loaded: Loaded | null = null
   /** Known as soon as it takes memory. */
   #facts: MemoryFacts | null = null
@@ -132,17 +134,23 @@ export class LocalEngine implements Engine {
   }
 
   trainStep(policy: string, sequences: readonly TrainSequence[], loss: TrainLoss, config: StepConfig): Promise<TrainStats> {
-    return this.#exclusive(async () => {
-      const { trainer, scheduler } = this.#ready()
-      const weights = this.#trainable(policy)
-      try {
-        const stats = await this.#timed(() => trainer.trainStep(weights, sequences, loss, config))
-        this.#trainedTokens += stats.tokens
-        return stats
-      } finally {
-        scheduler.cache.forget(policy)
-      }
-    })
+    return this.#train(policy, (trainer, weights) => trainer.trainStep(weights, sequences, loss, config))
+  }
+
+  trainPart(policy: string, sequences: readonly TrainSequence[], loss: TrainLoss, work: PartWork): Promise<TrainStats> {
+    return this.#train(policy, (trainer, weights) => trainer.trainPart(weights, sequences, loss, work))
+  }
+
+  groupId(): Promise<Uint8Array> {
+    return this.#exclusive(async () => this.#ready().backend.group.id())
+  }
+
+  joinGroup(place: GroupPlace): Promise<void> {
+    return this.#exclusive(() => this.#ready().backend.group.join(place))
+  }
+
+  async leaveGroup(): Promise<void> {
+    this.#loaded?.backend.group.leave()
   }
 
   savePolicy(name: string, dir: string): Promise<void> {
@@ -189,6 +197,20 @@ export class LocalEngine implements Engine {
     })
   }
 
+  #train(policy: string, update: (trainer: Trainer, weights: PolicyWeights) => Promise<TrainStats>): Promise<TrainStats> {
+    return this.#exclusive(async () => {
+      const { trainer, scheduler } = this.#ready()
+      const weights = this.#trainable(policy)
+      try {
+        const stats = await this.#timed(() => update(trainer, weights))
+        this.#trainedTokens += stats.tokens
+        return stats
+      } finally {
+        scheduler.cache.forget(policy)
+      }
+    })
+  }
+
   #open(
     name: string,
     open: (base: PolicyBase) => Promise<PolicyWeights>,
@@ -216,8 +238,8 @@ export class LocalEngine implements Engine {
   }
 
   #openBackend({ config }: OpenModel): Promise<Backend> {
-    const { device = 'auto', precision = 'auto' } = this.options
-    return openBackend(device, { precision: precisionFor(config, precision) })
+    const { device = 'auto', precision = 'auto', index = 0 } = this.options
+    return openBackend(device, { precision: precisionFor(config, precision), index })
   }
 
   #build(backend: Backend, open: OpenModel, source: ModelSource): Loaded {

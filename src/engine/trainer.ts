@@ -1,8 +1,9 @@
 // Logprobs and updates over packs of sequences. The loss lives outside: it sees a logprob and an entropy for every completion
 // token and answers with a gradient for each; what lies between them and the policy's weights happens here.
 
-import { ArborError, ContextWindowExceededError, OptionError } from '../errors'
+import { checkGradient, checkSequences } from './check-step'
 import type { LinearLoss, LossGradient, StepConfig, TokenStats, TrainLoss, TrainSequence, TrainStats } from './engine'
+import { sumGradients } from './gradient-sum'
 import { planActivations } from './memory-plan'
 import type { Model } from './model'
 import { DTYPE_BYTES } from './ops/arena'
@@ -11,6 +12,7 @@ import { gradientNorm, updateWeights } from './optimizer'
 import { planPackTokens } from './pack-plan'
 import { PackRunner, type PassOptions, type ResidentPack, type ResidentTree } from './pack-runner'
 import type { PolicyWeights } from './policy-weights'
+import type { PartWork } from './pool-member'
 import { buildPacks, completionStarts, type PackedSequences } from './prefix-tree'
 
 /** Per completion token, in the order the sequences were given. */
@@ -61,19 +63,38 @@ export class Trainer {
    * Without any completion token there is nothing to learn from: no update, gradNorm 0, the version stays (a caller that counts
    * such a step may raise `weights.policyVersion` itself). When the loss answers with anything but finite numbers: ArborError, no update.
    */
-  async trainStep(
+  trainStep(
     weights: PolicyWeights,
     sequences: readonly TrainSequence[],
     loss: TrainLoss,
     config: StepConfig,
   ): Promise<TrainStats> {
+    return this.update(weights, sequences, loss, { config })
+  }
+
+  /** The same by the gradients of all parts together. An empty part has none of its own; its loss isn't called. */
+  trainPart(weights: PolicyWeights, sequences: readonly TrainSequence[], loss: TrainLoss, work: PartWork): Promise<TrainStats> {
+    return this.update(weights, sequences, loss, work)
+  }
+
+  private async update(
+    weights: PolicyWeights,
+    sequences: readonly TrainSequence[],
+    loss: TrainLoss,
+    { config, part }: Pick<PartWork, 'config'> & Partial<PartWork>,
+  ): Promise<TrainStats> {
     const started = performance.now()
     const packed = this.pack(sequences, config.packTokens)
     let gradNorm = 0
     let linear: LinearResult | null = typeof loss === 'function' ? null : { ...flatStats(0), objective: 0 }
-    if (packed.pairs > 0) {
+    if (packed.pairs > 0 || part) {
       const pass = { weights, temperature: config.temperature, forBackward: true }
-      linear = await this.accumulateGradients(packed, loss, pass)
+      if (packed.pairs > 0) linear = await this.accumulateGradients(packed, loss, pass)
+      else {
+        this.arena.reset()
+        weights.zeroGradients()
+      }
+      if (part) await sumGradients(weights, part)
       gradNorm = await gradientNorm(weights, this.arena.tensor([1]))
       updateWeights(weights, gradNorm, config)
     }
@@ -176,28 +197,9 @@ export class Trainer {
   }
 
   private pack(sequences: readonly TrainSequence[], packTokens = this.defaultPackTokens): PackedSequences {
-    const { contextLength, vocab } = this.model.config
-    for (const [i, { prompt, completion }] of sequences.entries()) {
-      if (prompt.length === 0 && completion.length > 0)
-        throw new OptionError(`Sequence ${i} has no prompt token, so nothing predicts its first completion token.`)
-      if (prompt.length + completion.length > contextLength)
-        throw new ContextWindowExceededError(
-          `Sequence ${i} has ${prompt.length} + ${completion.length} tokens; the model's context holds ${contextLength}. Shorten the prompt or max_tokens.`,
-        )
-      const isStrange = (token: number) => !(token >= 0 && token < vocab && Number.isInteger(token))
-      const stranger = prompt.find(isStrange) ?? completion.find(isStrange)
-      if (stranger !== undefined)
-        throw new OptionError(`Sequence ${i} holds token ${stranger}; the model's vocabulary has ids 0 to ${vocab - 1}.`)
-    }
+    checkSequences(sequences, this.model.config)
     return buildPacks(sequences, packTokens)
   }
-}
-
-function checkGradient(name: string, gradient: Float32Array, pairs: number): void {
-  if (gradient.length !== pairs)
-    throw new ArborError(`The loss returned ${gradient.length} values as ${name} for ${pairs} completion tokens.`)
-  const bad = gradient.findIndex((value) => !Number.isFinite(value))
-  if (bad >= 0) throw new ArborError(`The loss returned ${gradient[bad]} as ${name}[${bad}]; no update was made.`)
 }
 
 function flatStats(pairs: number): FlatStats {

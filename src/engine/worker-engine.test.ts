@@ -3,7 +3,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { compiledEngineMissing } from '../../test/engine/compiled'
 import { goldenFolder } from '../../test/golden/engine/open-golden'
 import { BackendError, ContextWindowExceededError, ModelError } from '../errors'
-import type { GenerateRequest, StepConfig } from './engine'
+import type { GenerateRequest, LossGradient, StepConfig } from './engine'
+import { EnginePool } from './engine-pool'
 import { LocalEngine } from './local-engine'
 import { readLoraSpec } from './lora-file'
 import { addToken, emptyMask } from './sampling'
@@ -159,5 +160,49 @@ describe.skipIf(missing !== null)(`WorkerEngine${missing ? ` (skipped: ${missing
     await running
     await expect(other.status()).rejects.toBeInstanceOf(BackendError)
     await other.close()
+  })
+
+  it('two threads are a pool: gradients and the loss travel, and what went wrong', async () => {
+    const local = new LocalEngine({ device: 'tfjs' })
+    const pool = new EnginePool([new WorkerEngine({ device: 'tfjs' }), new WorkerEngine({ device: 'tfjs', index: 1 })])
+    const lora = { rank: 2, alpha: 4, targets: ['q_proj', 'down_proj'], dropout: 0 } as const
+    for (const one of [local, pool]) {
+      await one.load(SOURCE)
+      await one.openPolicy('q', { lora, seed: 0 })
+    }
+    const many = [3, 4, 5].map((token) => ({ prompt: [1, token], completion: [6, token, 7] }))
+    const loss: LossGradient = (logprobs) => ({ dLogprobs: logprobs.map((_, i) => 0.1 * (i - 3)) })
+    const mine = new Error('mine')
+    await expect(pool.trainStep('q', many, () => Promise.reject(mine), STEP)).rejects.toBe(mine)
+    for (const given of [loss, { dLogprobs: new Float32Array(9).fill(-0.1) }]) {
+      const [alone, together] = [await local.trainStep('q', many, given, STEP), await pool.trainStep('q', many, given, STEP)]
+      expect(together.gradNorm / alone.gradNorm).toBeCloseTo(1, 4)
+    }
+    const prompts = [1, 2].map((seed) => request({ policy: 'q', seeds: [seed] }))
+    const sampled = await Promise.all(prompts.map((one) => pool.generate(one)))
+    expect(sampled.map(([one]) => one!.policyVersion)).toEqual([2, 2])
+    const { policies, work } = await pool.status()
+    expect({ policies, sampled: work.sampledTokens }).toEqual({ policies: [{ name: 'q', policyVersion: 2 }], sampled: 16 })
+    await Promise.all([local.close(), pool.close()])
+  })
+
+  it('a pool that loses a thread in the middle of a step ends, and so does the step', async () => {
+    const members = [new WorkerEngine({ device: 'tfjs' }), new WorkerEngine({ device: 'tfjs' })]
+    const pool = new EnginePool(members)
+    await pool.load(SOURCE)
+    await pool.openPolicy('full', { lora: null, seed: 0 })
+    const many = [3, 4].map((token) => ({ prompt: [1, token], completion: [6, token, 7] }))
+    const step = pool.trainStep(
+      'full',
+      many,
+      async (logprobs) => {
+        await (members[1] as unknown as { thread: { terminate(): Promise<number> } }).thread.terminate()
+        return { dLogprobs: logprobs }
+      },
+      STEP,
+    )
+    await expect(step).rejects.toMatchObject({ op: 'worker' })
+    await expect(pool.generate(request({ policy: null }))).rejects.toThrow(/Engine 1 of 2 is gone.*Start the server again/)
+    await pool.close()
   })
 })

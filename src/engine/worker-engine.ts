@@ -2,11 +2,10 @@
 
 import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { Worker } from 'node:worker_threads'
+import { SHARE_ENV, Worker } from 'node:worker_threads'
 import { ArborError, BackendError } from '../errors'
 import type {
   Completion,
-  Engine,
   EngineStatus,
   GenerateControl,
   GenerateRequest,
@@ -21,6 +20,8 @@ import type {
   TrainStats,
 } from './engine'
 import type { LocalEngineOptions } from './local-engine'
+import type { GroupPlace } from './ops/ops'
+import type { PartWork, PoolMember, StepPart } from './pool-member'
 import { type EngineMethod, type FromWorker, fromErrorData, type HeardBy, type ToWorker } from './worker-protocol'
 
 /** What LocalEngine takes, without what can't travel to a thread. */
@@ -30,12 +31,13 @@ interface Pending {
   resolve(value: unknown): void
   reject(error: unknown): void
   readonly loss?: LossGradient
+  readonly part?: StepPart
   readonly onTokens?: GenerateControl['onTokens']
   readonly allowedTokens?: GenerateControl['allowedTokens']
   readonly tokens: number[][] // so far, per completion
 }
 
-export class WorkerEngine implements Engine {
+export class WorkerEngine implements PoolMember {
   private readonly thread: Worker
   readonly #pending = new Map<number, Pending>()
   #nextId = 1
@@ -44,7 +46,8 @@ export class WorkerEngine implements Engine {
   #onClosed: (() => void) | null = null
 
   constructor(options: WorkerEngineOptions = {}) {
-    this.thread = new Worker(workerPath(), { workerData: options })
+    // Shared: native code reads the process's environment, and a copy's changes (where cuBLAS lies) would not reach it.
+    this.thread = new Worker(workerPath(), { workerData: options, env: SHARE_ENV })
     this.thread.on('message', (message: FromWorker) => void this.#receive(message))
     this.thread.on('error', (cause) => this.#end(`The engine's thread failed: ${cause.message}`, cause))
     this.thread.on('exit', (code) => this.#end(`The engine's thread ended with code ${code}.`))
@@ -81,9 +84,28 @@ export class WorkerEngine implements Engine {
   }
 
   trainStep(policy: string, sequences: readonly TrainSequence[], loss: TrainLoss, config: StepConfig): Promise<TrainStats> {
-    const rows = sequences.map(plain)
-    if (typeof loss === 'function') return this.#call('trainStep', [policy, rows, config], { loss })
-    return this.#call('trainStep', [policy, rows, config, { dLogprobs: loss.dLogprobs }])
+    return this.#train('trainStep', [policy, sequences.map(plain), config], loss)
+  }
+
+  trainPart(
+    policy: string,
+    sequences: readonly TrainSequence[],
+    loss: TrainLoss,
+    { config, part }: PartWork,
+  ): Promise<TrainStats> {
+    return this.#train('trainPart', [policy, sequences.map(plain), config], loss, { part })
+  }
+
+  groupId(): Promise<Uint8Array> {
+    return this.#call('groupId', [])
+  }
+
+  joinGroup(place: GroupPlace): Promise<void> {
+    return this.#call('joinGroup', [place])
+  }
+
+  leaveGroup(): Promise<void> {
+    return this.#call('leaveGroup', [])
   }
 
   savePolicy(name: string, dir: string): Promise<void> {
@@ -115,10 +137,20 @@ export class WorkerEngine implements Engine {
     await this.thread.terminate()
   }
 
+  #train(
+    method: 'trainStep' | 'trainPart',
+    args: readonly unknown[],
+    loss: TrainLoss,
+    callbacks: Pick<Pending, 'part'> = {},
+  ): Promise<TrainStats> {
+    if (typeof loss === 'function') return this.#call(method, args, { ...callbacks, loss })
+    return this.#call(method, [...args, { dLogprobs: loss.dLogprobs }], callbacks)
+  }
+
   #call<Result>(
     method: EngineMethod,
     args: readonly unknown[],
-    callbacks: Pick<Pending, 'loss' | 'onTokens' | 'allowedTokens'> = {},
+    callbacks: Pick<Pending, 'loss' | 'part' | 'onTokens' | 'allowedTokens'> = {},
   ): Promise<Result> {
     if (this.#ended) return Promise.reject(this.#ended)
     if (this.#closing) return Promise.reject(new ArborError('The engine was closed.', { code: 'engine_closed' }))
@@ -146,6 +178,8 @@ export class WorkerEngine implements Engine {
         return this.#answerMask(pending, message)
       case 'loss':
         return this.#answerLoss(pending, message)
+      case 'gradients':
+        return this.#answerGradients(pending, message)
     }
   }
 
@@ -181,6 +215,17 @@ export class WorkerEngine implements Engine {
       this.#send({ type: 'gradient', id, dLogprobs, ...(dEntropies && { dEntropies }) })
     } catch (error) {
       this.#send({ type: 'loss-failed', id, message: String(error) })
+      this.#pending.delete(id)
+      pending.reject(error)
+    }
+  }
+
+  /** Without the sum there is no update; whoever called hears why. */
+  async #answerGradients(pending: Pending, { id, own }: Extract<FromWorker, { type: 'gradients' }>): Promise<void> {
+    try {
+      this.#send({ type: 'summed', id, total: await pending.part!.sum(own) })
+    } catch (error) {
+      this.#send({ type: 'sum-failed', id, message: String(error) })
       this.#pending.delete(id)
       pending.reject(error)
     }

@@ -9,10 +9,10 @@ import {
   OptionError,
   OutOfMemoryError,
 } from '../errors'
-import type { Engine } from './engine'
+import type { Gradients, PoolMember } from './pool-member'
 
 /** Engine methods by name, each with plain data as arguments. */
-export type EngineMethod = Exclude<keyof Engine, 'close'>
+export type EngineMethod = Exclude<keyof PoolMember, 'close'>
 
 /** Which callbacks of a generate call there are on the other side. */
 export interface HeardBy {
@@ -31,6 +31,9 @@ export type ToWorker =
   | { readonly type: 'loss-failed'; readonly id: number; readonly message: string }
   /** The answer to 'mask' of generate call `id`; null: every token may come. */
   | { readonly type: 'allowed'; readonly id: number; readonly index: number; readonly mask: Int32Array | null }
+  /** The answer to 'gradients' of trainPart call `id`. */
+  | { readonly type: 'summed'; readonly id: number; readonly total: Gradients | null }
+  | { readonly type: 'sum-failed'; readonly id: number; readonly message: string }
   | { readonly type: 'close' }
 
 export type FromWorker =
@@ -41,6 +44,7 @@ export type FromWorker =
   | { readonly type: 'loss'; readonly id: number; readonly logprobs: Float32Array; readonly entropies: Float32Array }
   /** Asks for allowedTokens after the tokens sent so far. */
   | { readonly type: 'mask'; readonly id: number; readonly index: number }
+  | { readonly type: 'gradients'; readonly id: number; readonly own: Gradients | null }
   | { readonly type: 'closed' }
 
 /** An error as plain data: structured clone would drop its class and code. */

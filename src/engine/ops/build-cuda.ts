@@ -5,8 +5,19 @@ import { join } from 'node:path'
 import { BackendError } from '../../errors'
 import { arborHome } from '../arbor-home'
 import { type BuildOptions, buildTarget, ensureTools, sourceHash } from './build-tools'
-import { askGpus, driverProblem, findCublasLt, findNvcc, type Gpu, isOlder, LEAST_CAPABILITY, LEAST_NVCC } from './cuda-machine'
+import {
+  askGpus,
+  driverProblem,
+  findCublasLt,
+  findNccl,
+  findNvcc,
+  type Gpu,
+  isOlder,
+  LEAST_CAPABILITY,
+  LEAST_NVCC,
+} from './cuda-machine'
 import type { NativeLibrary } from './native'
+import { loadNative } from './native-library'
 
 /** The GPUs that answer; none without a driver. */
 export function gpus(): readonly Gpu[] {
@@ -28,7 +39,7 @@ export async function ensureCuda({ log = () => {} }: BuildOptions = {}): Promise
   if (unfit !== null) throw new BackendError(unfit, { op: 'open' })
   const target = cudaTarget(found)
   const description = found[0]!.name
-  useCublas()
+  tellLibraries(found.length)
   if (target.named) {
     if (existsSync(target.path)) return { path: target.path, description }
     throw new BackendError(
@@ -76,6 +87,15 @@ export function compilerProblem(nvcc: ReturnType<typeof findNvcc>, found: readon
   return found[0] ? driverProblem(found[0].driver, nvcc.release) : null
 }
 
+/** How many GPUs this process may use. Throws as ensureCuda does. */
+export async function countGpus(options: BuildOptions = {}): Promise<number> {
+  const { path } = await ensureCuda(options)
+  const calls = loadNative(path)
+  const count = Number(calls.call('arbor_device_count')())
+  if (count < 0) throw new BackendError(calls.lastError(), { op: 'open' })
+  return count
+}
+
 /** Whether `ensureCuda` would have to build first, or can't. For 'auto', which must not surprise anybody. */
 export function cudaIsReady(): boolean {
   const found = gpus()
@@ -117,9 +137,15 @@ function recordedArchitectures(folder: string): readonly string[] | null {
   return found ? found.split(';') : null
 }
 
-/** The library looks for cuBLASLt itself; what only we know of it is told. */
-function useCublas(): void {
-  if (process.env['ARBOR_CUBLASLT'] !== undefined) return
-  const found = findCublasLt()
-  if (found !== null) process.env['ARBOR_CUBLASLT'] = found
+/** Several GPUs sum by NCCL. */
+function tellLibraries(gpuCount: number): void {
+  tell('ARBOR_CUBLASLT', findCublasLt)
+  if (gpuCount > 1) tell('ARBOR_NCCL', findNccl)
+}
+
+/** The library looks for others itself; what only we know of them it is told. */
+function tell(variable: string, find: () => string | null): void {
+  if (process.env[variable] !== undefined) return
+  const found = find()
+  if (found !== null) process.env[variable] = found
 }

@@ -86,36 +86,43 @@ export function findNvcc(): { readonly path: string; readonly release: string } 
   return null
 }
 
+const CUBLASLT = 'libcublasLt.so'
+
 /** The file that the library would load, or null; Python's package of cuBLAS serves where no toolkit's is installed. */
 export function findCublasLt(): string | null {
   const named = process.env['ARBOR_CUBLASLT']
   if (named !== undefined) return existsSync(named) ? named : null
-  return pythonCublasLt() ?? loaderCublasLt() ?? toolkitCublasLt()
+  return fromPython(CUBLASLT, ['cu13', 'cublas', 'cu12']) ?? fromLoader('libcublasLt') ?? toolkitCublasLt()
 }
 
-function pythonCublasLt(): string | null {
+/** The same for NCCL, which several GPUs sum by. */
+export function findNccl(): string | null {
+  const named = process.env['ARBOR_NCCL']
+  if (named !== undefined) return existsSync(named) ? named : null
+  return fromPython('libnccl.so', ['nccl']) ?? fromLoader('libnccl')
+}
+
+/** A library of Python's packages from NVIDIA, which come in folders of these names. */
+function fromPython(file: string, folders: readonly string[]): string | null {
   const script =
     "import importlib.util as u; [print(p) for n in ('nvidia',) for p in (u.find_spec(n).submodule_search_locations or [])]"
-  for (const root of ask('python3', ['-c', script]).out.split('\n').filter(Boolean))
-    for (const folder of ['cu13', 'cublas', 'cu12'].map((name) => join(root, name, 'lib'))) {
-      const library = cublasLtIn(folder)
-      if (library !== null) return library
-    }
-  return null
+  const roots = ask('python3', ['-c', script]).out.split('\n').filter(Boolean)
+  const places = roots.flatMap((root) => folders.map((name) => join(root, name, 'lib')))
+  return places.map((place) => libraryIn(place, file)).find((path) => path !== null) ?? null
 }
 
-function loaderCublasLt(): string | null {
-  return /libcublasLt\.so\S* .*=> (\S+)/.exec(ask('ldconfig', ['-p']).out)?.[1] ?? null
+function fromLoader(name: string): string | null {
+  return new RegExp(`${name}\\.so\\S* .*=> (\\S+)`).exec(ask('ldconfig', ['-p']).out)?.[1] ?? null
 }
 
 function toolkitCublasLt(): string | null {
   if (!existsSync('/usr/local')) return null
   const folders = readdirSync('/usr/local').filter((name) => name.startsWith('cuda'))
-  return folders.map((name) => cublasLtIn(join('/usr/local', name, 'lib64'))).find((path) => path !== null) ?? null
+  return folders.map((name) => libraryIn(join('/usr/local', name, 'lib64'), CUBLASLT)).find((path) => path !== null) ?? null
 }
 
-function cublasLtIn(folder: string): string | null {
-  const library = existsSync(folder) ? readdirSync(folder).find((name) => name.startsWith('libcublasLt.so')) : undefined
+function libraryIn(folder: string, file: string): string | null {
+  const library = existsSync(folder) ? readdirSync(folder).find((name) => name.startsWith(file)) : undefined
   return library === undefined ? null : join(folder, library)
 }
 

@@ -3,7 +3,7 @@ import { BackendError } from '../../errors'
 import { ensureCuda, gpus } from './build-cuda'
 import { describeOps } from './describe-ops'
 import { openNative } from './native'
-import type { Backend, Precision } from './ops'
+import type { Backend, Precision, Tensor } from './ops'
 
 const open = async (precision: Precision): Promise<Backend> => openNative(await ensureCuda(), { device: 'cuda', precision })
 
@@ -53,5 +53,63 @@ describe.skipIf(gpus().length === 0)('CUDA (skipped: no NVIDIA GPU answers)', ()
   it('a GPU that is not there is named', async () => {
     const library = await ensureCuda()
     expect(() => openNative(library, { device: 'cuda', index: 99 })).toThrow(/GPUs 0 to \d+, not 99/)
+  })
+
+  describe.skipIf(gpus().length < 2)('a group of GPUs (skipped: fewer than two)', () => {
+    const pair = async () => {
+      const library = await ensureCuda()
+      return [0, 1].map((index) => openNative(library, { device: 'cuda', index, precision: 'f32' }))
+    }
+    const joined = async () => {
+      const backends = await pair()
+      const id = backends[0]!.group.id()
+      await Promise.all(backends.map(({ group }, rank) => group.join({ id, ranks: 2, rank })))
+      return backends
+    }
+
+    it('sums many tensors of any length to the same bits on both', { timeout: 60_000 }, async () => {
+      const backends = await joined()
+      const lengths = [1, 1000, 12_345, 1 << 20]
+      const tensors = backends.map((backend, rank) => {
+        const arena = backend.arena(8 << 20)
+        return lengths.map((length) => {
+          const x = arena.tensor([length])
+          backend.upload(
+            x,
+            Float32Array.from({ length }, (_, i) => Math.sin(i + 1) * (rank ? 1e-3 : 1)),
+          )
+          return x
+        })
+      })
+      await Promise.all(backends.map(({ group }, rank) => group.sum(tensors[rank]!)))
+      for (const [i, length] of lengths.entries()) {
+        const sums = await Promise.all(backends.map((backend, rank) => backend.download(tensors[rank]![i]!)))
+        expect(sums[1]).toEqual(sums[0])
+        const expected = Float32Array.from(
+          { length },
+          (_, j) => Math.fround(Math.sin(j + 1)) + Math.fround(Math.sin(j + 1) * 1e-3),
+        )
+        expect(sums[0]).toEqual(expected)
+      }
+      for (const backend of backends) backend.close()
+    })
+
+    it('that one leaves ends for the one who waits, in words; both go on, and may form another', {
+      timeout: 60_000,
+    }, async () => {
+      const backends = await joined()
+      const [x, y] = backends.map((backend) => backend.arena(64).tensor([4])) as [Tensor, Tensor]
+      for (const [i, one] of [x, y].entries()) backends[i]!.ops.fill(one, i + 1)
+      const waiting = expect(backends[0]!.group.sum([x])).rejects.toThrow(/given up: another GPU failed or is gone/)
+      await new Promise((resolve) => setTimeout(resolve, 500))
+      for (const { group } of backends) group.leave()
+      await waiting
+      const id = backends[0]!.group.id()
+      await Promise.all(backends.map(({ group }, rank) => group.join({ id, ranks: 2, rank })))
+      backends[0]!.ops.fill(x, 1)
+      await Promise.all([backends[0]!.group.sum([x]), backends[1]!.group.sum([y])])
+      expect(await backends[0]!.download(x)).toEqual(Float32Array.of(3, 3, 3, 3))
+      for (const backend of backends) backend.close()
+    })
   })
 })

@@ -157,6 +157,30 @@ describe('the library on disk', () => {
   })
 })
 
+describe.each([
+  ['native', async () => openNative(await ensureNative()), 'A CPU|a CPU'],
+  ['tfjs', () => openBackend('tfjs'), 'TensorFlow.js'],
+] as const)('a group of devices on %s', (_, open, named) => {
+  it('may have one member, whose sum is what it has', async () => {
+    const backend = await open()
+    const x = backend.arena(64).tensor([3])
+    backend.upload(x, Float32Array.of(1, -2, 3))
+    await backend.group.join({ id: backend.group.id(), ranks: 1, rank: 0 })
+    await backend.group.sum([x])
+    expect(await backend.download(x)).toEqual(Float32Array.of(1, -2, 3))
+    backend.group.leave()
+    backend.close()
+  })
+
+  it('of more is refused in words', async () => {
+    const backend = await open()
+    const place = { id: backend.group.id(), ranks: 3, rank: 1 }
+    await expect(backend.group.join(place)).rejects.toThrow(new RegExp(`(${named}) is one device; it can't sum with 2 others`))
+    expect(backend.group.joined).toBe(false)
+    backend.close()
+  })
+})
+
 describe('openBackend', () => {
   it('says what is missing when cuda is asked for, and names a wrong device', async () => {
     await expect(openBackend('cuda')).rejects.toThrow(/No NVIDIA GPU answers.*"cpu" or "auto"/)

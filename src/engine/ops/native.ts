@@ -2,6 +2,7 @@
 
 import { BackendError } from '../../errors'
 import { BumpArena } from './arena'
+import { NativeGroup } from './native-group'
 import { loadNative, type NativeCalls, type NativeValue, nativeError } from './native-library'
 import { nativeOps } from './native-ops'
 import { NativeTensor, TYPE } from './native-tensor'
@@ -44,6 +45,7 @@ class NativeBackend implements Backend {
   readonly description: string
   readonly activations: 'f32' | 'bf16'
   readonly ops: Ops
+  readonly group: NativeGroup
   private stream: number | null
   private waiting = 0
   private closed = false
@@ -62,6 +64,8 @@ class NativeBackend implements Backend {
     // A GPU's name is known once it is open.
     this.description = device === 'cuda' ? String(calls.call('arbor_description')()) : description
     this.ops = nativeOps(calls, () => this.open('op'))
+    const call = (name: string, ...values: NativeValue[]) => Number(this.run(name, this.open('group'), ...values))
+    this.group = new NativeGroup({ call, download: (tensor) => this.download(tensor) })
   }
 
   arena(bytes: number): Arena {
@@ -124,6 +128,7 @@ class NativeBackend implements Backend {
 
   close(): void {
     if (this.closed) return
+    this.group.leave() // a sum that waits for the others would hold the stream for ever
     this.closed = true
     if (this.waiting === 0) this.release()
   }

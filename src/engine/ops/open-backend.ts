@@ -85,6 +85,7 @@ function described(backend: Backend, text: (description: string) => string): Bac
     capture: (run) => backend.capture(run),
     prepareWeight: (shape, data) => backend.prepareWeight(shape, data),
     memory: () => backend.memory(),
+    group: backend.group,
     close: () => backend.close(),
   }
 }

@@ -30,6 +30,31 @@ export interface Capture {
   free(): void
 }
 
+/** One member's place in a group. */
+export interface GroupPlace {
+  /** Made by one member, given to all. */
+  readonly id: Uint8Array
+  readonly ranks: number
+  /** From 0. */
+  readonly rank: number
+}
+
+/** Devices of one process that sum tensors among themselves. */
+export interface DeviceGroup {
+  readonly joined: boolean
+  /** What the members of a new group find each other by. Throws BackendError where there is no way to sum over devices. */
+  id(): Uint8Array
+  /** Resolves when all members are there; a device alone is a group of one. */
+  join(place: GroupPlace): Promise<void>
+  /**
+   * Sums f32 tensors in place, in one fixed order: all members get the same bits. All must ask for tensors of the same lengths. Resolves when the sums are
+   * there; rejects when another member is gone or doesn't come in time.
+   */
+  sum(tensors: readonly Tensor[]): Promise<void>
+  /** Also while a sum waits for the others: it rejects then, and so does theirs. */
+  leave(): void
+}
+
 export interface Backend {
   readonly device: 'cpu' | 'cuda' | 'tfjs'
   /** For people: library, instruction set, threads. */
@@ -53,6 +78,7 @@ export interface Backend {
   /** Bytes of the device's own memory; null where it shares the host's. */
   memory(): { readonly free: number; readonly total: number } | null
   readonly ops: Ops
+  readonly group: DeviceGroup
   close(): void
 }
 

@@ -3,6 +3,7 @@
 import { createRequire } from 'node:module'
 import { BackendError } from '../../errors'
 import { BumpArena } from './arena'
+import { loneGroup } from './lone-group'
 import type { Backend, Capture, Ops, Tensor, TypedArray } from './ops'
 import { HostTensor, type Tf, values } from './tfjs-memory'
 import { tfjsOps } from './tfjs-ops'
@@ -32,6 +33,7 @@ class TfjsBackend implements Backend {
   readonly precision = 'f32'
   readonly activations = 'f32'
   readonly ops: Ops
+  readonly group = loneGroup('TensorFlow.js')
   private recording: (() => void)[] | null = null
 
   constructor(
