@@ -30,6 +30,10 @@ export function addToken(mask: TokenMask, token: number): void {
   mask[token >> 5]! |= 1 << (token & 31)
 }
 
+export function removeToken(mask: TokenMask, token: number): void {
+  mask[token >> 5]! &= ~(1 << (token & 31))
+}
+
 /**
  * A uniform number in [0, 1) with 24 bits from (seed, index of the token in its completion): splitmix64 of both.
  * Stateless, so a rollout never depends on what else was sampled.

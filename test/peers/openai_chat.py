@@ -121,9 +121,9 @@ async def disconnect(base_url, model):
     async for _ in stream:
         break
     queue = lambda: client.get("/health", cast_to=object)
-    ran = 0
-    while ran == 0:
-        ran = (await queue())["queue"]["running"]
+    for _ in range(500):
+        if ran := (await queue())["queue"]["running"]:
+            break
     await stream.close()
     for task in asked:
         task.cancel()

@@ -32,7 +32,7 @@ export interface State {
 }
 
 /** States remembered at once; beyond, those that nobody holds are forgotten. */
-const MOST_STATES = 20_000
+const MOST_STATES = 5_000
 
 export class Automaton {
   readonly start: State

@@ -1,17 +1,19 @@
 // What a completion under a grammar may say next: a mask over the vocabulary for each state, computed once, and an eye on how many tokens are left.
 
-import { addToken, type TokenMask } from '../../engine/sampling'
+import { addToken, removeToken, type TokenMask } from '../../engine/sampling'
 import { Automaton, type State } from './automaton'
 import type { Rule } from './grammar'
 import type { Allowed, Vocabulary } from './vocabulary'
 
 /** Masks kept for one grammar, in bytes. */
-const MOST_MASK_BYTES = 64 * 1024 ** 2
+const MOST_MASK_BYTES = 16 * 1024 ** 2
 
 /** A grammar over one vocabulary; shared by all completions that it constrains. */
 export class Constraint {
   readonly start: State
-  #masks = new Map<State, Allowed>()
+  readonly #masks = new Map<State, Allowed>()
+  /** Those that lead nearer to an end. */
+  readonly #hurried = new Map<State, Allowed>()
 
   constructor(
     root: Rule,
@@ -33,20 +35,27 @@ export class Constraint {
   }
 
   allowed(state: State): Allowed {
-    let known = this.#masks.get(state)
-    if (known) return known
-    known = this.#ending(state, this.vocabulary.allowed(state))
-    if (this.#masks.size * known.mask.byteLength > MOST_MASK_BYTES) this.#masks.clear()
-    this.#masks.set(state, known)
-    return known
+    return this.#remembered(this.#masks, state, () => this.vocabulary.allowed(state))
   }
 
-  /** Of those, the ones after which a text can still end within `bytes` more. */
+  /** Of those, the ones after which a text can still end within `bytes` more: at least as many as are left when the next byte is one towards the end. */
   allowedWithin(state: State, bytes: number): Allowed {
-    return this.#ending(
-      state,
-      this.vocabulary.allowed(state, ({ least }) => least <= bytes),
-    )
+    if (bytes < state.least)
+      return this.#remembered(this.#hurried, state, () => this.vocabulary.allowed(state, ({ least }) => least < state.least))
+    const usual = this.allowed(state)
+    const far = usual.away.filter(({ least }) => least > bytes)
+    const mask = usual.mask.slice()
+    for (const { token } of far) removeToken(mask, token)
+    return { mask, tokens: usual.tokens - far.length, furthest: bytes, away: [] }
+  }
+
+  #remembered(masks: Map<State, Allowed>, state: State, make: () => Allowed): Allowed {
+    let known = masks.get(state)
+    if (known) return known
+    known = this.#ending(state, make())
+    if (masks.size * known.mask.byteLength > MOST_MASK_BYTES) masks.clear()
+    masks.set(state, known)
+    return known
   }
 
   #ending(state: State, allowed: Allowed): Allowed {
@@ -60,7 +69,7 @@ export class Constraint {
 export class Course {
   #state: State
   #read = 0
-  /** The end of the tokens came so near that the text had to be brought to its own end. */
+  /** The end of the tokens came so near that each further byte had to lead to the text's own end. */
   hurried = false
 
   constructor(
@@ -78,7 +87,7 @@ export class Course {
     if (usual.furthest <= left || this.#state.least > left + 1) return usual.mask
     const near = this.constraint.allowedWithin(this.#state, left)
     if (near.tokens === 0) return usual.mask
-    this.hurried ||= near.tokens < usual.tokens
+    this.hurried ||= left < this.#state.least
     return near.mask
   }
 

@@ -8,6 +8,8 @@ export interface Allowed {
   readonly tokens: number
   /** The most that the fewest bytes to an end can be after one of these tokens. */
   readonly furthest: number
+  /** Tokens that lead further from an end than the state was, each with the fewest bytes to one that are left after it. */
+  readonly away: readonly { readonly token: number; readonly least: number }[]
 }
 
 /** Nodes of the tree in depth-first order; node 0 is the empty text. */
@@ -46,6 +48,7 @@ export class Vocabulary {
     const mask = emptyMask(this.size)
     const path = this.#path
     path[0] = state
+    const away: { token: number; least: number }[] = []
     let [tokens, furthest] = [0, 0]
     for (let node = 1; node < this.#past.length; ) {
       const depth = this.#depths[node]!
@@ -58,12 +61,13 @@ export class Vocabulary {
       const [from, to] = [this.#firstToken[node]!, this.#firstToken[node + 1]!]
       if (from < to && keep(after)) {
         for (let i = from; i < to; i++) addToken(mask, this.#tokens[i]!)
+        if (after.least > state.least) for (let i = from; i < to; i++) away.push({ token: this.#tokens[i]!, least: after.least })
         tokens += to - from
         furthest = Math.max(furthest, after.least)
       }
       node++
     }
-    return { mask, tokens, furthest }
+    return { mask, tokens, furthest, away }
   }
 
   /** Lays the tree out; returns how many nodes it has. */
