@@ -40,6 +40,18 @@ describe('what doctor says of GPUs', () => {
     ])
   })
 
+  it('looks for NCCL where there are several GPUs', async () => {
+    const path = stubLibrary()
+    vi.stubEnv('PATH', fakeMachine({ gpu: `${H200}'; echo '${H200}`, nvcc: '12.4' }))
+    vi.stubEnv('ARBOR_CUDA_LIBRARY', path)
+    vi.stubEnv('ARBOR_NCCL', path)
+    expect(await lines()).toContain(`ok NCCL: ${path}`)
+    vi.stubEnv('ARBOR_NCCL', '/no/such/library')
+    expect(await lines()).toContain(
+      "absent NCCL: not found (several GPUs then sum gradients in the host's memory, which takes longer) → pip install nvidia-nccl-cu13 (or -cu12); ARBOR_NCCL names a file elsewhere",
+    )
+  })
+
   it('says of a library for other GPUs what to do', async () => {
     const path = stubLibrary({ at: 'arbor_fill', text: 'no kernel image is available' })
     vi.stubEnv('PATH', fakeMachine({ gpu: H200, nvcc: '12.4' }))

@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs'
 import {
   askGpus,
   findCublasLt,
+  findNccl,
   findNvcc,
   type Gpu,
   type GpuProcess,
@@ -27,7 +28,7 @@ const LOADABLE = 'ARBOR_CUBLASLT names a file elsewhere'
 export async function gpuFindings(): Promise<Finding[]> {
   const { gpus, problem } = askGpus()
   if (problem !== null) return [{ what: 'GPU', state: 'absent', detail: `${problem}; the CPU does the work` }]
-  return [...gpus.map(gpu), ...users(gpuProcesses()), compiler(), cublasLt(), await library(gpus)]
+  return [...gpus.map(gpu), ...users(gpuProcesses()), compiler(), cublasLt(), ...nccl(gpus), await library(gpus)]
 }
 
 function gpu({ name, driver, computeCapability, totalMib, freeMib }: Gpu): Finding {
@@ -54,6 +55,17 @@ function cublasLt(): Finding {
   if (found !== null) return { what: 'cuBLASLt', state: 'ok', detail: found }
   const hint = `the CUDA toolkit, or: pip install nvidia-cublas; ${LOADABLE}`
   return { what: 'cuBLASLt', state: 'absent', detail: 'not found (matrix products on the GPU)', hint }
+}
+
+/** One GPU needs none. */
+function nccl(gpus: readonly Gpu[]): Finding[] {
+  if (gpus.length < 2) return []
+  const found = findNccl()
+  if (found !== null) return [{ what: 'NCCL', state: 'ok', detail: found }]
+  const detail = "not found (several GPUs then sum gradients in the host's memory, which takes longer)"
+  return [
+    { what: 'NCCL', state: 'absent', detail, hint: 'pip install nvidia-nccl-cu13 (or -cu12); ARBOR_NCCL names a file elsewhere' },
+  ]
 }
 
 /** Opened only where it is built: that tells more than its file. */

@@ -116,6 +116,8 @@ describe.skipIf(!existsSync(cli))('arbor-nb serve', () => {
     expect(await fails('--model', model, '--prot', '1')).toMatch(/^2 .*--prot.*--port/)
     expect(await fails('--model', model, '--port', 'x')).toMatch(/^2 --port x/)
     expect(await fails('--model', model, '--memory', '0.1')).toMatch(/^2 --memory 0.1: a number of at least 0.5/)
+    expect(await fails('--model', model, '--gpus', '0')).toMatch(/^2 --gpus 0: a whole number of at least 1/)
+    expect(await fails('--model', model, '--gpus', '2')).toMatch(/^2 2 GPUs are asked for, and the device "tfjs"/)
     expect(await fails('--model', '/no/such/model')).toMatch(/^1 .*\/no\/such\/model/)
   })
 })

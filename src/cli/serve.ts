@@ -18,6 +18,7 @@ Serves a base model and trains policies on it: OpenAI's chat completions and Arb
                     (default: the one that the first request names is loaded then)
   --adapter N=DIR   a LoRA adapter, as peft or a checkpoint has it, that answers under the model name N; may be given several times
   --device DEVICE   cpu, cuda, tfjs or auto (default: $ARBOR_DEVICE, else auto)
+  --gpus N          GPUs that work together, each with the whole model: a number, or all (default: 1)
   --precision P     of frozen weights: f32, bf16 or auto (default: $ARBOR_PRECISION, else bf16 on a GPU and where the CPU computes in it)
   --memory GIB      what the server should stay within while it trains, as far as the model's size allows (default 1.5;
                     less is slower; on a GPU what weights and activations may take, by default 4 GiB of activations)
@@ -33,6 +34,7 @@ const OPTIONS = {
   model: { type: 'string' },
   adapter: { type: 'string', multiple: true },
   device: { type: 'string' },
+  gpus: { type: 'string' },
   precision: { type: 'string' },
   memory: { type: 'string' },
   host: { type: 'string' },
@@ -45,6 +47,7 @@ const OPTIONS = {
 export async function run(argv: readonly string[]): Promise<number> {
   const { values } = parseOptions(argv, OPTIONS)
   const device = choiceOption(values.device ?? process.env['ARBOR_DEVICE'] ?? 'auto', '--device', ['auto', 'cpu', 'cuda', 'tfjs'])
+  const gpus = values.gpus === 'all' ? 'all' : numberOption(values.gpus, '--gpus', { min: 1, integer: true })
   const precision = choiceOption(values.precision ?? 'auto', '--precision', PRECISION_WISHES)
   const memory = numberOption(values.memory, '--memory', { min: 0.5 })
   const port = numberOption(values.port, '--port', { min: 0, max: 65535, integer: true })
@@ -54,6 +57,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     ...(values.model === undefined ? {} : { model: values.model }),
     ...(adapters.size === 0 ? {} : { adapters }),
     device,
+    ...(gpus === undefined ? {} : { gpus }),
     precision,
     ...(memory === undefined ? {} : { memory: memory * 1024 ** 3 }),
     ...(values.host === undefined ? {} : { host: values.host }),

@@ -9,6 +9,8 @@ import { ArborError } from '../errors'
 export interface ServerOptions {
   /** cpu, cuda, tfjs or auto; default: $ARBOR_DEVICE, else auto. */
   readonly device?: 'auto' | 'cpu' | 'cuda' | 'tfjs'
+  /** How many GPUs of this machine work together, each with the whole model; default 1. */
+  readonly gpus?: number | 'all'
   /** Of frozen weights: f32, bf16 or auto; default: $ARBOR_PRECISION, else bf16 on a GPU and where the CPU computes in it. */
   readonly precision?: 'auto' | 'f32' | 'bf16'
   /** GiB that the server should stay within while it trains, as far as the model's size allows; default 1.5. */
@@ -56,6 +58,7 @@ export async function startServer(model: string, options: ServerOptions = {}): P
   const args = [...NODE_FLAGS, cliPath(), 'serve', '--model', model, '--owner-pipe', '--ready-line']
   args.push('--storage', storagePath(settings))
   if (settings.device !== undefined) args.push('--device', settings.device)
+  if (settings.gpus !== undefined) args.push('--gpus', String(settings.gpus))
   if (settings.precision !== undefined) args.push('--precision', settings.precision)
   if (settings.memory !== undefined) args.push('--memory', String(settings.memory))
   if (settings.host !== undefined) args.push('--host', settings.host)

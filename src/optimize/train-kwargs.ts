@@ -95,7 +95,7 @@ function notes(config: TrainerConfig): string[] {
     )
   if (Math.max(config.num_training_gpus, config.num_inference_gpus) > 1)
     out.push(
-      `The GPU split (${config.num_inference_gpus} for rollouts, ${config.num_training_gpus} for training) is taken as a wish: here one device does both, on one set of weights.`,
+      `The GPU split (${config.num_inference_gpus} for rollouts, ${config.num_training_gpus} for training) is kept where the server has that many (startServer's gpus); else all that it has do both.`,
     )
   if (config.mask_truncated_completions)
     out.push('Completions cut at max_tokens are left out of the loss (mask_truncated_completions).')

@@ -2,7 +2,7 @@
 
 import { createHash } from 'node:crypto'
 import type { z } from 'zod'
-import type { Engine } from '../engine/engine'
+import type { Engine, GpuSplit } from '../engine/engine'
 import type {
   CheckpointRecord,
   GRPOStatus,
@@ -38,6 +38,8 @@ export interface JobSetup {
   readonly batchIds: BatchIds
   readonly reports: GrpoReports
   readonly policyVersion: number
+  /** What the client wishes for, and what the first step's notes say of it. */
+  readonly gpus: { readonly wish: GpuSplit; readonly note: string | null }
   /** Whether the policy started as the base; else as a fine-tuned model. */
   readonly onBase: boolean
   /** How often a job saves itself; default every two minutes. */
@@ -262,7 +264,7 @@ export class GrpoJob {
     if (this.status !== 'running' || this.interrupted) return
     const step = this.step + 1
     try {
-      const { engine, config, contextLength, folder, reports } = this.setup
+      const { engine, config, contextLength, folder, reports, gpus } = this.setup
       const result = await updatePolicy(update.groups, {
         engine,
         config,
@@ -276,6 +278,7 @@ export class GrpoJob {
       const record = stepRecord({ ...update, jobId: this.id, step, lastTime: this.lastTime, result })
       const lines = rolloutLines(record, update.samples, update.batchId)
       record.notes.push(...reports.step(record, lines))
+      if (gpus.note !== null && step === 1) record.notes.push(gpus.note)
       folder.appendStep(record, lines)
       this.lastTime = record.time
       this.records.push(record)
@@ -288,13 +291,13 @@ export class GrpoJob {
   }
 
   private async reopen(checkpoint: string): Promise<void> {
-    const { engine, config, completions } = this.setup
+    const { engine, config, completions, gpus } = this.setup
     const trial = `${this.id} restored`
     await engine.openSaved(trial, checkpoint) // a checkpoint that can't be read is told while the policy is still there
     await engine.closePolicy(trial)
     try {
       await engine.closePolicy(this.id)
-      const spec = { lora: loraSpec(config.lora_config), seed: config.seed, checkpoint }
+      const spec = { lora: loraSpec(config.lora_config), seed: config.seed, checkpoint, gpus: gpus.wish }
       this.policyVersion = (await engine.openPolicy(this.id, spec)).policyVersion
       completions.wentBack(this.id, this.policyVersion)
     } catch (error) {

@@ -12,6 +12,7 @@ import {
 } from '../protocol'
 import type { CompletionStore } from './completion-store'
 import type { FineTuning } from './fine-tuning'
+import { gpuNote, gpuWish } from './gpu-wish'
 import { GrpoJob } from './grpo-job'
 import { HttpError } from './http-errors'
 import { newJobId } from './job-id'
@@ -141,9 +142,11 @@ export class Jobs {
     const checkpoint = 'last' in from ? from.last.checkpoint_dir : from.start
     this.opening.add(id)
     try {
-      const { policyVersion } = await engine.openPolicy(id, {
+      const gpus = gpuWish(request)
+      const { policyVersion, gpus: got } = await engine.openPolicy(id, {
         lora: loraSpec(config.lora_config),
         seed: config.seed,
+        gpus,
         ...(checkpoint === null ? {} : { checkpoint, freshOptimizer: !('last' in from) }),
       })
       const created = folder.exists ? (folder.config() as StoredConfig).created : Date.now() / 1000
@@ -160,6 +163,7 @@ export class Jobs {
         policyVersion,
         onBase,
         folder,
+        gpus: { wish: gpus, note: gpuNote(gpus, got) },
         reports: openReports(folder, { id, created, environment, request, before: resumed?.records ?? [] }, log),
         ...(log ? { log } : {}),
         ...(autosaveMs === undefined ? {} : { autosaveMs }),

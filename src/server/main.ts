@@ -2,7 +2,7 @@
 
 import type { Engine } from '../engine/engine'
 import { resolveModel } from '../engine/model-source'
-import { WorkerEngine } from '../engine/worker-engine'
+import { openEngine } from '../engine/open-engine'
 import { OptionError } from '../errors'
 import { bareModelName } from '../protocol'
 import { createApp } from './app'
@@ -21,6 +21,8 @@ export interface ServerOptions {
   /** A model that comes with arbor-nb, a hub name, a folder or a GGUF file. Without one the first request that names a model has it loaded. */
   readonly model?: string
   readonly device?: 'auto' | 'cpu' | 'cuda' | 'tfjs'
+  /** How many GPUs work together; default one device, whichever it is. */
+  readonly gpus?: number | 'all'
   /** Of frozen weights; default: bf16 on a GPU and where the CPU computes in it. */
   readonly precision?: 'auto' | 'f32' | 'bf16'
   /** Bytes the process should stay within while it trains, as far as that is possible; default 1.5 GiB. */
@@ -86,8 +88,9 @@ interface Loaded {
 }
 
 async function loadModel(model: string, options: ServerOptions): Promise<Loaded> {
-  const { device = 'auto', precision = 'auto', memory } = options
-  const engine = options.engine ?? new WorkerEngine({ device, precision, ...(memory !== undefined && { memory }) })
+  const { device = 'auto', precision = 'auto', memory, gpus, log } = options
+  const wishes = { device, precision, ...(memory !== undefined && { memory }), ...(gpus && { gpus }), ...(log && { log }) }
+  const engine = options.engine ?? (await openEngine(wishes))
   try {
     return { engine, services: await loadServices(engine, model, options) }
   } catch (error) {

@@ -8,10 +8,14 @@ import type { NativeValue } from './native-library'
 import type { NativeTensor } from './native-tensor'
 import type { DeviceGroup, GroupPlace, Tensor } from './ops'
 
-/** Every member's process has to start NCCL and find the others. */
-const JOIN_SECONDS = 120
-/** All members come at the same time, and a sum takes milliseconds. */
-const SUM_SECONDS = 60
+export interface GroupLimits {
+  /** NCCL has to start and find the others. */
+  readonly joinSeconds: number
+  /** All members come at the same time, and a sum takes milliseconds. */
+  readonly sumSeconds: number
+}
+
+const LIMITS: GroupLimits = { joinSeconds: 120, sumSeconds: 60 }
 /** As long the library is asked without a pause: a pause costs a millisecond. */
 const EAGER_MS = 2
 
@@ -27,7 +31,10 @@ export interface NativeGroupCalls {
 export class NativeGroup implements DeviceGroup {
   #joined = false
 
-  constructor(private readonly calls: NativeGroupCalls) {}
+  constructor(
+    private readonly calls: NativeGroupCalls,
+    private readonly limits: GroupLimits = LIMITS,
+  ) {}
 
   get joined(): boolean {
     return this.#joined
@@ -42,7 +49,7 @@ export class NativeGroup implements DeviceGroup {
   async join({ id, ranks, rank }: GroupPlace): Promise<void> {
     this.calls.call('arbor_group_join', id, ranks, rank)
     this.#joined = true
-    await this.#settled('group_join', `GPU ${rank} of ${ranks} waited for the others`, JOIN_SECONDS)
+    await this.#settled('group_join', `GPU ${rank} of ${ranks} waited for the others`, this.limits.joinSeconds)
   }
 
   async sum(tensors: readonly Tensor[]): Promise<void> {
@@ -51,18 +58,18 @@ export class NativeGroup implements DeviceGroup {
       tensors.flatMap((tensor) => [(tensor as NativeTensor).address, (tensor as NativeTensor).length]),
     )
     this.calls.call('arbor_group_sum', packed, tensors.length)
-    await this.#settled('group_sum', 'a sum over the GPUs was not begun', SUM_SECONDS)
+    await this.#settled('group_sum', 'a sum over the GPUs was not begun', this.limits.sumSeconds)
     let late = false
     const timer = setTimeout(() => {
       late = true
       this.leave()
-    }, 1000 * SUM_SECONDS)
+    }, 1000 * this.limits.sumSeconds)
     try {
       await this.calls.download(tensors[0]!.rows(0, 0)) // ends also when the group was left: what was under way is given up then
     } finally {
       clearTimeout(timer)
     }
-    if (late) throw stopped('group_sum', `a sum over the GPUs did not end within ${SUM_SECONDS} s`)
+    if (late) throw stopped('group_sum', `a sum over the GPUs did not end within ${this.limits.sumSeconds} s`)
     if (!this.#joined) throw stopped('group_sum', 'a sum over the GPUs was given up')
   }
 

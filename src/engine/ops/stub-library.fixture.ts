@@ -14,6 +14,9 @@ export interface Failure {
   readonly text: string
 }
 
+/** A ticket, and two GPUs. */
+const ANSWERS: Readonly<Record<string, number>> = { arbor_download: 1, arbor_device_count: 2 }
+
 /** Compiles it; without a failure everything succeeds. */
 export function stubLibrary(failure: Failure | null = null): string {
   const folder = mkdtempSync(join(tmpdir(), 'arbor-stub-'))
@@ -22,7 +25,7 @@ export function stubLibrary(failure: Failure | null = null): string {
     const fails = name === failure?.at
     if (prototype.startsWith('const char *')) return `${prototype} { return ${JSON.stringify(textOf(name, failure))}; }`
     if (prototype.startsWith('void *')) return `${prototype} { return ${fails ? '0' : '(void *)64'}; }`
-    return `${prototype} { return ${fails ? '-4' : name === 'arbor_download' ? '1' : '0'}; }`
+    return `${prototype} { return ${fails ? '-4' : (ANSWERS[name] ?? 0)}; }`
   })
   const source = join(folder, 'stub.cpp')
   writeFileSync(source, `#include <stdint.h>\nextern "C" {\n${bodies.join('\n')}\n}\n`)

@@ -1,0 +1,34 @@
+// The engine that a server runs: in a thread of its own, or several, one for each GPU.
+
+import { OptionError } from '../errors'
+import type { Engine } from './engine'
+import { EnginePool } from './engine-pool'
+import { countGpus } from './ops/build-cuda'
+import { WorkerEngine, type WorkerEngineOptions } from './worker-engine'
+
+export interface EngineOptions extends Omit<WorkerEngineOptions, 'index'> {
+  /** How many GPUs work together; default one device, whichever it is. */
+  readonly gpus?: number | 'all'
+  /** Hears what is built, and how several GPUs work together. */
+  readonly log?: (line: string) => void
+}
+
+/**
+ * Nothing is loaded yet.
+ * @throws OptionError where there are fewer GPUs than asked for, BackendError where there is none
+ */
+export async function openEngine({ gpus = 1, log = () => {}, ...options }: EngineOptions): Promise<Engine> {
+  if (gpus === 1) return new WorkerEngine(options)
+  const device =
+    options.device === 'auto' || options.device === undefined ? (process.env['ARBOR_DEVICE'] ?? 'auto') : options.device
+  if (device !== 'cuda' && device !== 'auto')
+    throw new OptionError(`${gpus} GPUs are asked for, and the device "${device}", which is none. Take the device "cuda".`)
+  const there = await countGpus({ log }) // also builds the library, before several threads want it
+  const count = gpus === 'all' ? there : gpus
+  if (count > there)
+    throw new OptionError(
+      `${count} GPUs are asked for, and this process may use ${there}. Ask for ${there}, or for all; CUDA_VISIBLE_DEVICES says which GPUs a process sees.`,
+    )
+  const engines = Array.from({ length: count }, (_, index) => new WorkerEngine({ ...options, device: 'cuda', index }))
+  return count === 1 ? engines[0]! : new EnginePool(engines, { log })
+}
