@@ -507,6 +507,7 @@ export const ChatRequestSchema = z.looseObject({
   max_completion_tokens: z.int().min(0).nullish().describe('Goes before max_tokens.'),
   logprobs: z.boolean().nullish().describe('Log-probabilities at temperature 1 of the tokens that carry the text.'),
   top_logprobs: z.int().min(0).max(20).nullish().describe('So many alternatives of each token.'),
+  tools: z.array(z.unknown()).nullish().describe(OFF_AT_DEFAULT),
 })
 export type ChatRequest = z.infer<typeof ChatRequestSchema>
 

@@ -104,6 +104,9 @@ describe('the openai client', () => {
     const long = await fails({ messages: [{ role: 'user', content: 'x'.repeat(5000) }] })
     expect(long).toMatchObject({ status: 400, code: 'context_length_exceeded' })
     expect(long!.message).toContain('maximum context length is 2048 tokens')
+    const tools = [{ type: 'function', function: { name: 'look', parameters: {} } }]
+    expect(await fails({ tools })).toMatchObject({ status: 400, param: 'tools' })
+    expect(await fails({ tools: [], max_tokens: 1 })).toBeNull()
     const image = [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'x' } }] }]
     expect(await fails({ messages: image })).toMatchObject({ status: 400 })
   })

@@ -62,6 +62,8 @@ export function refuseUnheeded(request: SamplingRequest): void {
   const refuse = (param: string, instead: string) => {
     throw new HttpError(400, `${param} is not supported here. ${instead}`, { code: 'unsupported_parameter', param })
   }
+  if (Array.isArray(request['tools']) && request['tools'].length > 0)
+    refuse('tools', 'Describe them in the messages, and ask for the call by response_format.')
   if (request.frequency_penalty) refuse('frequency_penalty', 'Use repetition_penalty, or leave it out.')
   if (request.presence_penalty) refuse('presence_penalty', 'Use repetition_penalty, or leave it out.')
   if (Object.keys(request.logit_bias ?? {}).length > 0) refuse('logit_bias', 'Leave it out.')
