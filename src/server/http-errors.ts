@@ -66,6 +66,9 @@ interface Described {
   readonly extra?: Readonly<Record<string, unknown>>
 }
 
+/** Codes of errors that say what is wrong with a request. */
+const REQUESTS_FAULT = ['chat_template_error', 'grammar_too_large']
+
 function describe(error: unknown, requestId: string): Described {
   const invalid = { type: 'invalid_request_error', param: null }
   if (error instanceof HttpError) {
@@ -86,7 +89,7 @@ function describe(error: unknown, requestId: string): Described {
   if (
     error instanceof OptionError ||
     error instanceof ModelError ||
-    (error instanceof ArborError && error.code === 'chat_template_error')
+    (error instanceof ArborError && REQUESTS_FAULT.includes(error.code))
   )
     return { ...invalid, status: 400, message: error.message, code: error.code }
   // A job was cancelled while a request waited for its turn.
