@@ -31,15 +31,15 @@ export interface GpuEngine {
   close(): Promise<void>
 }
 
-interface Rolled {
+export interface Rolled {
   readonly prompt: readonly number[]
   readonly seeds: readonly number[]
   readonly completions: readonly Completion[]
 }
 
-const SAMPLING = { temperature: 1, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 }
-const UPDATE = { temperature: 1, learningRate: 1e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0, maxGradNorm: 1 }
-const LORA = { rank: RANK, alpha: 2 * RANK, targets: LORA_TARGETS, dropout: 0 }
+export const SAMPLING = { temperature: 1, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 }
+export const UPDATE = { temperature: 1, learningRate: 1e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0, maxGradNorm: 1 }
+export const LORA = { rank: RANK, alpha: 2 * RANK, targets: LORA_TARGETS, dropout: 0 }
 
 export interface GpuEngineWishes {
   readonly device: Device
@@ -122,13 +122,13 @@ function policyName(job: number): string {
 }
 
 /** New ones each time, so that no keys and values of theirs are cached. */
-function drawPrompts({ groups, prompt, common }: Step, vocab: number, random: () => number): number[][] {
+export function drawPrompts({ groups, prompt, common }: Step, vocab: number, random: () => number): number[][] {
   const draw = (count: number) => Array.from({ length: count }, () => 10 + Math.floor(random() * (vocab - 100)))
   const shared = draw(common)
   return Array.from({ length: groups }, () => [...shared, ...draw(prompt - common)])
 }
 
-function sequencesOf(rolled: readonly Rolled[]): TrainSequence[] {
+export function sequencesOf(rolled: readonly Rolled[]): TrainSequence[] {
   return rolled.flatMap(({ prompt, completions }) => completions.map(({ tokens: completion }) => ({ prompt, completion })))
 }
 

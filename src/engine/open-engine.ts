@@ -29,6 +29,16 @@ export async function openEngine({ gpus = 1, log = () => {}, ...options }: Engin
     throw new OptionError(
       `${count} GPUs are asked for, and this process may use ${there}. Ask for ${there}, or for all; CUDA_VISIBLE_DEVICES says which GPUs a process sees.`,
     )
+  roomForWaits(count)
   const engines = Array.from({ length: count }, (_, index) => new WorkerEngine({ ...options, device: 'cuda', index }))
   return count === 1 ? engines[0]! : new EnginePool(engines, { log })
+}
+
+/** Threads of libuv's pool by default, and how many an engine may hold: it waits for its device on one. */
+const POOL_THREADS = 4
+const WAITS = 2
+
+/** The pool belongs to all threads of a process. It is made at its first use, and as large as the environment then says. */
+export function roomForWaits(engines: number): void {
+  process.env['UV_THREADPOOL_SIZE'] ??= String(POOL_THREADS + WAITS * engines)
 }
