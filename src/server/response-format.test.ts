@@ -105,6 +105,21 @@ describe('response_format', () => {
     expect(before.size).toBe(masks)
   })
 
+  it('takes enums of thousands, and forgets what it learned of a schema once that is too much', async () => {
+    const names = Array.from({ length: 5000 }, (_, i) => `name "${i}" of ${i % 7}`)
+    const format = { type: 'json_schema', json_schema: { schema: { enum: [...names, 'name "1', 3, null] } } } as const
+    const { choices } = await ask(format, { n: 6, seed: 2 })
+    for (const { message } of choices) expect([...names, 'name "1', 3, null]).toContain(JSON.parse(message.content!))
+    const list = { type: 'array', items: { $ref: '#/$defs/l' } }
+    const nested = { type: 'json_schema', json_schema: { schema: { $ref: '#/$defs/l', $defs: { l: list } } } } as const
+    const first = app.services.constraints.of(nested)!
+    expect(app.services.constraints.of(nested)).toBe(first)
+    let state = first.start
+    for (let depth = 0; !first.worn && depth < 200_000; depth++) state = state.after('['.charCodeAt(0))!
+    expect(first.worn).toBe(true)
+    expect(app.services.constraints.of(nested)).not.toBe(first)
+  })
+
   it("leaves text as it is, and says what it can't keep", async () => {
     expect((await ask({ type: 'text' })).choices[0]!.message.content).toBe('I would rather not say.')
     const fails = (format: object) =>
@@ -117,6 +132,9 @@ describe('response_format', () => {
     expect(refused).toMatchObject({ status: 400, code: 'invalid_json_schema', param: 'response_format.json_schema.schema' })
     expect(refused!.message).toContain('#/properties/a: "not"')
     expect(await fails({ type: 'json_schema', json_schema: { name: 'x', schema: 7 } })).toMatchObject({ status: 422 })
+    const lengths = Array.from({ length: 2100 }, (_, i) => ({ type: 'string', pattern: `^a*${i}$` }))
+    const alike = await fails({ type: 'json_schema', json_schema: { schema: { anyOf: lengths } } })
+    expect(alike).toMatchObject({ status: 400, code: 'grammar_too_large' })
     expect(await fails({ type: 'xml' })).toMatchObject({ status: 422, param: 'response_format.type' })
     expect(await fails({ type: 'json_schema' })).toMatchObject({ status: 422, param: 'response_format.json_schema' })
   })

@@ -1,6 +1,7 @@
 // Reads a text byte by byte along a grammar. A state is the set of all places the text may be at, each with the calls it is in; states are
 // made when they are first met and remembered, so a byte that was taken once from a state is a table look-up ever after.
 
+import { ArborError } from '../../errors'
 import type { ByteNode, Node, Rule } from './grammar'
 
 /** A node, and the calls to come back to after its rule's end. Equal places are one object. */
@@ -33,6 +34,8 @@ export interface State {
 
 /** States remembered at once; beyond, those that nobody holds are forgotten. */
 const MOST_STATES = 5_000
+/** Places a text may be at at once; more, and a mask would take seconds. */
+const MOST_WAITING = 2_000
 
 export class Automaton {
   readonly start: State
@@ -43,6 +46,11 @@ export class Automaton {
   constructor(root: Rule) {
     const outside = new Place(null, null, this.#nextId(), 0)
     this.start = this.#state(this.#expand([[root.start, outside]]))
+  }
+
+  /** Places made so far, for ever remembered. */
+  get size(): number {
+    return this.#places
   }
 
   /** The state of these places. */
@@ -82,6 +90,11 @@ export class Automaton {
       else if (outer.node === null) accepts = true
       else todo.push([outer.node, outer.outer!])
     }
+    if (waiting.length > MOST_WAITING)
+      throw new ArborError(
+        `The schema leaves more than ${MOST_WAITING} ways open at once. Give its alternatives something to tell them apart by.`,
+        { code: 'grammar_too_large' },
+      )
     waiting.sort((a, b) => a.id - b.id)
     return { waiting, accepts }
   }

@@ -8,9 +8,12 @@ import type { Allowed, Vocabulary } from './vocabulary'
 /** Masks kept for one grammar, in bytes. */
 const MOST_MASK_BYTES = 16 * 1024 ** 2
 
+const MOST_PLACES = 100_000
+
 /** A grammar over one vocabulary; shared by all completions that it constrains. */
 export class Constraint {
   readonly start: State
+  readonly #automaton: Automaton
   readonly #masks = new Map<State, Allowed>()
   /** Those that lead nearer to an end. */
   readonly #hurried = new Map<State, Allowed>()
@@ -21,7 +24,13 @@ export class Constraint {
     /** Tokens that end a completion: they may come where the text may end. */
     private readonly stopTokenIds: readonly number[],
   ) {
-    this.start = new Automaton(root).start
+    this.#automaton = new Automaton(root)
+    this.start = this.#automaton.start
+  }
+
+  /** So many places were seen (of texts nested ever deeper, say) that it is time for a new one. */
+  get worn(): boolean {
+    return this.#automaton.size > MOST_PLACES
   }
 
   /** Masks that are remembered. */

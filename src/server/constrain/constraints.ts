@@ -38,7 +38,8 @@ export class Constraints {
   }
 
   #compiled(key: string, grammar: () => Rule): Constraint {
-    const constraint = this.#known.get(key) ?? this.#compile(grammar())
+    const known = this.#known.get(key)
+    const constraint = known && !known.worn ? known : this.#compile(grammar())
     this.#known.delete(key)
     this.#known.set(key, constraint)
     if (this.#known.size > REMEMBERED) this.#known.delete(this.#known.keys().next().value!)

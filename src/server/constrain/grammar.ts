@@ -155,6 +155,26 @@ export function text(value: string): Fragment {
   return sequence(...[...Buffer.from(value)].map((byte) => bytesOf([byte, byte])))
 }
 
+/** One of many texts: what they begin with in common is written once. */
+export function oneOfTexts(texts: readonly string[]): Fragment {
+  const sorted = [...new Set(texts)].map((one) => Buffer.from(one)).sort(Buffer.compare)
+  return (grammar, next) => beginnings(grammar, sorted, { depth: 0, next })
+}
+
+/** The texts agree up to `depth`. */
+function beginnings(grammar: Grammar, texts: readonly Buffer[], { depth, next }: { depth: number; next: Node }): Node {
+  const ways: Node[] = texts.some(({ length }) => length === depth) ? [next] : []
+  for (let from = texts.findIndex(({ length }) => length > depth); from >= 0 && from < texts.length; ) {
+    const byte = texts[from]![depth]!
+    let to = from
+    while (to < texts.length && texts[to]![depth] === byte) to++
+    const rest = beginnings(grammar, texts.slice(from, to), { depth: depth + 1, next })
+    ways.push(grammar.byte(new ByteSet([[byte, byte]]), rest))
+    from = to
+  }
+  return ways.length === 1 ? ways[0]! : grammar.choice(ways)
+}
+
 export function sequence(...parts: readonly Fragment[]): Fragment {
   return (grammar, next) => parts.reduceRight((to, part) => part(grammar, to), next)
 }

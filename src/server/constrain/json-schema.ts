@@ -2,7 +2,7 @@
 // order, and none that it doesn't name unless it says so.
 
 import { ArborError } from '../../errors'
-import { call, either, type Fragment, Grammar, never, nothing, type Rule, repeated, sequence, text } from './grammar'
+import { call, either, type Fragment, Grammar, never, nothing, oneOfTexts, type Rule, repeated, sequence, text } from './grammar'
 import { afterKey, type JsonRules, jsonRules, listOf, number, string } from './json-text'
 import { numbersBetween } from './number-range'
 import { objectOf, type Property } from './object-text'
@@ -103,7 +103,7 @@ class Compiler {
     const types = typesOf(rest, path)
     const among = (value: unknown) => !('enum' in rest) || list(rest['enum'], 'enum', path).some((one) => equal(one, value))
     const fits = values.filter((value) => among(value) && (types === null || types.some((type) => isOfType(value, type))))
-    return fits.length === 0 ? never : either(...fits.map((value) => text(JSON.stringify(value))))
+    return oneOfTexts(fits.map((value) => JSON.stringify(value)))
   }
 
   #typed(type: TypeName, schema: ObjectSchema, path: string): Fragment {
