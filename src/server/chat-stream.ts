@@ -1,28 +1,17 @@
 // A chat completion as OpenAI's stream of chunks. Logprobs come with a choice's last chunk.
 
 import { type ChatPlan, chatUsage, choiceLogprobs } from './chat'
-import { errorBody } from './http-errors'
+import { type ChunkSink, chunkStream } from './chunk-stream'
 import { sampleChoices } from './sample'
 import type { Services } from './services'
-import { eventStream, type Reader, type SendEvent } from './sse'
 import type { CompletionText } from './stop-text'
 
 /** First chunk of a choice: the role; then text; last: `finish_reason`; then usage if asked for; then `[DONE]`. */
 export function streamChat(services: Services, plan: ChatPlan, options: { signal: AbortSignal; requestId: string }): Response {
-  return eventStream(
-    async (send, signal, reader) => {
-      await writeChunks(services, plan, { send, signal, reader })
-      send('[DONE]')
-    },
-    { signal: options.signal, failed: (error) => JSON.stringify(errorBody(error, options.requestId).body) },
-  )
+  return chunkStream((sink) => writeChunks(services, plan, sink), options)
 }
 
-async function writeChunks(
-  services: Services,
-  plan: ChatPlan,
-  { send, signal, reader }: { send: SendEvent; signal: AbortSignal; reader: Reader },
-): Promise<void> {
+async function writeChunks(services: Services, plan: ChatPlan, { send, signal, reader }: ChunkSink): Promise<void> {
   const withUsage = plan.request.stream_options?.include_usage === true
   const head = { id: plan.id, object: 'chat.completion.chunk', created: plan.created, model: plan.request.model }
   const chunk = (choices: unknown[], usage: unknown = null) =>

@@ -1,9 +1,8 @@
 // Text completions as OpenAI's stream of chunks. Logprobs come with a choice's last chunk.
 
+import { type ChunkSink, chunkStream } from './chunk-stream'
 import { type CompletionPlan, completionBody, completionUsage, sampleCompletions } from './completions'
-import { errorBody } from './http-errors'
 import type { Services } from './services'
-import { eventStream, type Reader, type SendEvent } from './sse'
 import type { CompletionText } from './stop-text'
 
 /** First the echo, if any; then text; then each choice's `finish_reason`; then usage if asked for; then `[DONE]`. */
@@ -12,20 +11,10 @@ export function streamCompletions(
   plan: CompletionPlan,
   options: { signal: AbortSignal; requestId: string },
 ): Response {
-  return eventStream(
-    async (send, signal, reader) => {
-      await writeChunks(services, plan, { send, signal, reader })
-      send('[DONE]')
-    },
-    { signal: options.signal, failed: (error) => JSON.stringify(errorBody(error, options.requestId).body) },
-  )
+  return chunkStream((sink) => writeChunks(services, plan, sink), options)
 }
 
-async function writeChunks(
-  services: Services,
-  plan: CompletionPlan,
-  { send, signal, reader }: { send: SendEvent; signal: AbortSignal; reader: Reader },
-): Promise<void> {
+async function writeChunks(services: Services, plan: CompletionPlan, { send, signal, reader }: ChunkSink): Promise<void> {
   const withUsage = plan.request.stream_options?.include_usage === true
   const head = { id: plan.id, object: 'text_completion', created: plan.created, model: plan.request.model }
   const chunk = (choices: unknown[], usage: unknown = null) =>
