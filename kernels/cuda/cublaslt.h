@@ -32,7 +32,6 @@ constexpr int32_t kCompute32F = 68; // CUBLAS_COMPUTE_32F: products of bf16 or f
 constexpr int32_t kF32 = 0, kBf16 = 14;
 constexpr int32_t kTransA = 3, kTransB = 4;                                     // of a description
 constexpr int32_t kMaxWorkspace = 1, kReductionMask = 3, kMinAlignmentA = 5;     // of a preference; B, C, D follow A
-constexpr int32_t kAlgoSplitK = 2;                                              // of an algorithm
 constexpr uint32_t kAnyReduction = 7;
 
 // Every entry point, null until `load` found it.
@@ -49,7 +48,6 @@ struct Library {
   int32_t (*preference_destroy)(Preference) = nullptr;
   int32_t (*preference_set)(Preference, int32_t attribute, const void *, size_t) = nullptr;
   int32_t (*heuristic)(Handle, Desc, Layout, Layout, Layout, Layout, Preference, int, Heuristic *, int *) = nullptr;
-  int32_t (*algo_get)(const Algo *, int32_t attribute, void *, size_t, size_t *) = nullptr;
   int32_t (*matmul)(Handle, Desc, const void *alpha, const void *a, Layout, const void *b, Layout, const void *beta, const void *c, Layout, void *d,
                     Layout, const Algo *, void *workspace, size_t, cudaStream_t) = nullptr;
 };
@@ -97,7 +95,6 @@ inline const Library *load(std::string &problem) {
   find(library.preference_destroy, "cublasLtMatmulPreferenceDestroy");
   find(library.preference_set, "cublasLtMatmulPreferenceSetAttribute");
   find(library.heuristic, "cublasLtMatmulAlgoGetHeuristic");
-  find(library.algo_get, "cublasLtMatmulAlgoConfigGetAttribute");
   find(library.matmul, "cublasLtMatmul");
   loaded = problem.empty();
   return loaded ? &library : nullptr;

@@ -3,7 +3,6 @@
 #include "lora.cuh"
 
 #include <array>
-#include <cmath>
 
 #include "convert.cuh"
 #include "lora_add.cuh"
@@ -48,10 +47,10 @@ struct Pieces {
 int64_t padded(int64_t bytes) { return ceil_div(bytes, 256) * 256; }
 
 // `values` in the type of the activations: themselves, or a copy.
-const void *in_type(arbor_stream *stream, int32_t type, const float *values, int64_t count, Pieces &pieces, float scale = 1) {
+const void *in_type(arbor_stream *stream, int32_t type, const float *values, int64_t count, Pieces &pieces) {
   if (type == ARBOR_F32) return values;
   void *copy = pieces.take(count * 2);
-  to_bf16(stream, copy, values, count, scale);
+  to_bf16(stream, copy, values, count);
   return copy;
 }
 

@@ -79,7 +79,6 @@ private:
   bool kept_ = false;
 };
 
-StreamMemory &memory_of(arbor_stream *stream);
 bool is_recording(arbor_stream *stream);
 
 } // namespace arbor

@@ -113,7 +113,6 @@ cudaStream_t cuda_stream(arbor_stream *stream) { return stream->stream; }
 Fault *fault_of(arbor_stream *stream) { return stream->fault; }
 int32_t multiprocessors(arbor_stream *stream) { return stream->processors; }
 Products &products_of(arbor_stream *stream) { return *stream->products; }
-StreamMemory &memory_of(arbor_stream *stream) { return stream->memory; }
 bool is_recording(arbor_stream *stream) { return stream->recording; }
 
 void *scratch(arbor_stream *stream, int number, int64_t bytes) {
