@@ -34,7 +34,7 @@ beforeAll(async () => {
     missing = `${NAME} can't be had here: ${(error as Error).message}`
     return
   }
-  engine = new LocalEngine({ backend: await openBackend('cpu') })
+  engine = new LocalEngine({ backend: await openBackend('cpu', { precision: 'f32' }) }) // transformers' numbers are f32
   server = await startServer({ model: NAME, engine, port: 0, storage: freshFolder(), version: '0' })
 }, 600_000)
 beforeEach(({ skip }) => skip(missing !== null, missing ?? ''))
