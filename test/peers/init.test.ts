@@ -1,4 +1,4 @@
-// The README's lines for Python, run as they stand there: arbor.init() starts our server, ArborGRPO trains on it.
+// The lines of src/python/README.md, run as they stand there: arbor.init() starts our server, ArborGRPO trains on it.
 
 import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
@@ -27,7 +27,7 @@ interface Answer {
   readonly second: { readonly server: Answer['server']; readonly outputs: string[]; readonly remembered: string[] }
 }
 
-/** As the README has them. */
+/** As that README has them. */
 const STEPS = 20
 const EXAMPLES = 8
 const storage = freshFolder()
@@ -36,7 +36,9 @@ let answer: Answer
 beforeAll(async () => {
   missing = noPeers() ?? (await whyNot())
   if (missing !== null) return
-  const [, code] = readFileSync(join(ROOT, 'README.md'), 'utf8').match(/^## From Python$[\s\S]*?^```python\n([\s\S]*?)^```$/m)!
+  const [, code] = readFileSync(join(ROOT, 'src/python/README.md'), 'utf8').match(
+    /^## From Python$[\s\S]*?^```python\n([\s\S]*?)^```$/m,
+  )!
   // HOME is the test's own; the native library stays where it is built.
   const ARBOR_HOME = process.env['ARBOR_HOME'] ?? join(homedir(), '.arbor')
   const environment = { PYTHONPATH: join(ROOT, 'src/python'), ARBOR_DEVICE: 'cpu', ARBOR_HOME }
