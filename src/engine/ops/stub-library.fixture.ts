@@ -17,18 +17,26 @@ export interface Failure {
 /** A ticket, and two GPUs. */
 const ANSWERS: Readonly<Record<string, number>> = { arbor_download: 1, arbor_device_count: 2 }
 
-/** Compiles it; without a failure everything succeeds. */
-export function stubLibrary(failure: Failure | null = null): string {
+/** What it was asked for since it was loaded, by two functions that the contract doesn't have. */
+export const STUB_COUNTERS = ['double stub_calls()', 'double stub_uploaded_bytes()'] as const
+
+/** Compiles it; without a failure everything succeeds. `answers` go before those above. */
+export function stubLibrary(failure: Failure | null = null, answers: Readonly<Record<string, number>> = {}): string {
   const folder = mkdtempSync(join(tmpdir(), 'arbor-stub-'))
   const header = readFileSync(join(packageRoot(), 'kernels', 'arbor_ops.h'), 'utf8')
   const bodies = [...prototypes(header)].map(([name, prototype]) => {
     const fails = name === failure?.at
     if (prototype.startsWith('const char *')) return `${prototype} { return ${JSON.stringify(textOf(name, failure))}; }`
     if (prototype.startsWith('void *')) return `${prototype} { return ${fails ? '0' : '(void *)64'}; }`
-    return `${prototype} { return ${fails ? '-4' : (ANSWERS[name] ?? 0)}; }`
+    const answer = fails ? -4 : (answers[name] ?? ANSWERS[name] ?? 0)
+    return `${prototype} { calls++; ${name === 'arbor_upload' ? 'uploaded += bytes; ' : ''}return ${answer}; }`
   })
+  const counters = [`${STUB_COUNTERS[0]} { return calls; }`, `${STUB_COUNTERS[1]} { return uploaded; }`]
   const source = join(folder, 'stub.cpp')
-  writeFileSync(source, `#include <stdint.h>\nextern "C" {\n${bodies.join('\n')}\n}\n`)
+  writeFileSync(
+    source,
+    `#include <stdint.h>\nstatic double calls, uploaded;\nextern "C" {\n${[...bodies, ...counters].join('\n')}\n}\n`,
+  )
   const path = join(folder, 'libarbor_cuda.so')
   execFileSync('c++', ['-shared', '-fPIC', '-w', '-o', path, source])
   return path

@@ -1,0 +1,127 @@
+// An engine on a library that computes nothing, so that all that is left of a step is the host's: our JavaScript, the calls into the library and
+// what they carry.
+
+import { setImmediate as turn } from 'node:timers/promises'
+import { getHeapStatistics } from 'node:v8'
+import koffi from 'koffi'
+import { LoraWeights } from '../src/engine/lora'
+import { Model } from '../src/engine/model'
+import { type InferenceLimits, ModelRunner, planInference } from '../src/engine/model-runner'
+import { openNative } from '../src/engine/ops/native'
+import { STUB_COUNTERS, stubLibrary } from '../src/engine/ops/stub-library.fixture'
+import { planPackTokens } from '../src/engine/pack-plan'
+import type { PolicyWeights } from '../src/engine/policy-weights'
+import { uniforms } from '../src/engine/random'
+import { Scheduler } from '../src/engine/scheduler'
+import { Trainer } from '../src/engine/trainer'
+import { drawPrompts, LORA, SAMPLING, UPDATE } from './_gpu-engine'
+import type { Workload } from './_gpu-work'
+import { randomModel } from './_random-model'
+
+/** Of an H200, as its driver answers. */
+const FREE_BYTES = 140 * 2 ** 30
+const ACTIVATION_BYTES = 4 * 2 ** 30
+const POLICY = 'bench'
+
+/** One step: what it took and asked for. */
+export interface HostStep {
+  readonly milliseconds: number
+  readonly calls: number
+  readonly uploadedBytes: number
+  /** Growth of the heap and of buffers outside it; none where garbage was collected meanwhile. */
+  readonly garbageBytes: number | null
+}
+
+export interface HostEngine {
+  /** Every decode step of the workload's rollouts, `rows` of them at once. */
+  decode(rows: number): Promise<HostStep[]>
+  train(): Promise<HostStep>
+  close(): void
+}
+
+export function openHostEngine({ config: real, step }: Workload): HostEngine {
+  const path = stubLibrary(null, { arbor_memory: FREE_BYTES })
+  const backend = openNative({ path, description: 'nothing' }, { device: 'cuda', precision: 'bf16' })
+  const counters = STUB_COUNTERS.map((prototype) => koffi.load(path).func(prototype) as () => number)
+  // The layers and heads are the model's; how wide they are decides nothing here but the time to make weights.
+  const config = { ...real, hidden: 64, inner: 64, vocab: 4096 }
+  const model = Model.load(backend, randomModel(config))
+  const weights: PolicyWeights = LoraWeights.fresh(backend, config, { spec: LORA, seed: 0 })
+  const trainer = new Trainer(backend, model, ACTIVATION_BYTES)
+  const packTokens = planPackTokens(real, ACTIVATION_BYTES, 2)
+  const random = uniforms(7, 0)
+  const runners: ModelRunner[] = []
+  const inference = new Map<number, Scheduler>()
+  const schedulerOf = (rows: number): Scheduler => {
+    const known = inference.get(rows)
+    if (known) return known
+    const limits: InferenceLimits = {
+      ...planInference(real, { ...backend, memory: () => backend.memory(), batchSequences: rows }),
+    }
+    runners.push(new ModelRunner(backend, model, { limits, policies: () => weights }))
+    inference.set(rows, new Scheduler(runners.at(-1)!, limits))
+    return inference.get(rows)!
+  }
+  return {
+    async decode(rows) {
+      const scheduler = schedulerOf(rows)
+      const groups = rows / step.rollouts
+      for (const [i, prompt] of drawPrompts({ ...step, groups }, config.vocab, random).entries()) {
+        const seeds = Array.from({ length: step.rollouts }, (_, j) => step.rollouts * i + j)
+        const request = {
+          policy: POLICY,
+          prompt,
+          seeds,
+          maxNewTokens: step.fresh,
+          sampling: SAMPLING,
+          stopTokenIds: [0x7fffffff],
+        }
+        void scheduler.add(request, { policyVersion: weights.policyVersion })
+      }
+      const steps: HostStep[] = []
+      while (scheduler.busy) {
+        const decoded = scheduler.counters.decodeTokens
+        const one = await measured(counters, async () => {
+          await scheduler.step()
+          await turn()
+        })
+        if (scheduler.counters.decodeTokens === decoded + rows) steps.push(one)
+      }
+      scheduler.cache.forget(POLICY)
+      return steps
+    },
+    async train() {
+      const draw = (count: number) => Array.from({ length: count }, () => Math.floor(random() * config.vocab))
+      const prompts = drawPrompts(step, config.vocab, random)
+      const sequences = prompts.flatMap((prompt) =>
+        Array.from({ length: step.rollouts }, () => ({ prompt, completion: draw(step.fresh) })),
+      )
+      const dLogprobs = new Float32Array(sequences.length * step.fresh).fill(1e-3)
+      return measured(counters, async () => {
+        await trainer.trainStep(weights, sequences, { dLogprobs }, { ...UPDATE, packTokens })
+      })
+    },
+    close() {
+      for (const runner of runners) runner.close()
+      trainer.close()
+      weights.close()
+      model.close()
+      backend.close()
+    },
+  }
+}
+
+async function measured(counters: readonly (() => number)[], work: () => Promise<void>): Promise<HostStep> {
+  const heap = () => {
+    const { used_heap_size, external_memory } = getHeapStatistics()
+    return used_heap_size + external_memory
+  }
+  const before = counters.map((count) => count()) as [number, number]
+  const held = heap()
+  const started = performance.now()
+  await work()
+  const milliseconds = performance.now() - started
+  const garbage = heap() - held
+  const [calls, uploadedBytes] = counters.map((count, i) => count() - before[i]!) as [number, number]
+  return { milliseconds, calls, uploadedBytes, garbageBytes: garbage > 0 ? garbage : null }
+}

@@ -1,0 +1,96 @@
+// The host's part of a decode step and of a training step on a GPU: milliseconds of our thread, calls into the library, bytes that are uploaded and
+// bytes that the garbage collector gets, by a library that answers at once and computes nothing (so without what a driver takes of each call).
+// npm run bench -- host [--model 1.5b,135m] [--rows 32,512] [--rounds 5] [--json FILE]
+
+import { writeFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { OptionError } from '../src/errors'
+import { type Workload, workloads } from './_gpu-work'
+import { type HostEngine, type HostStep, openHostEngine } from './_host-engine'
+import { machine, median } from './_report'
+
+/** Before it counts: V8 has compiled what runs often, passes are recorded. */
+const WARM_UP = 2
+/** Of each round's decode steps, those that record the pass. */
+const FIRST = 3
+
+interface Line {
+  readonly name: string
+  readonly steps: HostStep[]
+}
+
+async function main(): Promise<void> {
+  const { models, rows, rounds, json } = options()
+  const lines: Line[] = []
+  for (const workload of models) lines.push(...(await measure(workload, rows, rounds)))
+  process.stdout.write(
+    `host: one step's JavaScript and calls, by a library that computes nothing\n${JSON.stringify(machine())}\n`,
+  )
+  for (const line of lines) process.stdout.write(`${text(line)}\n`)
+  const found = JSON.stringify({ title: 'host', ...machine(), rows: lines.map(summary) })
+  if (json === undefined) process.stdout.write(`${found}\n`)
+  else writeFileSync(json, `${found}\n`)
+}
+
+/** Interleaved, so that a slow minute of the machine hits all lines of a model. */
+async function measure(workload: Workload, rows: readonly number[], rounds: number): Promise<Line[]> {
+  const engine = openHostEngine(workload)
+  const parts: { name: string; run: (engine: HostEngine) => Promise<HostStep[]> }[] = [
+    ...rows.map((count) => ({
+      name: `${workload.model}, decode of ${count}`,
+      run: async (one: HostEngine) => (await one.decode(count)).slice(FIRST),
+    })),
+    { name: `${workload.model}, training step`, run: async (one) => [await one.train()] },
+  ]
+  const lines = parts.map(({ name }): Line => ({ name, steps: [] }))
+  for (let round = -WARM_UP; round < rounds; round++)
+    for (const [i, { run }] of parts.entries()) {
+      const steps = await run(engine)
+      if (round >= 0) lines[i]!.steps.push(...steps)
+    }
+  engine.close()
+  return lines
+}
+
+function summary({ name, steps }: Line) {
+  const of = (pick: (step: HostStep) => number) => median(steps.map(pick))
+  const garbage = steps.flatMap(({ garbageBytes }) => garbageBytes ?? [])
+  const sorted = steps.map(({ milliseconds }) => milliseconds).sort((a, b) => a - b)
+  return {
+    name,
+    steps: steps.length,
+    milliseconds: Number(of(({ milliseconds }) => milliseconds).toFixed(3)),
+    slow_milliseconds: Number(sorted[Math.floor(0.9 * sorted.length)]!.toFixed(3)),
+    calls: of(({ calls }) => calls),
+    uploaded_bytes: of(({ uploadedBytes }) => uploadedBytes),
+    mean_uploaded_bytes: Math.round(steps.reduce((sum, { uploadedBytes }) => sum + uploadedBytes, 0) / steps.length),
+    garbage_bytes: garbage.length === 0 ? null : Math.round(median(garbage)),
+  }
+}
+
+function text(line: Line): string {
+  const of = summary(line)
+  const kib = (bytes: number | null) => (bytes === null ? '?' : (bytes / 1024).toFixed(1))
+  return (
+    `${of.name.padEnd(32)} ${of.milliseconds.toFixed(3).padStart(8)} ms (nine in ten below ${of.slow_milliseconds.toFixed(3)}), ` +
+    `${of.calls} calls, ${kib(of.uploaded_bytes)} KiB up (on average ${kib(of.mean_uploaded_bytes)}), ${kib(of.garbage_bytes)} KiB of garbage`
+  )
+}
+
+function options() {
+  const plain = { type: 'string' } as const
+  const { values } = parseArgs({ options: { model: plain, rows: plain, rounds: plain, json: plain } })
+  const whole = (flag: string, value: string) => {
+    const number = Number(value)
+    if (Number.isInteger(number) && number > 0) return number
+    throw new OptionError(`--${flag} ${value}: a whole number from 1 up is needed.`)
+  }
+  return {
+    models: workloads(values.model ?? '1.5b,135m', {}),
+    rows: (values.rows ?? '32,512').split(',').map((value) => whole('rows', value)),
+    rounds: whole('rounds', values.rounds ?? '5'),
+    json: values.json,
+  }
+}
+
+void main()
