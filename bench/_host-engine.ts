@@ -1,6 +1,7 @@
 // An engine on a library that computes nothing, so that all that is left of a step is the host's: our JavaScript, the calls into the library and
 // what they carry.
 
+import { readFileSync } from 'node:fs'
 import { setImmediate as turn } from 'node:timers/promises'
 import { getHeapStatistics } from 'node:v8'
 import koffi from 'koffi'
@@ -23,9 +24,11 @@ const FREE_BYTES = 140 * 2 ** 30
 const ACTIVATION_BYTES = 4 * 2 ** 30
 const POLICY = 'bench'
 
-/** One step: what it took and asked for. */
+/** What one step took and asked for. */
 export interface HostStep {
   readonly milliseconds: number
+  /** CPU time of our own thread, collections of garbage included, a mean over the steps of a round: the system counts in ticks. */
+  readonly cpuMilliseconds: number
   readonly calls: number
   readonly uploadedBytes: number
   /** Growth of the heap and of buffers outside it; none where garbage was collected meanwhile. */
@@ -78,17 +81,19 @@ export function openHostEngine({ config: real, step }: Workload): HostEngine {
         }
         void scheduler.add(request, { policyVersion: weights.policyVersion })
       }
-      const steps: HostStep[] = []
+      const steps: Omit<HostStep, 'cpuMilliseconds'>[] = []
+      let cpu = 0
       while (scheduler.busy) {
         const decoded = scheduler.counters.decodeTokens
         const one = await measured(counters, async () => {
           await scheduler.step()
           await turn()
         })
-        if (scheduler.counters.decodeTokens === decoded + rows) steps.push(one)
+        if (scheduler.counters.decodeTokens === decoded + rows && steps.push(one) === 1) cpu = threadMilliseconds()
       }
+      const cpuMilliseconds = (threadMilliseconds() - cpu) / (steps.length - 1)
       scheduler.cache.forget(POLICY)
-      return steps
+      return steps.map((one) => ({ ...one, cpuMilliseconds }))
     },
     async train() {
       const draw = (count: number) => Array.from({ length: count }, () => Math.floor(random() * config.vocab))
@@ -97,9 +102,11 @@ export function openHostEngine({ config: real, step }: Workload): HostEngine {
         Array.from({ length: step.rollouts }, () => ({ prompt, completion: draw(step.fresh) })),
       )
       const dLogprobs = new Float32Array(sequences.length * step.fresh).fill(1e-3)
-      return measured(counters, async () => {
+      const cpu = threadMilliseconds()
+      const one = await measured(counters, async () => {
         await trainer.trainStep(weights, sequences, { dLogprobs }, { ...UPDATE, packTokens })
       })
+      return { ...one, cpuMilliseconds: threadMilliseconds() - cpu }
     },
     close() {
       for (const runner of runners) runner.close()
@@ -111,7 +118,7 @@ export function openHostEngine({ config: real, step }: Workload): HostEngine {
   }
 }
 
-async function measured(counters: readonly (() => number)[], work: () => Promise<void>): Promise<HostStep> {
+async function measured(counters: readonly (() => number)[], work: () => Promise<void>) {
   const heap = () => {
     const { used_heap_size, external_memory } = getHeapStatistics()
     return used_heap_size + external_memory
@@ -124,4 +131,13 @@ async function measured(counters: readonly (() => number)[], work: () => Promise
   const garbage = heap() - held
   const [calls, uploadedBytes] = counters.map((count, i) => count() - before[i]!) as [number, number]
   return { milliseconds, calls, uploadedBytes, garbageBytes: garbage > 0 ? garbage : null }
+}
+
+/** CPU time of the thread that asks; NaN where /proc does not say. */
+function threadMilliseconds(): number {
+  try {
+    return Number(readFileSync('/proc/thread-self/schedstat', 'utf8').split(' ')[0]) / 1e6
+  } catch {
+    return Number.NaN
+  }
 }

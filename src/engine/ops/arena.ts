@@ -36,9 +36,10 @@ export class BumpArena<Block> implements Arena {
 
   tensor(shape: readonly number[], dtype: DType = 'f32'): Tensor {
     if (this.closed) throw new BackendError('A tensor was asked of an arena that is closed.', { op: 'arena' })
-    const bytes = align(shape.reduce((product, n) => product * n, DTYPE_BYTES[dtype]))
-    let home = this.blocks.find(({ start, bytes: size }) => Math.max(start, this.cursor) + bytes <= start + size)
-    home ??= this.grow(bytes)
+    let bytes = DTYPE_BYTES[dtype]
+    for (let i = 0; i < shape.length; i++) bytes *= shape[i]!
+    bytes = align(bytes)
+    const home = this.roomFor(bytes) ?? this.grow(bytes)
     const at = Math.max(home.start, this.cursor)
     this.cursor = at + bytes
     return this.source.view(home.block, at - home.start, { shape, dtype })
@@ -64,6 +65,15 @@ export class BumpArena<Block> implements Arena {
   close(): void {
     this.closed = true
     for (const { block } of this.blocks.splice(0)) this.source.free(block)
+  }
+
+  /** The first block in which `bytes` lie behind the cursor. */
+  private roomFor(bytes: number) {
+    for (let i = 0; i < this.blocks.length; i++) {
+      const { start, bytes: size } = this.blocks[i]!
+      if (Math.max(start, this.cursor) + bytes <= start + size) return this.blocks[i]!
+    }
+    return null
   }
 
   /** By as much as there is, or where that can't be had by what is needed. */

@@ -12,6 +12,8 @@ const CHUNK = 32 // inputs that a row of a bf16 panel is padded to
 export class NativeTensor implements Tensor {
   /** Number of elements. */
   readonly length: number
+  /** Elements per row of the first dimension. */
+  readonly width: number
   readonly type: number
 
   constructor(
@@ -20,7 +22,10 @@ export class NativeTensor implements Tensor {
     readonly address: number,
     type: number = TYPE[dtype],
   ) {
-    this.length = product(shape)
+    let width = 1
+    for (let i = 1; i < shape.length; i++) width *= shape[i]!
+    this.width = width
+    this.length = shape.length === 0 ? 1 : shape[0]! * width
     this.type = type
   }
 
@@ -37,25 +42,20 @@ export class NativeTensor implements Tensor {
     return this.type === TYPE.f32Panels || this.type === TYPE.bf16Panels
   }
 
-  private rowBytes(width: number): number {
-    const stored = this.type === TYPE.bf16Panels ? Math.ceil(width / CHUNK) * CHUNK : width
+  private get rowBytes(): number {
+    const stored = this.type === TYPE.bf16Panels ? Math.ceil(this.width / CHUNK) * CHUNK : this.width
     return stored * DTYPE_BYTES[this.dtype]
   }
 
   rows(start: number, count: number): NativeTensor {
-    const [rows = 0, ...inner] = this.shape
+    const rows = this.shape[0] ?? 0
     if (start < 0 || count < 0 || start + count > rows)
       throw new BackendError(`Rows ${start} to ${start + count} of a tensor [${this.shape}].`, { op: 'rows' })
     // Panels keep 16 rows together, so a view starts at one of them.
     if (this.isPrepared && start % PANEL !== 0)
       throw new BackendError(`Rows of a prepared weight start at a multiple of ${PANEL}, not at ${start}.`, { op: 'rows' })
-    const offset = start * this.rowBytes(product(inner))
-    return new NativeTensor(this.dtype, [count, ...inner], this.address + offset, this.type)
+    const shape = this.shape.slice()
+    shape[0] = count
+    return new NativeTensor(this.dtype, shape, this.address + start * this.rowBytes, this.type)
   }
-}
-
-function product(shape: readonly number[]): number {
-  let n = 1
-  for (const size of shape) n *= size
-  return n
 }
