@@ -569,13 +569,16 @@ export type Health = z.infer<typeof HealthSchema>
 export const JobSummarySchema = z.strictObject({
   id: z.string(),
   kind: z.enum(['grpo', 'sft']),
-  status: z.enum(JOB_STATUSES),
+  /** `interrupted`: its server ended before it did; it may be resumed. */
+  status: z.enum([...JOB_STATUSES, 'interrupted']),
   /** Why it failed or was cancelled. */
   reason: z.string().nullable(),
   /** What it started from. */
   model: z.string(),
-  /** Whether chat requests may name it. */
+  /** Whether chat requests may name it while it trains; its checkpoints answer in any case. */
   serves: z.boolean(),
+  /** A run of an earlier server, off its folder. */
+  earlier: z.boolean(),
   created: z.number(), // unix seconds
   /** Of its newest record, or its end. */
   changed: z.number(),

@@ -117,7 +117,7 @@ function inferenceId(model: string): string {
   return `infer:${modelSlug(model)}:${new Date().toISOString().slice(0, 10).replaceAll('-', '')}`
 }
 
-function grpoRoutes(app: Hono<RouteEnv>, { jobs }: Services): void {
+function grpoRoutes(app: Hono<RouteEnv>, { jobs, earlier }: Services): void {
   const grpo = '/fine_tuning/grpo'
   app.post(`${grpo}/initialize`, async (c) =>
     c.json((await jobs.initialize(await readBody(c.req.raw, InitializeRequestSchema))).answer()),
@@ -147,7 +147,11 @@ function grpoRoutes(app: Hono<RouteEnv>, { jobs }: Services): void {
       param: 'job_id',
     })
   })
-  app.get(`${grpo}/steps`, (c) => streamSteps(jobs.get(c.req.query('job_id') ?? ''), stepQuery(c)))
+  app.get(`${grpo}/steps`, (c) => {
+    const id = c.req.query('job_id') ?? ''
+    const job = jobs.find(bareModelName(id)) ?? earlier.recorded(id) ?? jobs.get(id) // the last one says what there is
+    return streamSteps(job, stepQuery(c))
+  })
 }
 
 /** `after`, or for a browser that lost the connection the last event it had; `texts=0` leaves the completions out. */

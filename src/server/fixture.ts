@@ -9,6 +9,7 @@ import type { GRPOStatus } from '../protocol'
 import { createApp } from './app'
 import { CompletionStore } from './completion-store'
 import { Constraints } from './constrain/constraints'
+import { EarlierRuns } from './earlier-runs'
 import { FineTuning } from './fine-tuning'
 import { Jobs } from './jobs'
 import { SavedPolicies } from './saved-policies'
@@ -75,6 +76,7 @@ export async function testApp(
     jobs: new Jobs({ ...setup, ...options, engine, storage, fineTuning, saved }),
     fineTuning,
     saved,
+    earlier: new EarlierRuns(storage),
   }
   const fetch = createApp(services)
   const url = (path: string) => `http://localhost${path}`

@@ -10,17 +10,19 @@ import {
   type RolloutGroup,
   TrainerConfigSchema,
 } from '../protocol'
+import type { EarlierRun } from './earlier-runs'
 import type { FineTuningJob } from './fine-tuning-job'
 import type { GrpoJob } from './grpo-job'
 import { HttpError } from './http-errors'
 import { RolloutLog } from './rollout-log'
+import type { RunFolder } from './run-folder'
 import type { Services } from './services'
 
 /** Values of a job's curve in a list: enough for a line the size of a word. */
 const RECENT = 60
 
 export class JobViews {
-  private readonly logs = new WeakMap<GrpoJob, RolloutLog>()
+  private readonly logs = new WeakMap<object, RolloutLog>()
   private readonly configs = new WeakMap<GrpoJob | FineTuningJob, StoredConfig>()
   private readonly ended = new WeakMap<FineTuningJob, JobSummary>() // they no longer change, and asking for them reads files
 
@@ -28,14 +30,16 @@ export class JobViews {
 
   /** Newest first. */
   list(): JobSummary[] {
-    const { jobs, fineTuning } = this.services
+    const { jobs, fineTuning, earlier } = this.services
     const all = [...jobs.list().map((job) => this.ofGrpo(job)), ...fineTuning.list().map((job) => this.ofTuning(job))]
-    return all.sort((a, b) => b.created - a.created)
+    const ours = new Set(all.map(({ id }) => id))
+    return [...all, ...earlier.list((id) => ours.has(id))].sort((a, b) => b.created - a.created)
   }
 
-  /** @throws HttpError 404 for an id that no job of this process has */
+  /** @throws HttpError 404 for an id that neither a job nor an earlier run has */
   detail(id: string): JobDetail {
     const job = this.find(id)
+    if ('summary' in job) return { ...job.summary, ...withChosen(job.config, job.defaults) }
     if (!isGrpo(job)) {
       const { hyperparameters } = job.object()
       return { ...this.ofTuning(job), ...withChosen(hyperparameters, HyperparametersSchema.parse({})) }
@@ -46,12 +50,15 @@ export class JobViews {
   /** The groups of one step of a GRPO job, with their prompts. @throws HttpError 404 */
   rollouts(id: string, step: number): RolloutGroup[] {
     const job = this.find(id)
-    if (!isGrpo(job)) throw new HttpError(404, `${job.id} is a fine-tuning job: it has no rollouts.`, { code: 'no_rollouts' })
+    const about =
+      'summary' in job ? job.summary : { id: job.id, kind: isGrpo(job) ? 'grpo' : 'sft', step: isGrpo(job) ? job.step : 0 }
+    if (about.kind === 'sft')
+      throw new HttpError(404, `${about.id} is a fine-tuning job: it has no rollouts.`, { code: 'no_rollouts' })
     let log = this.logs.get(job)
-    if (!log) this.logs.set(job, (log = new RolloutLog(job.setup.folder.path)))
+    if (!log) this.logs.set(job, (log = new RolloutLog(folderOf(job).path)))
     const groups = log.groups(step)
     if (groups.length > 0) return groups
-    throw new HttpError(404, `${job.id} has no rollouts of step ${step}; it has made ${job.step} steps.`, {
+    throw new HttpError(404, `${about.id} has no rollouts of step ${step}; it has made ${about.step} steps.`, {
       code: 'no_rollouts',
       param: 'step',
     })
@@ -60,17 +67,22 @@ export class JobViews {
   /** The updates of a fine-tuning job after number `after`. @throws HttpError 404 */
   losses(id: string, after: number): FineTuningStep[] {
     const job = this.find(id)
-    if (isGrpo(job)) throw new HttpError(404, `${job.id} is a GRPO job: see its step records.`, { code: 'no_losses' })
-    return lossesOf(job).filter(({ step }) => step > after)
+    if ('summary' in job ? job.summary.kind === 'grpo' : isGrpo(job))
+      throw new HttpError(404, `${bareModelName(id)} is a GRPO job: see its step records.`, { code: 'no_losses' })
+    const losses = 'summary' in job ? job.folder.losses() : lossesOf(job as FineTuningJob)
+    return losses.filter(({ step }) => step > after)
   }
 
-  private find(id: string): GrpoJob | FineTuningJob {
-    const { jobs, fineTuning } = this.services
+  private find(id: string): GrpoJob | FineTuningJob | EarlierRun {
+    const { jobs, fineTuning, earlier } = this.services
     const name = bareModelName(id)
     // Not fineTuning.find: that opens the weights of a job from before a restart, and looking must not.
-    const job = jobs.find(name) ?? fineTuning.list().find((one) => one.id === name)
+    const job = jobs.find(name) ?? fineTuning.list().find((one) => one.id === name) ?? earlier.find(name)
     if (job) return job
-    throw new HttpError(404, `No job "${id}" in this server.`, { code: 'job_not_found', param: 'id' })
+    throw new HttpError(404, `No job "${id}" in this server, and no run of that name in its storage.`, {
+      code: 'job_not_found',
+      param: 'id',
+    })
   }
 
   private ofGrpo(job: GrpoJob): JobSummary {
@@ -83,6 +95,7 @@ export class JobViews {
       reason: job.reason,
       model,
       serves: job.serves,
+      earlier: false,
       created,
       changed: job.records.at(-1)?.time ?? created,
       step: job.step,
@@ -113,6 +126,7 @@ export class JobViews {
       reason: error?.message ?? null,
       model,
       serves: job.serves,
+      earlier: false,
       created,
       changed: finished_at ?? job.events.at(-1)?.created_at ?? created,
       step: last?.step ?? 0,
@@ -132,6 +146,10 @@ export class JobViews {
     }
     return config
   }
+}
+
+function folderOf(job: GrpoJob | FineTuningJob | EarlierRun): RunFolder {
+  return 'setup' in job ? job.setup.folder : job.folder
 }
 
 function checkpointView(checkpoint: CheckpointRecord): JobSummary['checkpoints'][number] {

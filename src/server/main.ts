@@ -8,6 +8,7 @@ import { bareModelName } from '../protocol'
 import { createApp } from './app'
 import { CompletionStore } from './completion-store'
 import { Constraints } from './constrain/constraints'
+import { EarlierRuns } from './earlier-runs'
 import { FineTuning } from './fine-tuning'
 import { type App, modelOnDemand } from './first-model'
 import { Jobs } from './jobs'
@@ -124,7 +125,8 @@ async function loadServices(engine: Engine, asked: string, options: ServerOption
   const jobs = new Jobs({ ...setup, completions, fineTuning, saved })
   for (const name of options.adapters?.keys() ?? []) await openAdapter(saved, name, log)
   const constraints = new Constraints(codec, model)
-  return { engine, model, modelNames, codec, completions, constraints, jobs, fineTuning, saved, ...(log ? { log } : {}) }
+  const earlier = new EarlierRuns(storage)
+  return { engine, model, modelNames, codec, completions, constraints, jobs, fineTuning, saved, earlier, ...(log ? { log } : {}) }
 }
 
 /** An adapter that can't be read, or is another model's, ends the start. */

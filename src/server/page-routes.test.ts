@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { type JobDetail, JobDetailSchema, type JobSummary, JobSummarySchema, type RolloutGroup } from '../protocol'
@@ -106,9 +106,43 @@ describe('the jobs of a server', () => {
     expect((await losses('?after=4')).map(({ step }) => step)).toEqual([5, 6])
     expect(JobDetailSchema.parse(await json(app, path(id))).chosen).toEqual(expect.arrayContaining(['n_epochs', 'batch_size']))
     const later = await testApp({ storage: app.storage })
-    expect((await later.get(path(id))).status).toBe(404) // looking opens no weights
+    const told = async () => (await jobs(later)).map(({ earlier, step, recent }) => [earlier, step, recent.length])
+    expect(await told()).toEqual([[true, 6, 6]]) // off its folder: looking opens no weights
+    expect((await json<{ data: unknown[] }>(later, path(id, '/losses?after=4'))).data).toHaveLength(2)
     later.services.fineTuning.find(id)
-    expect((await jobs(later)).map(({ step, recent }) => [step, recent.length])).toEqual([[6, 6]])
+    expect(await told()).toEqual([[false, 6, 6]])
+  })
+
+  it('are shown by a later server off their folders: how they ended, their steps, rollouts and options', async () => {
+    const app = await testApp()
+    const id = await trainedJob(app, ['why?', 'who?'])
+    await app.call('/fine_tuning/grpo/checkpoint', { job_id: id, checkpoint_name: 'half', metadata: { score: 61.5 } })
+    const later = await testApp({ storage: app.storage })
+    const [run] = (await jobs(later)).map((job) => JobSummarySchema.parse(job))
+    // Its status says that it runs, in this very process, and it is no job of this server: it was interrupted.
+    expect(run).toMatchObject({ id, earlier: true, status: 'interrupted', serves: false, step: 2, recent: [0.5, 0.5] })
+    expect(run!.checkpoints).toMatchObject([{ name: 'half', score: 61.5 }])
+    const { data } = await json<{ data: RolloutGroup[] }>(later, path(id, '/rollouts?step=2'))
+    expect(data.map(({ title }) => title)).toEqual(['who?'])
+    const detail = JobDetailSchema.parse(await json<JobDetail>(later, path(id)))
+    expect(detail.chosen).toEqual((await json<JobDetail>(app, path(id))).chosen)
+    const steps = await (await later.get(`/fine_tuning/grpo/steps?texts=0&job_id=${encodeURIComponent(id)}`)).text()
+    expect(steps.match(/^event: \w+$/gm)).toEqual(['event: step', 'event: step', 'event: end'])
+    await app.call('/fine_tuning/grpo/terminate', { job_id: id })
+    expect((await jobs(later))[0]).toMatchObject({ id, status: 'succeeded' })
+  })
+
+  it('of other servers are not shown while those train them, nor is a folder that can not be read', async () => {
+    const app = await testApp()
+    const id = await trainedJob(app, ['why?'])
+    const later = await testApp({ storage: app.storage })
+    const file = join(app.storage, 'runs', id.replaceAll(':', '+'), 'status.json')
+    writeFileSync(file, JSON.stringify({ status: 'running', reason: null, pid: process.ppid }))
+    expect(await jobs(later)).toEqual([])
+    writeFileSync(file, '{')
+    expect(await jobs(later)).toEqual([])
+    writeFileSync(file, JSON.stringify({ status: 'failed', reason: 'the disk is full', pid: process.ppid }))
+    expect(await jobs(later)).toMatchObject([{ id, status: 'failed', reason: 'the disk is full' }])
   })
 
   it('that are not there, and steps that were not made, are a 404 with words; no number is a 400', async () => {

@@ -6,6 +6,7 @@ import { renderChat } from './chat-template'
 import { parseCheckpointName } from './checkpoint-name'
 import type { CompletionStore } from './completion-store'
 import type { Constraints } from './constrain/constraints'
+import type { EarlierRuns } from './earlier-runs'
 import type { FineTuning } from './fine-tuning'
 import type { Jobs } from './jobs'
 import type { SavedPolicies } from './saved-policies'
@@ -62,6 +63,7 @@ export interface Services {
   readonly jobs: Jobs
   readonly fineTuning: FineTuning
   readonly saved: SavedPolicies
+  readonly earlier: EarlierRuns
   /** Hears of faults (an answer of 500, a job that failed), with the stack. */
   readonly log?: (line: string) => void
 }

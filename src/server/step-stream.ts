@@ -1,8 +1,16 @@
 // Step records of a job as server-sent events: those after a step, then each as it comes, then `end`.
 
-import type { StepRecord } from '../protocol'
-import type { GrpoJob } from './grpo-job'
+import type { JobSummary, StepRecord } from '../protocol'
 import { eventStream, type Reader, type SendEvent } from './sse'
+
+/** What has steps: a job, or the run of an earlier server. */
+export interface Stepping {
+  readonly records: readonly StepRecord[]
+  readonly status: JobSummary['status']
+  readonly reason: string | null
+  /** Resolves at the next change. */
+  changed(signal: AbortSignal): Promise<void>
+}
 
 export interface StepStreamOptions {
   /** The last step that the reader has. */
@@ -13,7 +21,7 @@ export interface StepStreamOptions {
 }
 
 /** Events `step` (data: a StepRecord, id: its step) and at last `end` (data: {status, reason}) when the job has ended. */
-export function streamSteps(job: GrpoJob, options: StepStreamOptions): Response {
+export function streamSteps(job: Stepping, options: StepStreamOptions): Response {
   const failed = (error: unknown) => JSON.stringify({ error: { message: String(error) } })
   return eventStream((send, signal, reader) => sendSteps(job, { ...options, signal, send, reader }), {
     signal: options.signal,
@@ -27,7 +35,7 @@ interface Sending extends StepStreamOptions {
 }
 
 /** A slow reader holds nothing up and nothing in memory: its next record is written when it has read the one before. */
-async function sendSteps(job: GrpoJob, { after, texts, signal, send, reader }: Sending): Promise<void> {
+async function sendSteps(job: Stepping, { after, texts, signal, send, reader }: Sending): Promise<void> {
   let next = job.records.filter(({ step }) => step <= after).length
   while (!signal.aborted) {
     const record = job.records[next]

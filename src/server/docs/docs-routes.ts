@@ -14,7 +14,7 @@ export function docsRoutes(app: Hono<RouteEnv>): void {
   let document: OpenApi | null = null
   const known = () => (document ??= openApi(packageVersion()))
   app.get('/openapi.json', (c) => c.json(known()))
-  app.get('/docs', (c) => c.html(docsPage(known()), 200, PAGE_HEADERS))
+  app.get('/docs', (c) => c.html(docsPage(known(), `${new URL(c.req.url).origin}/v1`), 200, PAGE_HEADERS))
 }
 
 function packageVersion(): string {

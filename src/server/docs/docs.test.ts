@@ -85,10 +85,11 @@ describe('the OpenAPI document', () => {
 })
 
 describe('the page of the API', () => {
-  const html = docsPage(document)
+  const html = docsPage(document, 'http://127.0.0.1:1234/v1')
 
   it('tells every route, and asks nobody else for anything', () => {
     for (const path of Object.keys(document.paths)) expect(html).toContain(`<code>/v1${path}</code>`)
+    expect(html).toContain("curl 'http://127.0.0.1:1234/v1/models/ID'") // this server's address, and nothing that curl would expand
     expect(html).not.toMatch(/<script|(src|href)="(https?:)?\/\//)
     const [ids, links] = [/id="([^"]+)"/g, /href="#([^"]+)"/g].map((pattern) => [...html.matchAll(pattern)].map(([, id]) => id))
     expect(new Set(ids).size).toBe(ids!.length)

@@ -12,12 +12,13 @@ interface Field {
   readonly about: string
 }
 
-export function docsPage(document: OpenApi): string {
+/** @param base the address of this server's routes, for lines to copy */
+export function docsPage(document: OpenApi, base: string): string {
   const { title, description, version } = document.info
   const sections = document.tags.map(({ name }) => ({ name, routes: ROUTES.filter(({ tag }) => tag === name) }))
   const links = sections.map(({ name, routes }) => `<h2>${escaped(name)}</h2><ul>${routes.map(link).join('')}</ul>`)
   const bodies = sections.map(({ name, routes }) => {
-    const operations = routes.map((route) => operation(route, document.components.schemas))
+    const operations = routes.map((route) => operation(route, { schemas: document.components.schemas, base }))
     return `<section><h2>${escaped(name)}</h2>${operations.join('')}</section>`
   })
   return `<!doctype html>
@@ -54,7 +55,12 @@ function link(route: Route): string {
   return `<li><a href="#${anchor(route)}"><b class="${route.method}">${route.method.toUpperCase()}</b> ${escaped(route.path)}</a></li>`
 }
 
-function operation(route: Route, schemas: Readonly<Record<string, object>>): string {
+interface Telling {
+  readonly schemas: Readonly<Record<string, object>>
+  readonly base: string
+}
+
+function operation(route: Route, { schemas, base }: Telling): string {
   const { method, path, summary, takes, gives, streams, query = {} } = route
   const named = (name: string | undefined) => (name !== undefined && name in schemas ? (name as SchemaName) : undefined)
   const table = (name: SchemaName, answer: boolean) => fieldTable(fieldsOf(schemas[name] as Json), { answer })
@@ -69,15 +75,15 @@ function operation(route: Route, schemas: Readonly<Record<string, object>>): str
     streams
       ? `<details><summary>${gives === 'text' ? 'Each event' : 'Each event, with stream'}</summary>${table(streams, true)}</details>`
       : '',
-    `<pre>${escaped(example(route))}</pre>`,
+    `<pre>${escaped(example(route, base))}</pre>`,
   ]
   const head = `<h3><b class="${method}">${method.toUpperCase()}</b> <code>/v1${escaped(path)}</code></h3><p>${escaped(summary)}</p>`
   return `<article id="${anchor(route)}">${head}${parts.join('')}</article>`
 }
 
-function example({ method, path, takes, query, example: body }: Route): string {
+function example({ method, path, takes, query, example: body }: Route, base: string): string {
   const required = Object.keys(query ?? {}).filter((name) => name === 'job_id' || name === 'step')
-  const url = `http://127.0.0.1:7453/v1${path}${required.length > 0 ? `?${required.map((name) => `${name}=…`).join('&')}` : ''}`
+  const url = `${base}${path.replace('{id}', 'ID')}${required.length > 0 ? `?${required.map((name) => `${name}=…`).join('&')}` : ''}`
   if (takes === 'upload') return `curl ${url} -F purpose=fine-tune -F file=@rows.jsonl`
   if (method === 'get') return `curl '${url}'`
   if (method === 'delete') return `curl -X DELETE '${url}'`

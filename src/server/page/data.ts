@@ -87,7 +87,8 @@ function startAnew(): void {
 }
 
 function newestJob(jobs: readonly JobSummary[]): string | null {
-  return (jobs.find(({ status }) => status === 'running') ?? jobs[0])?.id ?? null
+  const own = jobs.filter(({ earlier }) => !earlier)
+  return (own.find(({ status }) => status === 'running') ?? own[0])?.id ?? null
 }
 
 /** Turns to a job. */

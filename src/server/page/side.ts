@@ -1,4 +1,4 @@
-// The side of the page: the jobs, newest first, and the models that answer.
+// The side of the page: the jobs, newest first, those of earlier servers, and the models that answer.
 
 import type { JobSummary } from '../../protocol'
 import { copyButton } from './copy.js'
@@ -8,8 +8,12 @@ import { BLUE, ORANGE } from './palette.js'
 import { sparkline } from './sparkline.js'
 import { state, stepsMade } from './state.js'
 
+/** Earlier runs that are listed unfolded. */
+const SHOWN = 5
+
 export function side(): Element_ {
-  const jobs = state.jobs ?? []
+  const jobs = (state.jobs ?? []).filter(({ earlier }) => !earlier)
+  const past = (state.jobs ?? []).filter(({ earlier }) => earlier)
   const none = h('p', { class: 'muted' }, state.jobs === null ? 'Asking the server …' : 'None yet.')
   const saved = state.models.filter((name) => isSaved(name))
   return h(
@@ -17,6 +21,15 @@ export function side(): Element_ {
     { class: 'side', 'aria-label': 'Jobs and models' },
     h('h2', null, 'Jobs'),
     jobs.length === 0 ? none : h('ul', { class: 'jobs' }, jobs.map(entry)),
+    past.length > 0 && h('h2', null, 'Earlier runs'),
+    past.length > 0 && h('ul', { class: 'jobs' }, past.slice(0, SHOWN).map(entry)),
+    past.length > SHOWN &&
+      h(
+        'details',
+        { class: 'saved' },
+        h('summary', null, `and ${plural(past.length - SHOWN, 'older one', 'older ones')}`),
+        h('ul', { class: 'jobs' }, past.slice(SHOWN).map(entry)),
+      ),
     h('h2', null, 'Models that answer'),
     h('ul', { class: 'models' }, state.models.filter((name) => !isSaved(name)).map(model)),
     saved.length > 0 &&
@@ -35,7 +48,7 @@ function model(name: string): Element_ {
 
 /** A checkpoint, or a run of an earlier server: it is opened when it is asked. */
 function isSaved(name: string): boolean {
-  return name.includes('@') || (/^(grpo|ftjob):/.test(name) && !state.jobs?.some(({ id }) => id === name))
+  return name.includes('@') || (/^(grpo|ftjob):/.test(name) && !state.jobs?.some(({ id, earlier }) => id === name && !earlier))
 }
 
 function entry(job: JobSummary): Element_ {

@@ -7,7 +7,9 @@ import { state } from './state.js'
 export function welcome(): Element_ {
   const base = new URL('v1/', document.baseURI).href
   const code = `const lm = new dspy.LM('openai/arbor:${state.health.at(-1)?.model ?? 'MODEL'}', {
-  provider: new arbor.ArborProvider(), apiBase: '${base}', temperature: 1,
+  provider: new arbor.ArborProvider(),
+  apiBase: '${base}',
+  temperature: 1,
 })
 dspy.configure({ lm })
 
