@@ -1,7 +1,8 @@
 // One forward pass of inference on the host: which rows it computes, where they write, what they see, which are sampled.
-// All numbers lie in one array, taken once at full size and refilled; the runner uploads the part in use.
+// A pass's numbers lie in one array, taken once at full size and refilled, close together, so that what is uploaded is no more than they are.
 
 import type { PolicyRows } from './batch'
+import { Contexts } from './contexts'
 import type { Sequence } from './sequence'
 
 export interface BatchLimits {
@@ -23,67 +24,79 @@ interface Item {
   readonly to: number
 }
 
-/** Where the parts of a plan begin in its one array, and how long it is. */
-export function planOffsets({ tokens, sequences, context }: BatchLimits) {
-  const segments = 3 * tokens
-  const start = { ids: 0, positions: tokens, slots: 2 * tokens, segments, context: segments + 4 * SEGMENTS * sequences }
-  return { ...start, end: start.context + context }
+/** Where the parts of a plan of so many rows and samples begin in its one array; the segments come last. */
+export type PlanPlaces = ReturnType<typeof planPlaces>
+
+export function planPlaces(rows: number, samples: number) {
+  const positions = line(rows)
+  const ints = 3 * positions
+  const sampleRows = ints + line(4 * samples)
+  return { ids: 0, positions, slots: 2 * positions, ints, sampleRows, segments: sampleRows + line(samples) }
+}
+
+/** Numbers of a plan at its largest. */
+export function planNumbers({ tokens, sequences }: BatchLimits): number {
+  return planPlaces(tokens, sequences).segments + 4 * SEGMENTS * sequences
+}
+
+/** Each part begins on a cache line. */
+function line(numbers: number): number {
+  return Math.ceil(numbers / 16) * 16
 }
 
 export class BatchPlan {
   readonly #all: Int32Array
-  readonly ids: Int32Array // [rows]
-  readonly positions: Int32Array // [rows]
-  readonly slots: Int32Array // [rows]
-  readonly segments: Int32Array // [segmentCount, 4]: rowStart, rowCount, contextStart, contextLength
-  readonly context: Int32Array // [contextCount]
+  readonly contexts: Contexts
+  #places: PlanPlaces & { readonly rows: number; readonly samples: number } = { ...planPlaces(0, 0), rows: 0, samples: 0 }
+  ids!: Int32Array // [rows]
+  positions!: Int32Array // [rows]
+  slots!: Int32Array // [rows]
+  ints!: Int32Array // [samples, 4], for whoever samples: see the `sample` op
+  sampleRows!: Int32Array // [samples]: the row whose hidden state decides a sample, counted from `liveStart`. Two may read one row.
+  segments!: Int32Array // [segmentCount, 4]: rowStart, rowCount, contextStart, contextLength
   /** Each row is the newest token of a sequence of its own. */
   decode = false
   /** Those tokens have not arrived: `ids` name the samples of the plan before that they are. */
   ahead = false
   rows = 0
   segmentCount = 0
-  contextCount = 0
   /** Rows and segments from these on are sampled from; those before them only serve others as keys and values. */
   liveStart = 0
   liveSegment = 0
+  highestSlot = 0
   policies: PolicyRows[] = []
-  /** Sequences that get a token from this pass, and the row whose hidden state decides it. Two may read one row. */
-  samples: { readonly sequence: Sequence; readonly row: number }[] = []
+  /** Sequences that get a token from this pass. */
+  sampled: readonly Sequence[] = []
   #items: Item[] = []
   #ready: Sequence[] = []
   #scheduled = new Map<number, number>() // slot → row, -1 until laid out
   #rows = 0
-  #previous: ReadonlyMap<Sequence, number> | null = null
 
   constructor(readonly limits: BatchLimits) {
-    const at = planOffsets(limits)
-    this.#all = new Int32Array(at.end)
-    this.ids = this.#all.subarray(at.ids, at.positions)
-    this.positions = this.#all.subarray(at.positions, at.slots)
-    this.slots = this.#all.subarray(at.slots, at.segments)
-    this.segments = this.#all.subarray(at.segments, at.context)
-    this.context = this.#all.subarray(at.context, at.end)
+    this.#all = new Int32Array(planNumbers(limits))
+    this.contexts = new Contexts(limits.context)
+    this.#place(0, 0)
   }
 
-  /** All of the above up to the last entry of the context in use, as `planOffsets` lays it out. */
+  get places(): PlanPlaces {
+    return this.#places
+  }
+
+  /** All of the above up to the last segment, as `places` says. */
   get used(): Int32Array {
-    return this.#all.subarray(0, this.#all.length - this.context.length + this.contextCount)
+    return this.#all.subarray(0, this.#places.segments + 4 * this.segmentCount)
+  }
+
+  get context(): Int32Array {
+    return this.contexts.entries
   }
 
   clear(): void {
     this.#items = []
     this.#ready = []
-    this.#scheduled.clear()
+    if (this.#scheduled.size > 0) this.#scheduled.clear()
     this.#rows = 0
     this.decode = this.ahead = false
-    this.#previous = null
-  }
-
-  /** Each sequence goes on from its sample in the plan before, which the device still works on. */
-  follow(samples: ReadonlyMap<Sequence, number>): void {
-    this.decode = this.ahead = true
-    this.#previous = samples
   }
 
   get empty(): boolean {
@@ -104,7 +117,6 @@ export class BatchPlan {
   compute(sequence: Sequence, from: number, to: number): void {
     this.#items.push({ sequence, from, to })
     this.#rows += to - from
-    if (this.decode) return // nobody asks what it computes
     for (let i = from; i < to; i++) this.#scheduled.set(sequence.slots[i]!, -1)
   }
 
@@ -113,64 +125,81 @@ export class BatchPlan {
     this.#ready.push(sequence)
   }
 
+  /** In a pass of decoding: computes the sequence's last token, whose slot is known, and samples the one after it. */
+  decodes(sequence: Sequence): void {
+    this.#ready.push(sequence)
+    this.#rows++
+  }
+
   /** Lays the rows out, those that are sampled from last, either way one policy's rows together; returns itself. */
   build(): this {
-    this.rows = this.segmentCount = this.contextCount = 0
+    this.rows = this.segmentCount = this.highestSlot = 0
     this.policies = []
-    if (this.decode) return this.#buildDecode()
+    this.sampled = this.#ready
+    this.#place(this.#rows, this.#ready.length)
+    if (this.decode) this.#buildDecode()
+    else this.#buildPrefill()
+    return this
+  }
+
+  #buildPrefill(): void {
+    this.contexts.restart()
     const sampled = new Set(this.#ready.map(({ slots }) => slots.at(-1)!))
     const groups = groupByPolicy(this.#items).map((items) =>
-      items.map((item) => ({ ...item, contextStart: this.#layContext(item) })),
+      items.map((item) => ({ ...item, contextStart: this.contexts.add(item.sequence.slots, item.to) })),
     )
     for (const live of [false, true]) {
       if (live) [this.liveStart, this.liveSegment] = [this.rows, this.segmentCount]
       for (const items of groups) {
         const rowStart = this.rows
         for (const item of items) this.#lay(item, (slot) => sampled.has(slot) === live)
-        const policy = items[0]!.sequence.policy
-        if (policy !== null && this.rows > rowStart) this.policies.push({ policy, rowStart, rowCount: this.rows - rowStart })
+        this.#endPolicy(items[0]!.sequence, rowStart)
       }
     }
-    this.samples = this.#ready.map((sequence) => ({ sequence, row: this.#scheduled.get(sequence.slots.at(-1)!)! }))
-    return this
+    for (const [i, { slots }] of this.#ready.entries()) this.sampleRows[i] = this.#scheduled.get(slots.at(-1)!)! - this.liveStart
   }
 
   /** The same for rows that are all sampled from, one a sequence: hundreds of them, each time the device is waiting. */
-  #buildDecode(): this {
+  #buildDecode(): void {
+    const { sampled } = this
+    this.contexts.layOut(sampled)
     this.liveStart = this.liveSegment = 0
-    const rowOf = new Map<Sequence, number>()
-    for (const items of groupByPolicy(this.#items)) {
-      const rowStart = this.rows
-      for (const item of items) {
-        rowOf.set(item.sequence, this.rows)
-        this.#layLast(item)
-      }
-      const { policy } = items[0]!.sequence
-      if (policy !== null) this.policies.push({ policy, rowStart, rowCount: this.rows - rowStart })
+    const { policy } = sampled[0]!
+    if (sampled.every((sequence) => sequence.policy === policy)) {
+      for (let i = 0; i < sampled.length; i++) this.#layLast(sampled[i]!, i)
+      this.#endPolicy(sampled[0]!, 0)
+      return
     }
-    this.samples = this.#ready.map((sequence) => ({ sequence, row: rowOf.get(sequence)! }))
-    return this
+    for (const group of groupByPolicy(sampled.map((sequence, i) => ({ sequence, i })))) {
+      const rowStart = this.rows
+      for (const { sequence, i } of group) this.#layLast(sequence, i)
+      this.#endPolicy(group[0]!.sequence, rowStart)
+    }
   }
 
-  /** A row and a segment for a sequence's last token. */
-  #layLast(item: Item): void {
-    const { sequence, to } = item
+  #endPolicy({ policy }: Sequence, rowStart: number): void {
+    if (policy !== null && this.rows > rowStart) this.policies.push({ policy, rowStart, rowCount: this.rows - rowStart })
+  }
+
+  /** A row and a segment for a sequence's last token, and sample number `sample`. */
+  #layLast(sequence: Sequence, sample: number): void {
+    const { slots, context } = sequence
+    const last = slots.length - 1
     const row = this.rows++
     const segment = 4 * this.segmentCount++
-    this.ids[row] = this.#previous?.get(sequence) ?? sequence.tokens[to - 1]!
-    this.positions[row] = to - 1
-    this.slots[row] = sequence.slots[to - 1]!
+    this.ids[row] = this.ahead ? sequence.place : sequence.tokens[last]!
+    this.positions[row] = last
+    this.#write(row, slots[last]!)
+    this.sampleRows[sample] = row
     this.segments[segment] = row
     this.segments[segment + 1] = 1
-    this.segments[segment + 2] = this.#layContext(item)
-    this.segments[segment + 3] = to
+    this.segments[segment + 2] = context.start
+    this.segments[segment + 3] = last + 1
   }
 
-  #layContext({ sequence: { slots }, to }: Item): number {
-    const { context, contextCount: start } = this
-    for (let i = 0; i < to; i++) context[start + i] = slots[i]!
-    this.contextCount = start + to
-    return start
+  #write(row: number, slot: number): void {
+    this.slots[row] = slot
+    if (slot > this.highestSlot) this.highestSlot = slot
   }
 
   /** The rows of an item whose slot is wanted, a segment for each run of them. */
@@ -179,14 +208,27 @@ export class BatchPlan {
     for (let i = from; i < to; i++) {
       const slot = sequence.slots[i]!
       if (!wanted(slot)) continue
-      this.ids[this.rows] = this.#previous?.get(sequence) ?? sequence.tokens[i]!
+      this.ids[this.rows] = sequence.tokens[i]!
       this.positions[this.rows] = i
-      this.slots[this.rows] = slot
+      this.#write(this.rows, slot)
       this.#scheduled.set(slot, this.rows++)
       if (i + 1 < to && wanted(sequence.slots[i + 1]!)) continue
       this.segments.set([rowStart, this.rows - rowStart, contextStart, i + 1], this.segmentCount++ * 4)
       rowStart = this.rows
     }
+  }
+
+  /** Views of the one array, those of the pass before where it was as large. */
+  #place(rows: number, samples: number): void {
+    if (this.ids !== undefined && rows === this.#places.rows && samples === this.#places.samples) return
+    const places = planPlaces(rows, samples)
+    this.#places = { ...places, rows, samples }
+    this.ids = this.#all.subarray(places.ids, places.ids + rows)
+    this.positions = this.#all.subarray(places.positions, places.positions + rows)
+    this.slots = this.#all.subarray(places.slots, places.slots + rows)
+    this.ints = this.#all.subarray(places.ints, places.ints + 4 * samples)
+    this.sampleRows = this.#all.subarray(places.sampleRows, places.sampleRows + samples)
+    this.segments = this.#all.subarray(places.segments)
   }
 }
 

@@ -129,4 +129,34 @@ describe('KvCache', () => {
       expect(owner.size).toBe(cache.usedSlots)
     }
   })
+
+  it('slots set aside stay available to others, and go to them when nothing else is left', () => {
+    const cache = new KvCache(10)
+    const [mine, other]: [number[], number[]] = [[], []]
+    cache.reserve(mine, 6)
+    cache.reserve(other, 6)
+    expect([mine.length, other.length, cache.available]).toEqual([6, 4, 10])
+    const first = cache.next(mine)
+    expect(first).toBe(0)
+    expect(cache.available).toBe(9)
+    const taken = cache.allocate(3)! // one list gives all it has
+    expect(mine).toEqual([])
+    expect(cache.available).toBe(6)
+    expect(cache.allocate(7)).toBeNull()
+    const rest = cache.allocate(6)!
+    expect([first, ...taken, ...rest].sort((a, b) => a - b)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+    expect(other).toEqual([])
+    cache.free(rest)
+    expect(cache.next(other)).toBe(rest.at(-1))
+  })
+
+  it('what was set aside and not used is given back', () => {
+    const cache = new KvCache(4)
+    const list: number[] = []
+    cache.reserve(list, 9)
+    cache.next(list)
+    cache.unreserve(list)
+    expect([list.length, cache.available]).toEqual([0, 3])
+    expect(cache.allocate(3)).not.toBeNull()
+  })
 })

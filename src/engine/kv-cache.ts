@@ -32,6 +32,9 @@ export class KvCache {
   #treeSlots = 0 // in the tree, held or not
   #heldSlots = 0 // in the tree and held
   #evicted = 0
+  /** Slots that sequences have set aside: whoever needs one more than they may have it. */
+  readonly #reserves = new Set<number[]>()
+  #reserved = 0
   #clock = 0
   readonly #roots = new Map<string | null, Root>()
 
@@ -46,6 +49,11 @@ export class KvCache {
 
   /** Slots a caller could get now, evicting what nobody holds. */
   get available(): number {
+    return this.#unclaimed + this.#reserved
+  }
+
+  /** Those of them that nobody has set aside. */
+  get #unclaimed(): number {
     return this.capacity - this.#opened + this.#freeCount + this.#treeSlots - this.#heldSlots
   }
 
@@ -114,11 +122,49 @@ export class KvCache {
   /** `count` slots outside the tree, or null (and nothing evicted) when there aren't as many. */
   allocate(count: number): number[] | null {
     if (count > this.available) return null
-    if (count > this.#freeCount) this.#evict(count)
-    if (count > this.#freeCount) this.#open(count - this.#freeCount)
+    this.#makeFree(count)
     const slots = new Array<number>(count)
     for (let i = 0; i < count; i++) slots[i] = this.#free[--this.#freeCount]!
     return slots
+  }
+
+  /** Sets up to `count` slots aside in an empty list, as far as nobody else has a claim on them; the one to be used first is the last. */
+  reserve(list: number[], count: number): void {
+    const most = Math.min(count, this.#unclaimed)
+    if (most <= 0) return
+    list.push(...this.allocate(most)!.reverse())
+    this.#reserves.add(list)
+    this.#reserved += most
+  }
+
+  /** One slot outside the tree, out of those set aside while they last. The caller made sure that there is one. */
+  next(reserve: number[]): number {
+    const slot = reserve.pop()
+    if (slot === undefined) {
+      if (this.#freeCount === 0) this.#makeFree(1)
+      return this.#free[--this.#freeCount]!
+    }
+    this.#reserved--
+    if (reserve.length === 0) this.#reserves.delete(reserve)
+    return slot
+  }
+
+  /** Gives back what was set aside. */
+  unreserve(reserve: number[]): void {
+    if (!this.#reserves.delete(reserve)) return
+    this.#reserved -= reserve.length
+    this.free(reserve)
+    reserve.length = 0
+  }
+
+  /** Makes at least `count` slots free: cached prefixes make way first, then slots never used, then those set aside. */
+  #makeFree(count: number): void {
+    if (count > this.#freeCount) this.#evict(count)
+    if (count > this.#freeCount) this.#open(Math.min(count - this.#freeCount, this.capacity - this.#opened))
+    for (const reserve of this.#reserves) {
+      if (count <= this.#freeCount) return
+      this.unreserve(reserve)
+    }
   }
 
   /** Gives back slots from `allocate`. */

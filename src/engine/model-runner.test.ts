@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { describeEachBackend } from '../../test/golden/engine/each-backend'
 import { openGolden } from '../../test/golden/engine/open-golden'
-import { LORA_TARGETS } from './engine'
+import { type GenerateRequest, LORA_TARGETS } from './engine'
 import { LoraWeights } from './lora'
 import { Model } from './model'
 import { ModelRunner, planInference } from './model-runner'
@@ -23,9 +23,14 @@ class Inference {
     this.scheduler = new Scheduler(this.runner, limits)
   }
 
-  async sample(policies: readonly (string | null)[], policyVersion = 0) {
+  /** Passes that were enqueued before the one before them was heard of. */
+  get ahead(): number {
+    return this.scheduler.counters.ahead
+  }
+
+  async sample(policies: readonly (string | null)[], policyVersion = 0, other: Partial<GenerateRequest> = {}) {
     const answers = policies.map((policy, i) => {
-      const request = { policy, prompt: [3 + i, 1, 5], seeds: [1, 2], maxNewTokens: 30, sampling: SAMPLING }
+      const request = { policy, prompt: [3 + i, 1, 5], seeds: [1, 2], maxNewTokens: 30, sampling: SAMPLING, ...other }
       return this.scheduler.add({ ...request, stopTokenIds: [] }, { policyVersion })
     })
     while (this.scheduler.busy) await this.scheduler.step()
@@ -39,6 +44,18 @@ function adapter(backend: Backend, model: Model, seed: number): LoraWeights {
   const weights = LoraWeights.fresh(backend, model.config, { spec, seed })
   for (const { b } of weights.modules) backend.ops.fill(b.param, 0.02 * seed)
   return weights
+}
+
+/** As if it computed beside us: its runner goes a pass ahead. Counts what is uploaded. */
+function ahead(backend: Backend) {
+  const uploaded = { numbers: 0 }
+  const upload: Backend['upload'] = (to, data) => {
+    uploaded.numbers += data.length
+    backend.upload(to, data)
+  }
+  const capture = backend.capture.bind(backend) // it notes on itself that it records
+  const changes = { device: { value: 'cuda' }, upload: { value: upload }, capture: { value: capture } }
+  return { uploaded, backend: Object.create(backend, changes) as Backend }
 }
 
 /** Every capture of it calls the ops again. */
@@ -63,6 +80,23 @@ describeEachBackend((name, open) =>
         const [small, large] = [7, 300].map((slots) => new Inference(backend, model, slots)) as [Inference, Inference]
         expect(await small.sample([null, null])).toEqual(await large.sample([null, null]))
         for (const { runner } of [small, large]) runner.close()
+      }))
+
+    it('a pass ahead, with slots set aside and contexts that stay on the device, changes no bit', () =>
+      withModel(async (backend, model) => {
+        const other = ahead(backend)
+        const [waits, goes] = [backend, other.backend].map((one) => new Inference(one, model, 300)) as [Inference, Inference]
+        const long = {
+          prompt: Array.from({ length: 60 }, (_, i) => (7 * i) % 50),
+          sampling: { ...SAMPLING, repetitionPenalty: 1 },
+        }
+        const expected = await waits.sample([null, null], 0, long)
+        other.uploaded.numbers = 0
+        expect(await goes.sample([null, null], 0, long)).toEqual(expected)
+        expect(goes.ahead).toBe(28) // all but the prompt's pass and the first after it
+        const prompts = 60 * 3 + 4 * 60 // numbers of their rows, and what they see
+        expect(other.uploaded.numbers).toBeLessThan(prompts + 4 * (60 + 30) + 30 * 150) // contexts once, then what every pass needs
+        for (const { runner } of [waits, goes]) runner.close()
       }))
 
     it('passes of a known shape are replayed, to the bits of passes whose ops are called', () =>

@@ -2,16 +2,17 @@
 // passes of one shape is uploaded, so the ops of a shape that comes again are enqueued as one capture.
 
 import { type Batch, type KvStore, type LiveRows, liveSegments } from './batch'
-import { type BatchLimits, type BatchPlan, planOffsets, SEGMENTS } from './batch-plan'
+import type { BatchLimits, BatchPlan } from './batch-plan'
 import { CaptureCache, type PassShape } from './capture-cache'
 import type { Model } from './model'
 import type { ModelConfig } from './model-config'
 import { DTYPE_BYTES } from './ops/arena'
 import type { Arena, Backend, Tensor } from './ops/ops'
+import { PassInputs, type PassViews } from './pass-inputs'
 import type { PolicyWeights } from './policy-weights'
-import { emptyMask, type TokenMask } from './sampling'
+import type { TokenMask } from './sampling'
 import type { Runner } from './scheduler'
-import type { SequenceToken, TokenAlternative } from './sequence'
+import type { Sequence, SequenceToken, TokenAlternative } from './sequence'
 
 export interface InferenceLimits extends BatchLimits {
   /** Tokens whose keys and values fit into the cache. */
@@ -109,7 +110,7 @@ export function passBytes(config: ModelConfig, limits: InferenceLimits, activati
 }
 
 export class ModelRunner implements Runner {
-  readonly #inputs: Inputs
+  readonly #inputs: PassInputs
   #kv: readonly KvStore[] = []
   #kvSlots = 0
   #kvMemory: Arena | null = null
@@ -130,7 +131,7 @@ export class ModelRunner implements Runner {
     this.#slots = options.limits.slots
     this.#captures = new CaptureCache(backend)
     this.#growKv(options.limits.roomySlots)
-    this.#inputs = takeInputs(this.#memory, options.limits, model)
+    this.#inputs = new PassInputs(backend, this.#memory, { limits: options.limits, model })
     this.#scratch = backend.arena(scratchBytes(config, options.limits, backend.activations))
   }
 
@@ -138,34 +139,28 @@ export class ModelRunner implements Runner {
 
   async run(plan: BatchPlan): Promise<SequenceToken[]> {
     const { backend } = this
-    const { samples } = plan
+    const { sampled } = plan
+    const watched = sampled.some((sequence) => sequence.watched)
     // Asked before the pass is enqueued, so that the answers come while the device computes.
-    const masks = samples.map(({ sequence }) => sequence.allowed?.() ?? null)
-    const watched = samples.some(({ sequence }) => sequence.watched)
-    const highest = plan.slots.subarray(0, plan.rows).reduce((most, slot) => Math.max(most, slot), 0)
-    if (highest >= this.#kvSlots) this.#growKv(Math.max(highest + 1, 2 * this.#kvSlots))
-    const batch = this.#upload(plan)
-    const inputs = firstRows(this.#inputs, samples.length)
-    if (samples.length > 0) this.#uploadSampling(plan, inputs)
+    const masks = watched ? sampled.map((sequence) => sequence.allowed?.() ?? null) : []
+    if (plan.highestSlot >= this.#kvSlots) this.#growKv(Math.max(plan.highestSlot + 1, 2 * this.#kvSlots))
+    const views = this.#inputs.upload(plan)
+    const live = plan.liveStart === 0 ? null : this.#uploadLive(plan)
     const { history, allowed } = this.#inputs
-    const sample = () => backend.ops.sample({ ...inputs, history, allowed })
+    const sample = () => backend.ops.sample({ ...views.sampling, history, allowed })
     this.#captures.run(this.#shape(plan, watched), () => {
-      if (plan.ahead) this.#feed(plan.rows)
-      this.#forward(batch, inputs)
-      if (samples.length > 0 && !watched) sample()
+      if (plan.ahead) this.#feed(views)
+      this.#forward(this.#batch(plan, views, live), views)
+      if (sampled.length > 0 && !watched) sample()
     })
-    if (samples.length === 0) return [] // part of a long prompt
-    const alternatives = watched ? await this.#alternatives(plan, inputs.logits) : []
+    if (sampled.length === 0) return [] // part of a long prompt
+    const alternatives = watched ? await this.#alternatives(sampled, views.sampling.logits) : []
     if (watched) {
       await this.#uploadMasks(masks)
       sample()
     }
-    // Both are asked for before anybody waits: the next plan may be on its way by then.
-    const [tokens, logprobs] = await Promise.all([backend.download(inputs.tokens), backend.download(inputs.logprobs)])
-    return samples.map((_, i) => {
-      const sampled = { token: tokens[i]!, logprob: logprobs[2 * i]!, plainLogprob: logprobs[2 * i + 1]! }
-      return alternatives[i] ? { ...sampled, topLogprobs: alternatives[i] } : sampled
-    })
+    const answers = await backend.download(views.answers)
+    return views.read(answers).map((token, i) => (alternatives[i] ? { ...token, topLogprobs: alternatives[i] } : token))
   }
 
   /** Whether a pass may be enqueued before the one before it has been heard of: a device computes beside us. */
@@ -182,6 +177,7 @@ export class ModelRunner implements Runner {
     this.#captures.clear()
     this.#scratch.close()
     this.#kvMemory?.close()
+    this.#inputs.close()
     this.#memory.close()
   }
 
@@ -204,13 +200,18 @@ export class ModelRunner implements Runner {
   }
 
   /** The tokens that the device sampled last become this pass's, without a way through the host. */
-  #feed(rows: number): void {
-    const { ids, fed, tokens } = this.#inputs
-    this.backend.ops.gatherRows({ out: fed.rows(0, rows), from: tokens, rows: ids.rows(0, rows) })
+  #feed({ ids, fed }: PassViews): void {
+    this.backend.ops.gatherRows({ out: fed, from: this.#inputs.latest, rows: ids })
+  }
+
+  #batch(plan: BatchPlan, { ids, fed, positions, slots, segments }: PassViews, live: LiveRows | null): Batch {
+    const { rows: tokens, segmentCount, policies, decode, ahead } = plan
+    const attention = { segments, context: this.#inputs.context, segmentCount }
+    return { tokens, ids: ahead ? fed : ids, positions, slots, plan: attention, policies, decode, ...(live && { live }) }
   }
 
   /** Hidden states of the batch and the logits of its sampled rows, if any. */
-  #forward(batch: Batch, { sampleRows, sampled, logits }: PassInputs): void {
+  #forward(batch: Batch, { sampleRows, sampled, sampling: { logits } }: PassViews): void {
     this.#scratch.reset()
     // The scheduler puts rows of one set of weights into a pass, so the first policy's are everybody's.
     const own = batch.policies.length > 0 ? this.policies(batch.policies[0]!.policy).own : null
@@ -222,25 +223,14 @@ export class ModelRunner implements Runner {
   }
 
   /** Passes of equal shape enqueue the same ops on the same memory. A policy that was closed and opened again is another one. */
-  #shape(plan: BatchPlan, watched: boolean): PassShape {
-    const { decode, ahead, rows, segmentCount, liveStart, liveSegment, samples, policies } = plan
-    const ranges = policies.flatMap(({ rowStart, rowCount }) => [rowStart, rowCount])
-    return {
-      sizes: [decode, ahead, watched, rows, segmentCount, liveStart, liveSegment, samples.length, ...ranges].join(),
-      weights: policies.map(({ policy }) => this.policies(policy)),
-    }
-  }
-
-  #upload(plan: BatchPlan): Batch {
-    const { backend } = this
-    const { all, segments, context, ...inputs } = this.#inputs
-    backend.upload(all.rows(0, plan.used.length), plan.used)
-    const first = (tensor: Tensor) => tensor.rows(0, plan.rows)
-    const [ids, positions, slots] = [first(plan.ahead ? inputs.fed : inputs.ids), first(inputs.positions), first(inputs.slots)]
-    const attention = { segments, context, segmentCount: plan.segmentCount }
-    const { rows: tokens, policies, decode } = plan
-    const batch = { tokens, ids, positions, slots, plan: attention, policies, decode }
-    return plan.liveStart === 0 ? batch : { ...batch, live: this.#uploadLive(plan) }
+  #shape(
+    { decode, ahead, rows, segmentCount, liveStart, liveSegment, sampled, policies }: BatchPlan,
+    watched: boolean,
+  ): PassShape {
+    const kind = (decode ? 1 : 0) + (ahead ? 2 : 0) + (watched ? 4 : 0)
+    let sizes = `${kind},${rows},${segmentCount},${liveStart},${liveSegment},${sampled.length}`
+    for (const { rowStart, rowCount } of policies) sizes += `,${rowStart},${rowCount}`
+    return { sizes, weights: policies.map(({ policy }) => this.policies(policy)) }
   }
 
   /** The rows that are sampled from, their segments counted from the first of them. */
@@ -249,24 +239,6 @@ export class ModelRunner implements Runner {
     const { liveSegments: segments, context } = this.#inputs
     this.backend.upload(segments.rows(0, own.length / 4), own)
     return { start, plan: { segments, context, segmentCount: own.length / 4 } }
-  }
-
-  /** Each sample's row, its sampling values, random number and, under a repetition penalty, the tokens it has seen. */
-  #uploadSampling({ samples, liveStart }: BatchPlan, to: PassInputs): void {
-    const [floats, ints] = [new Float32Array(6 * samples.length), new Int32Array(4 * samples.length)]
-    const rows = new Int32Array(samples.length)
-    const history: number[] = []
-    for (const [i, { sequence, row }] of samples.entries()) {
-      const { temperature, topP, minP, repetitionPenalty, topK } = sequence.request.sampling
-      rows[i] = row - liveStart
-      floats.set([temperature, topP, minP, repetitionPenalty, sequence.uniform, 0], 6 * i)
-      ints.set([topK, history.length, sequence.history.size, sequence.allowed ? i + 1 : 0], 4 * i)
-      for (const token of sequence.history) history.push(token)
-    }
-    this.backend.upload(to.sampleRows, rows)
-    this.backend.upload(to.floats, floats)
-    this.backend.upload(to.ints, ints)
-    if (history.length > 0) this.backend.upload(this.#inputs.history.rows(0, history.length), Int32Array.from(history))
   }
 
   /** Row i of the masks belongs to sample i. */
@@ -281,58 +253,13 @@ export class ModelRunner implements Runner {
   }
 
   /** The most likely tokens of the rows that asked for them; the logits are read before `sample` may overwrite them. */
-  async #alternatives(plan: BatchPlan, logits: Tensor): Promise<(TokenAlternative[] | undefined)[]> {
+  async #alternatives(sampled: readonly Sequence[], logits: Tensor): Promise<(TokenAlternative[] | undefined)[]> {
     const answers: (TokenAlternative[] | undefined)[] = []
-    for (const [i, { sequence }] of plan.samples.entries()) {
-      const count = sequence.request.topLogprobs
+    for (const [i, { request }] of sampled.entries()) {
+      const count = request.topLogprobs
       if (count) answers[i] = mostLikely((await this.backend.download(logits.rows(i, 1))) as Float32Array, count)
     }
     return answers
-  }
-}
-
-/** Device buffers at full size. */
-type Inputs = ReturnType<typeof takeInputs>
-/** Views of those that a pass uses. */
-type PassInputs = ReturnType<typeof firstRows>
-
-function takeInputs(arena: Arena, limits: InferenceLimits, { config, activationType: activations }: Model) {
-  const { sequences } = limits
-  const at = planOffsets(limits)
-  const all = arena.tensor([at.end], 'i32')
-  const part = (start: number, end: number) => all.rows(start, end - start)
-  return {
-    all,
-    ids: part(at.ids, at.positions),
-    positions: part(at.positions, at.slots),
-    slots: part(at.slots, at.segments),
-    segments: part(at.segments, at.context),
-    context: part(at.context, at.end),
-    liveSegments: arena.tensor([SEGMENTS * sequences, 4], 'i32'),
-    fed: arena.tensor([sequences], 'i32'),
-    history: arena.tensor([sequences * Math.min(config.contextLength, config.vocab)], 'i32'),
-    sampleRows: arena.tensor([sequences], 'i32'),
-    sampled: arena.tensor([sequences, config.hidden], activations),
-    logits: arena.tensor([sequences, config.vocab]),
-    floats: arena.tensor([sequences, 6]),
-    ints: arena.tensor([sequences, 4], 'i32'),
-    allowed: arena.tensor([sequences, emptyMask(config.vocab).length], 'i32'),
-    tokens: arena.tensor([sequences], 'i32'),
-    logprobs: arena.tensor([sequences, 2]),
-  }
-}
-
-/** Views of the per-sample buffers for `count` samples. */
-function firstRows({ sampleRows, sampled, logits, floats, ints, tokens, logprobs }: Inputs, count: number) {
-  const first = (tensor: Tensor) => tensor.rows(0, count)
-  return {
-    sampleRows: first(sampleRows),
-    sampled: first(sampled),
-    logits: first(logits),
-    floats: first(floats),
-    ints: first(ints),
-    tokens: first(tokens),
-    logprobs: first(logprobs),
   }
 }
 

@@ -25,7 +25,7 @@ class HashRunner implements Runner {
     this.batches.push({
       rows: plan.rows,
       segments: plan.segmentCount,
-      samples: plan.samples.length,
+      samples: plan.sampled.length,
       policies: plan.policies.length,
     })
     this.computed += plan.rows
@@ -42,8 +42,8 @@ class HashRunner implements Runner {
       )
       for (let i = 0; i < rowCount!; i++) seen[rowStart! + i] = context.slice(0, contextLength! - rowCount! + i + 1)
     }
-    return plan.samples.map(({ sequence, row }) => {
-      const token = hash(`${seen[row]!.join('|')} ${sequence.uniform}`) % 50
+    return plan.sampled.map((sequence, i) => {
+      const token = hash(`${seen[plan.liveStart + plan.sampleRows[i]!]!.join('|')} ${sequence.uniform}`) % 50
       return { token, logprob: -token, plainLogprob: -token }
     })
   }
@@ -52,7 +52,7 @@ class HashRunner implements Runner {
 /** Waits for what may come next, and takes the lowest of it. */
 class MaskedRunner extends HashRunner {
   override async run(plan: BatchPlan): Promise<SequenceToken[]> {
-    const masks = await Promise.all(plan.samples.map(({ sequence }) => sequence.allowed?.() ?? null))
+    const masks = await Promise.all(plan.sampled.map((sequence) => sequence.allowed?.() ?? null))
     const masked = (sampled: SequenceToken, mask: TokenMask | null) => (mask ? { ...sampled, token: lowest(mask) } : sampled)
     return (await super.run(plan)).map((sampled, i) => masked(sampled, masks[i] ?? null))
   }
@@ -74,7 +74,7 @@ class AheadRunner extends HashRunner {
 
   override async run(plan: BatchPlan): Promise<SequenceToken[]> {
     if (plan.ahead && this.lastWatched) throw new Error('the pass before waits for the host, and this one would pass it by')
-    this.lastWatched = plan.samples.some(({ sequence }) => sequence.watched)
+    this.lastWatched = plan.sampled.some((sequence) => sequence.watched)
     if (plan.ahead) for (let row = 0; row < plan.rows; row++) plan.ids[row] = this.last[plan.ids[row]!]!.token
     const tokens = this.compute(plan)
     this.last = tokens

@@ -11,7 +11,7 @@ import { Sequence, type SequenceToken } from './sequence'
 export interface Runner {
   /** `run` has enqueued all its work when it returns its promise, and a plan that follows (BatchPlan.follow) may be run before that resolves. */
   readonly runsAhead?: boolean
-  /** Computes the plan's rows and samples; one answer per entry of `plan.samples`, in order. */
+  /** Computes the plan's rows and samples; one answer per sequence of `plan.sampled`, in order. */
   run(plan: BatchPlan): Promise<SequenceToken[]>
 }
 
@@ -21,6 +21,9 @@ export interface SchedulerOptions {
   readonly weightSet?: string | null
   readonly control?: GenerateControl
 }
+
+/** Slots that a sequence sets aside at once where the device runs ahead: as long a pass needn't be told what it sees. */
+const RESERVED = 64
 
 /** A plan that the device works on. */
 interface Flight {
@@ -52,7 +55,7 @@ export class Scheduler {
   }
   #waiting: Sequence[] = []
   /** In the order they were let in; whoever comes later gives way when slots run short. */
-  #running: Sequence[] = []
+  readonly #running = new Set<Sequence>()
   readonly #jobs = new Map<Sequence, Job>()
   readonly #plan: BatchPlan
   #flight: Flight | null = null
@@ -66,7 +69,7 @@ export class Scheduler {
   }
 
   get running(): number {
-    return this.#running.length
+    return this.#running.size
   }
 
   get waiting(): number {
@@ -111,12 +114,14 @@ export class Scheduler {
 
   #launch(plan: BatchPlan, weightSet: string | null): Flight {
     this.counters.steps++
-    const sequences = plan.samples.map(({ sequence }) => sequence)
-    const policies = new Set(sequences.map(({ policy }) => policy)).size
-    this.counters.policiesAtOnce = Math.max(this.counters.policiesAtOnce, policies)
+    const sequences = plan.sampled
+    this.counters.policiesAtOnce = Math.max(this.counters.policiesAtOnce, policiesOf(sequences))
     const tokens = this.runner.run(plan)
     tokens.catch(() => {}) // heard when the flight lands
-    if (this.runner.runsAhead) for (const sequence of sequences) sequence.inFlight++
+    for (let i = 0; i < sequences.length; i++) {
+      sequences[i]!.place = i
+      if (this.runner.runsAhead) sequences[i]!.inFlight++
+    }
     return { weightSet, sequences, tokens }
   }
 
@@ -130,7 +135,8 @@ export class Scheduler {
     }
     try {
       const tokens = await flight.tokens
-      for (const [i, sequence] of flight.sequences.entries()) {
+      for (let i = 0; i < tokens.length; i++) {
+        const sequence = flight.sequences[i]!
         sequence.inFlight = Math.max(0, sequence.inFlight - 1)
         this.#postprocess(sequence, tokens[i]!)
       }
@@ -148,7 +154,7 @@ export class Scheduler {
     }
     this.#jobs.clear()
     this.#waiting = []
-    this.#running = []
+    this.#running.clear()
     this.#flight = null
     this.cache.clear()
   }
@@ -157,13 +163,13 @@ export class Scheduler {
   #schedulePrefill(weightSet: string | null): BatchPlan | null {
     const plan = this.#plan
     plan.clear()
-    for (const sequence of this.#runningOver(weightSet)) // a preempted one has left the list by then
-      if (sequence.prefilling && plan.room > 0 && this.#running.includes(sequence)) this.#prefill(sequence)
-    while (plan.room > 0 && this.#running.length < this.limits.sequences) {
+    for (const sequence of this.#runningOver(weightSet)) // a preempted one has left the set by then
+      if (sequence.prefilling && plan.room > 0 && this.#running.has(sequence)) this.#prefill(sequence)
+    while (plan.room > 0 && this.#running.size < this.limits.sequences) {
       const sequence = this.#waiting.find((one) => one.weightSet === weightSet)
       if (!sequence || !this.#admit(sequence)) break
       this.#waiting.splice(this.#waiting.indexOf(sequence), 1)
-      this.#running.push(sequence)
+      this.#running.add(sequence)
       this.#prefill(sequence)
     }
     if (plan.empty) return null
@@ -177,7 +183,7 @@ export class Scheduler {
     sequence.node = cache.open(sequence.policy, sequence.policyVersion)
     this.#descend(sequence)
     const missing = sequence.tokens.length - sequence.slots.length
-    if (missing + this.#running.length > cache.available && this.#running.length > 0) {
+    if (missing + this.#running.size > cache.available && this.#running.size > 0) {
       this.#release(sequence)
       return false
     }
@@ -222,10 +228,8 @@ export class Scheduler {
     plan.clear()
     plan.decode = true
     for (const sequence of this.#runningOver(weightSet)) {
-      if (!this.#running.includes(sequence) || !this.#makeRoom(sequence, 1)) continue
-      sequence.slots.push(...this.cache.allocate(1)!)
-      plan.compute(sequence, sequence.slots.length - 1, sequence.slots.length)
-      plan.sample(sequence)
+      if (!this.#running.has(sequence) || !this.#makeRoom(sequence, 1)) continue
+      this.#decode(sequence)
     }
     if (plan.empty) return null
     this.counters.decodeTokens += plan.build().rows
@@ -238,32 +242,39 @@ export class Scheduler {
    */
   #scheduleAhead({ sequences, weightSet }: Flight): BatchPlan | null {
     if (!this.runner.runsAhead || this.#waiting.length > 0) return null
-    const going = this.#running.filter((sequence) => sequence.wantsMore)
-    const known = new Map(sequences.map((sequence, i) => [sequence, i]))
-    const free =
-      !sequences.some(({ watched }) => watched) && // then the flight's own samples aren't even enqueued yet
-      going.every((one) => one.weightSet === weightSet && one.runsAhead && known.has(one))
-    if (going.length === 0 || !free || going.length > this.cache.available) return null
+    if (sequences.some(({ watched }) => watched)) return null // the flight's own samples aren't even enqueued yet
+    const going: Sequence[] = []
+    for (const sequence of this.#running) {
+      if (!sequence.wantsMore) continue
+      if (sequence.weightSet !== weightSet || !sequence.runsAhead || sequence.inFlight === 0) return null
+      going.push(sequence)
+    }
+    if (going.length === 0 || going.length > this.cache.available) return null
     const plan = this.#plan
     plan.clear()
-    plan.follow(known)
-    for (const sequence of going) {
-      sequence.slots.push(...this.cache.allocate(1)!)
-      plan.compute(sequence, sequence.slots.length - 1, sequence.slots.length)
-      plan.sample(sequence)
-    }
+    plan.decode = plan.ahead = true
+    for (const sequence of going) this.#decode(sequence)
     this.counters.decodeTokens += plan.build().rows
     return plan
   }
 
+  /** Puts a row for the sequence's newest token into the plan. There is a slot for it. */
+  #decode(sequence: Sequence): void {
+    const { slots, reserve } = sequence
+    if (this.runner.runsAhead && reserve.length === 0) this.cache.reserve(reserve, Math.min(RESERVED, sequence.tokensLeft))
+    slots.push(this.cache.next(reserve))
+    this.#plan.decodes(sequence)
+  }
+
   #runningOver(weightSet: string | null): Sequence[] {
-    return this.#running.filter((sequence) => sequence.weightSet === weightSet)
+    return [...this.#running].filter((sequence) => sequence.weightSet === weightSet)
   }
 
   /** Sends the youngest back to wait until `count` slots are to be had; false when that was `sequence` itself. */
   #makeRoom(sequence: Sequence, count: number): boolean {
     while (count > this.cache.available) {
-      const youngest = this.#running.pop()!
+      const youngest = [...this.#running].at(-1)!
+      this.#running.delete(youngest)
       this.#release(youngest)
       this.#waiting.unshift(youngest)
       this.counters.preemptions++
@@ -284,7 +295,8 @@ export class Scheduler {
       const reason = job.control.signal?.aborted ? 'abort' : (sequence.ended ?? answer ?? null)
       if (reason) this.#finish(sequence, reason)
     } catch (error) {
-      this.#end((other) => this.#jobs.get(other) === job)
+      for (const [other, its] of this.#jobs) if (its === job) this.#end(other)
+      this.#dropEnded()
       job.reject(error)
     }
   }
@@ -292,28 +304,36 @@ export class Scheduler {
   #finish(sequence: Sequence, reason: Completion['finishReason']): void {
     const job = this.#jobs.get(sequence)!
     job.completions[sequence.index] = sequence.toCompletion(reason)
-    this.#end((other) => other === sequence)
+    this.#end(sequence)
     if (--job.remaining === 0) job.resolve(job.completions)
   }
 
   #dropAborted(): void {
-    for (const [sequence, job] of this.#jobs) if (job.control.signal?.aborted) this.#finish(sequence, 'abort')
+    let any = false
+    for (const [sequence, job] of this.#jobs)
+      if (job.control.signal?.aborted) {
+        this.#finish(sequence, 'abort')
+        any = true
+      }
+    if (any) this.#dropEnded()
   }
 
-  /** Takes sequences out of every list and frees what they hold. */
-  #end(which: (sequence: Sequence) => boolean): void {
-    for (const sequence of [...this.#jobs.keys()].filter(which)) {
-      this.#release(sequence)
-      this.#jobs.delete(sequence)
-      this.#running = this.#running.filter((other) => other !== sequence)
-      this.#waiting = this.#waiting.filter((other) => other !== sequence)
-    }
+  /** Takes a sequence from those that run and frees what it holds. One that waits leaves its line by `dropEnded`. */
+  #end(sequence: Sequence): void {
+    this.#release(sequence)
+    this.#jobs.delete(sequence)
+    this.#running.delete(sequence)
+  }
+
+  #dropEnded(): void {
+    this.#waiting = this.#waiting.filter((sequence) => this.#jobs.has(sequence))
   }
 
   /** Frees a sequence's own slots and lets go of its prefix. It can start again: its tokens stay. */
   #release(sequence: Sequence): void {
     if (!sequence.node) return
     this.cache.free(sequence.slots.slice(sequence.sharedSlots))
+    this.cache.unreserve(sequence.reserve)
     this.cache.release(sequence.node)
     sequence.node = null
     sequence.slots.length = 0
@@ -330,6 +350,12 @@ export class Scheduler {
         { code: 'kv_cache_too_small' },
       )
   }
+}
+
+function policiesOf(sequences: readonly Sequence[]): number {
+  const first = sequences[0]?.policy
+  if (sequences.every(({ policy }) => policy === first)) return Math.min(1, sequences.length)
+  return new Set(sequences.map(({ policy }) => policy)).size
 }
 
 /** What may come next of a sequence. A failure is kept for its request alone: everybody else's tokens of this pass are good. */

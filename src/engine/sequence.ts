@@ -20,6 +20,10 @@ export class Sequence {
   readonly completion: number[] = []
   /** Slot of each token whose keys and values are computed, in order; as long as they, so at most `tokens.length`. */
   readonly slots: number[] = []
+  /** Slots set aside for its next tokens, the last one first. */
+  readonly reserve: number[] = []
+  /** Where its slots, those set aside included, lie in the list of contexts (contexts.ts). */
+  readonly context = { generation: -1, start: 0, length: 0 }
   /** The first of `slots` belong to the prefix tree, the rest to this sequence alone. */
   sharedSlots = 0
   /** The deepest node of the prefix tree this sequence holds; null while it waits. */
@@ -28,6 +32,8 @@ export class Sequence {
   prefilling = true
   /** Tokens that the device was asked to sample and that have not arrived: it may be a step ahead of us. */
   inFlight = 0
+  /** Its place among the samples of the latest pass that it is in. */
+  place = 0
   /** Prompt tokens it did not have to compute, counted until its first sample. */
   cachedTokens = 0
   /** The tokens that may come next, where something constrains them. */
@@ -66,7 +72,12 @@ export class Sequence {
 
   /** Whether tokens after those in flight are wanted, as far as their number decides. */
   get wantsMore(): boolean {
-    return this.completion.length + this.inFlight < this.request.maxNewTokens
+    return this.tokensLeft > 0
+  }
+
+  /** Tokens that may still follow those in flight. */
+  get tokensLeft(): number {
+    return this.request.maxNewTokens - this.completion.length - this.inFlight
   }
 
   /** Whether the host has a part in each sample: it reads the logits, or says which tokens may come. */

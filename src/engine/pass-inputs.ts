@@ -1,0 +1,155 @@
+// What a pass of inference reads and answers, on the device and as the host fills it. Views of the buffers are kept for as long as passes have the same
+// size, and what goes to the device goes together: a plan's numbers, the samples' floats, and of the contexts what is new.
+
+import { type BatchLimits, type BatchPlan, planNumbers, planPlaces, SEGMENTS } from './batch-plan'
+import type { Model } from './model'
+import type { Arena, Backend, Tensor, TypedArray } from './ops/ops'
+import { emptyMask } from './sampling'
+import type { Sequence, SequenceToken } from './sequence'
+
+/** Per sample: temperature, topP, minP, repetitionPenalty, uniform, 0. */
+const FLOATS = 6
+const INTS = 4
+
+/** Tensors of a pass of so many rows and samples. */
+export type PassViews = ReturnType<PassInputs['views']>
+
+export class PassInputs {
+  readonly liveSegments: Tensor
+  readonly context: Tensor
+  readonly history: Tensor
+  readonly allowed: Tensor
+  /** The tokens that were sampled last, from the first on. */
+  readonly latest: Tensor
+  private readonly numbers: Tensor
+  private readonly fed: Tensor
+  private readonly sampled: Tensor
+  private readonly logits: Tensor
+  private readonly floats: Tensor
+  /** Holds tokens and logprobs alone, so that they lie together whatever their number: one download fetches both. */
+  private readonly answers: Arena
+  private readonly hostFloats: Float32Array
+  private hostHistory = new Int32Array(0)
+  private kept: PassViews | null = null
+
+  constructor(
+    private readonly backend: Backend,
+    arena: Arena,
+    { limits, model: { config, activationType: activations } }: { limits: BatchLimits; model: Model },
+  ) {
+    const { sequences } = limits
+    this.numbers = arena.tensor([planNumbers(limits)], 'i32')
+    this.context = arena.tensor([limits.context], 'i32')
+    this.liveSegments = arena.tensor([SEGMENTS * sequences, 4], 'i32')
+    this.fed = arena.tensor([sequences], 'i32')
+    this.history = arena.tensor([sequences * Math.min(config.contextLength, config.vocab)], 'i32')
+    this.sampled = arena.tensor([sequences, config.hidden], activations)
+    this.logits = arena.tensor([sequences, config.vocab])
+    this.floats = arena.tensor([sequences, FLOATS])
+    this.allowed = arena.tensor([sequences, emptyMask(config.vocab).length], 'i32')
+    this.hostFloats = new Float32Array(FLOATS * sequences)
+    this.answers = backend.arena(4 * 3 * sequences + 128)
+    this.latest = this.answers.tensor([sequences], 'i32')
+  }
+
+  /** Takes over all that the plan says. */
+  upload(plan: BatchPlan): PassViews {
+    const { backend } = this
+    const views = this.viewsOf(plan)
+    if (plan.sampled.length > 0) this.fillSampling(plan)
+    const { used, contexts } = plan
+    backend.upload(this.numbers.rows(0, used.length), used)
+    const { changedFrom: from, end } = contexts
+    if (end > from) backend.upload(this.context.rows(from, end - from), contexts.entries.subarray(from, end))
+    if (plan.sampled.length > 0) backend.upload(views.sampling.floats, views.hostFloats)
+    return views
+  }
+
+  close(): void {
+    this.answers.close()
+  }
+
+  private viewsOf({ rows, sampled: { length } }: BatchPlan): PassViews {
+    if (this.kept?.rows !== rows || this.kept.samples !== length) this.kept = this.views(rows, length)
+    return this.kept
+  }
+
+  views(rows: number, samples: number) {
+    const at = planPlaces(rows, samples)
+    const part = (start: number, count: number) => this.numbers.rows(start, count)
+    const { tokens, logprobs, all, tokenRoom } = this.answersOf(samples)
+    return {
+      rows,
+      samples,
+      ids: part(at.ids, rows),
+      fed: this.fed.rows(0, Math.min(rows, this.fed.shape[0]!)),
+      positions: part(at.positions, rows),
+      slots: part(at.slots, rows),
+      segments: part(at.segments, this.numbers.shape[0]! - at.segments),
+      sampleRows: part(at.sampleRows, samples),
+      sampled: this.sampled.rows(0, samples),
+      sampling: {
+        logits: this.logits.rows(0, samples),
+        floats: this.floats.rows(0, samples),
+        ints: part(at.ints, INTS * samples),
+        tokens,
+        logprobs,
+      },
+      hostFloats: this.hostFloats.subarray(0, FLOATS * samples),
+      answers: all,
+      /** Of a download of `answers`. */
+      read: (answers: TypedArray) => readAnswers(answers, samples, tokenRoom),
+    }
+  }
+
+  /** Tokens, where those of any pass begin; behind them the logprobs; and both as one. */
+  private answersOf(samples: number) {
+    const { answers } = this
+    answers.reset()
+    const tokens = answers.tensor([samples], 'i32')
+    const tokenRoom = answers.mark() / 4
+    const logprobs = answers.tensor([samples, 2])
+    answers.reset()
+    return { tokens, logprobs, tokenRoom, all: answers.tensor([tokenRoom + 2 * samples]) }
+  }
+
+  /** Each sample's sampling values, random number and, under a repetition penalty, the tokens it has seen. */
+  private fillSampling({ sampled, ints }: BatchPlan): void {
+    const floats = this.hostFloats
+    let seen = 0
+    for (let i = 0; i < sampled.length; i++) {
+      const sequence = sampled[i]!
+      const { temperature, topP, minP, repetitionPenalty, topK } = sequence.request.sampling
+      const [float, int] = [FLOATS * i, INTS * i]
+      floats[float] = temperature
+      floats[float + 1] = topP
+      floats[float + 2] = minP
+      floats[float + 3] = repetitionPenalty
+      floats[float + 4] = sequence.uniform
+      ints[int] = topK
+      ints[int + 1] = seen
+      ints[int + 2] = sequence.history.size
+      ints[int + 3] = sequence.allowed ? i + 1 : 0
+      seen += sequence.history.size
+    }
+    if (seen > 0) this.uploadHistory(sampled, seen)
+  }
+
+  private uploadHistory(sampled: readonly Sequence[], count: number): void {
+    if (count > this.hostHistory.length) this.hostHistory = new Int32Array(2 * count)
+    let at = 0
+    for (const { history } of sampled) for (const token of history) this.hostHistory[at++] = token
+    this.backend.upload(this.history.rows(0, count), this.hostHistory.subarray(0, count))
+  }
+}
+
+/** `answers` are tokens in `tokenRoom` numbers, then pairs of logprobs. */
+function readAnswers(answers: TypedArray, samples: number, tokenRoom: number): SequenceToken[] {
+  const tokens = new Int32Array(answers.buffer, answers.byteOffset, samples)
+  const found = new Array<SequenceToken>(samples)
+  for (let i = 0; i < samples; i++) {
+    const at = tokenRoom + 2 * i
+    found[i] = { token: tokens[i]!, logprob: answers[at]!, plainLogprob: answers[at + 1]! }
+  }
+  return found
+}
