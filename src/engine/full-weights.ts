@@ -3,7 +3,7 @@
 
 import { type ModelParts, modelParts, readStack, type Stack } from './model-weights'
 import type { Arena, Backend, Tensor } from './ops/ops'
-import type { OwnModel, PolicyWeights, Trainable } from './policy-weights'
+import type { OwnModel, PolicyWeights, Stretch, Trainable } from './policy-weights'
 import type { OpenModel } from './weights'
 
 /** One fused tensor and the checkpoint's weights that it stacks. */
@@ -16,6 +16,7 @@ export class FullWeights implements PolicyWeights {
   step = 0
   policyVersion = 0
   readonly trainables: readonly StackedTrainable[]
+  readonly stretches: readonly Stretch[]
   readonly parameters: number
   readonly own: OwnModel
   private readonly arena: Arena
@@ -37,6 +38,7 @@ export class FullWeights implements PolicyWeights {
     }
     const parts = this.orFree(() => modelParts(config, file, take))
     this.trainables = trainables
+    this.stretches = trainables.map(({ param, grad, m, v }) => ({ param, grad, m, v, decays: param.shape.length === 2 }))
     this.parameters = trainables.reduce((sum, { param }) => sum + param.shape.reduce((n, size) => n * size, 1), 0)
     this.own = { weights: pick(parts, 'param'), gradients: pick(parts, 'grad') }
   }

@@ -7,7 +7,7 @@ import { LORA_TARGETS, type LoraSpec, type LoraTarget } from './engine'
 import { FUSED_LINEARS, type FusedLinear, linearShapes } from './linears'
 import type { ModelConfig } from './model-config'
 import type { Arena, Backend, Tensor } from './ops/ops'
-import type { LoraMatrix, PolicyWeights, Trainable } from './policy-weights'
+import type { LoraMatrix, PolicyWeights, Stretch, Trainable } from './policy-weights'
 import { uniforms } from './random'
 
 /** A targeted module's share of the fused tensors, under peft's name ('…layers.0.self_attn.q_proj'). */
@@ -25,6 +25,7 @@ export class LoraWeights implements PolicyWeights {
   step = 0
   policyVersion = 0
   readonly trainables: readonly Trainable[]
+  readonly stretches: readonly [Stretch]
   readonly modules: readonly LoraModule[]
   /** Trained values: A's and B's of the targeted modules. */
   readonly parameters: number
@@ -42,9 +43,11 @@ export class LoraWeights implements PolicyWeights {
     this.arena = built.arena
     this.layers = Array.from({ length: config.layers }, (_, l) => built.layer(l))
     this.trainables = built.trainables
+    this.stretches = [built.whole]
     this.modules = built.modules
     this.parameters = this.modules.reduce((sum, { a, b }) => sum + size(a.param) + size(b.param), 0)
-    for (const { param, grad, m, v } of this.trainables) for (const t of new Set([param, grad, m, v])) backend.ops.fill(t, 0)
+    const { param, grad, m, v } = built.whole
+    for (const all of new Set([param, grad, m, v])) backend.ops.fill(all, 0)
   }
 
   /** All zeros: for a checkpoint to be loaded into. */
@@ -73,7 +76,7 @@ export class LoraWeights implements PolicyWeights {
   }
 
   zeroGradients(): void {
-    for (const { grad } of this.trainables) this.backend.ops.fill(grad, 0)
+    this.backend.ops.fill(this.stretches[0].grad, 0)
   }
 
   close(): void {
@@ -81,12 +84,17 @@ export class LoraWeights implements PolicyWeights {
   }
 }
 
-/** Carves the fused tensors and their modules' views out of one arena. */
+/**
+ * Carves the fused tensors and their modules' views out of one arena: first all A's and B's, behind them all their gradients, then the moments, so
+ * that each of the four is one tensor as well. What lies between two for alignment is zero, and stays zero.
+ */
 class Builder {
   readonly arena: Arena
-  readonly trainables: Trainable[] = []
+  readonly trainables: readonly Trainable[]
+  readonly whole: Stretch
   readonly modules: LoraModule[] = []
   private readonly shapes
+  private taken = 0
 
   constructor(
     backend: Backend,
@@ -94,11 +102,34 @@ class Builder {
     config: ModelConfig,
   ) {
     this.shapes = linearShapes(config)
-    let values = 0
-    for (const linear of FUSED_LINEARS)
-      values += spec.rank * (this.shapes[linear].members.length * this.shapes[linear].in + this.shapes[linear].out)
-    const tensors = 8 * FUSED_LINEARS.length * config.layers // each aligned to 64 bytes
-    this.arena = backend.arena((spec.frozen ? 1 : 4) * 4 * values * config.layers + 64 * tensors)
+    const all = Array.from({ length: config.layers }, () => FUSED_LINEARS.flatMap((linear) => this.shapesOf(linear))).flat()
+    const copies = spec.frozen ? 1 : 4
+    this.arena = backend.arena(copies * all.reduce((bytes, shape) => bytes + 64 * Math.ceil((4 * shape[0] * shape[1]) / 64), 0))
+    const param = this.side(all)
+    const [grad, m, v] = spec.frozen ? [param, param, param] : [this.side(all), this.side(all), this.side(all)]
+    this.whole = { param: param.whole, grad: grad.whole, m: m.whole, v: v.whole, decays: true }
+    this.trainables = param.parts.map((one, i) => ({ param: one, grad: grad.parts[i]!, m: m.parts[i]!, v: v.parts[i]! }))
+  }
+
+  /** Of the fused A and B; none where no member is targeted. */
+  private shapesOf(linear: FusedLinear): (readonly [number, number])[] {
+    const { rank, targets } = this.spec
+    const { members, in: inputs, out } = this.shapes[linear]
+    if (!members.some(({ target }) => targets.includes(target))) return []
+    return [
+      [members.length * rank, inputs],
+      [out, rank],
+    ]
+  }
+
+  /** A tensor of each shape, one behind the other, and all of them as one. */
+  private side(shapes: readonly (readonly [number, number])[]): { parts: Tensor[]; whole: Tensor } {
+    const { arena } = this
+    const start = arena.mark()
+    const parts = shapes.map((shape) => arena.tensor(shape))
+    const length = (arena.mark() - start) / 4
+    arena.reset(start)
+    return { parts, whole: arena.tensor([length]) }
   }
 
   layer(l: number): Record<FusedLinear, LoraMatrix | null> {
@@ -111,9 +142,9 @@ class Builder {
   private matrix(layer: number, linear: FusedLinear): LoraMatrix | null {
     const { rank, alpha, targets } = this.spec
     const shape = this.shapes[linear]
-    if (!shape.members.some(({ target }) => targets.includes(target))) return null
-    const a = this.trainable([shape.members.length * rank, shape.in])
-    const b = this.trainable([shape.out, rank])
+    if (this.shapesOf(linear).length === 0) return null
+    const a = this.trainables[this.taken++]!
+    const b = this.trainables[this.taken++]!
     let row = 0
     for (const [i, { target, path, out }] of shape.members.entries()) {
       const name = `base_model.model.model.layers.${layer}.${path}`
@@ -123,14 +154,6 @@ class Builder {
     }
     const parts = shape.members.map(({ out }) => out)
     return { a: a.param, b: b.param, da: a.grad, db: b.grad, parts, rank, scale: alpha / rank }
-  }
-
-  private trainable(shape: readonly number[]): Trainable {
-    const param = this.arena.tensor(shape)
-    const state = () => (this.spec.frozen ? param : this.arena.tensor(shape))
-    const trainable = { param, grad: state(), m: state(), v: state() }
-    this.trainables.push(trainable)
-    return trainable
   }
 }
 

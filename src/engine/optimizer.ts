@@ -26,8 +26,6 @@ export function updateWeights(weights: PolicyWeights, gradNorm: number, config: 
   weights.step++
   weights.policyVersion++
   const rates = { learningRate, beta1, beta2, eps, gradScale, step: weights.step }
-  for (const { param, grad, m, v } of weights.trainables) {
-    const decay = param.shape.length === 2 ? weightDecay : 0
-    weights.backend.ops.adamw({ param, grad, m, v, ...rates, weightDecay: decay })
-  }
+  for (const { param, grad, m, v, decays } of weights.stretches)
+    weights.backend.ops.adamw({ param, grad, m, v, ...rates, weightDecay: decays ? weightDecay : 0 })
 }

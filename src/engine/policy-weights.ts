@@ -9,12 +9,18 @@ import type { Backend, LoraGradSlice, Tensor } from './ops/ops'
 /** The adapter on one fused linear: a LoraGradSlice without its rows. */
 export type LoraMatrix = Omit<LoraGradSlice, 'rowStart' | 'rowCount' | 'xa'>
 
-/** What the optimizer walks over, always in the same order. All four have one shape. */
+/** What is trained, always in the same order. All four have one shape. */
 export interface Trainable {
   readonly param: Tensor
   readonly grad: Tensor
   readonly m: Tensor
   readonly v: Tensor
+}
+
+/** Trainables that lie one behind the other, as one: what the optimizer does to each value alone it does to all of them in one call. */
+export interface Stretch extends Trainable {
+  /** Matrices decay; norms and biases keep their values. */
+  readonly decays: boolean
 }
 
 /** Weights that take the place of the base's, and where their gradients are summed. */
@@ -34,6 +40,8 @@ export interface PolicyWeights {
   /** +1 per update; stays with the checkpoint. */
   policyVersion: number
   readonly trainables: readonly Trainable[]
+  /** The same values in as few pieces as can be. */
+  readonly stretches: readonly Stretch[]
   /** Number of trained values. */
   readonly parameters: number
   /** Null: the policy runs over the base's weights. */
