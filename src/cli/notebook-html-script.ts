@@ -20,6 +20,11 @@ export const PAGE_SCRIPT = `
     draw()
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw)
   }
+  const contents = document.querySelector('nav details')
+  const wide = matchMedia('(min-width: 77rem)')
+  const fold = () => { if (contents) contents.open = wide.matches }
+  wide.addEventListener('change', fold)
+  fold()
   const links = new Map([...document.querySelectorAll('nav a')].map(a => [a.hash.slice(1), a]))
   const heads = [...document.querySelectorAll('h1[id],h2[id],h3[id]')]
   const mark = () => {

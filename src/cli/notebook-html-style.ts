@@ -16,11 +16,14 @@ export const PAGE_STYLE = `
 * { box-sizing: border-box }
 html { scroll-behavior: smooth; scroll-padding-top: 1.5rem }
 body { margin: 0; background: var(--paper); color: var(--text); font: 17px/1.65 var(--sans); text-rendering: optimizeLegibility }
-main { max-width: 53rem; margin: 0 auto; padding: 3rem 1.5rem 5rem }
-nav.contents { display: none }
-@media (min-width: 76rem) {
-  nav.contents { display: block; position: fixed; inset: 0 auto 0 0; width: 17rem; padding: 3.2rem 1rem 2rem 1.5rem; overflow-y: auto; font-size: .84rem; line-height: 1.4 }
-  main { margin-left: max(18.5rem, calc(50vw - 26.5rem)) }
+main { max-width: 55rem; margin: 0 auto; padding: 3rem 1.5rem 5rem }
+nav.contents { max-width: 55rem; margin: 0 auto; padding: 1rem 1.5rem 0; font-size: .84rem; line-height: 1.4 }
+nav.contents:empty { display: none }
+nav summary { color: var(--muted); cursor: pointer; padding-bottom: .5rem }
+@media (min-width: 77rem) {
+  nav summary { display: none }
+  nav.contents { position: fixed; inset: 0 auto 0 0; width: 17rem; margin: 0; padding: 3.2rem 1rem 2rem 1.5rem; overflow-y: auto; font-size: .84rem; line-height: 1.4 }
+  main { margin-left: max(18rem, calc(50vw - 27.5rem)) }
 }
 nav ol { list-style: none; margin: 0; padding: 0; border-left: 1px solid var(--line) }
 nav a { display: block; padding: .24rem .8rem; color: var(--muted); text-decoration: none; border-left: 2px solid transparent; margin-left: -1px }
@@ -44,7 +47,7 @@ hr { border: 0; border-top: 1px solid var(--line); margin: 2.5em 0 }
 img { max-width: 100% }
 code, pre { font-family: var(--mono); font-size: .84em }
 :not(pre) > code { background: var(--panel); border: 1px solid var(--line); border-radius: 4px; padding: .08em .32em; overflow-wrap: anywhere }
-pre { margin: 0; overflow-x: auto; line-height: 1.55; font-size: .8rem; tab-size: 2 }
+pre { margin: 0; overflow-x: auto; line-height: 1.55; font-size: .785rem; tab-size: 2 }
 pre code { font-size: inherit }
 .fence { background: var(--panel); padding: .85em 1.1em; border-radius: 7px }
 .scroll { overflow-x: auto }
@@ -53,6 +56,7 @@ pre code { font-size: inherit }
 table { border-collapse: collapse; font-size: .88rem; line-height: 1.45; font-variant-numeric: tabular-nums }
 th, td { padding: .45em .85em; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line) }
 thead th { border-bottom: 2px solid var(--line); font-weight: 620; white-space: nowrap }
+td > code { white-space: nowrap }
 tbody th { font-weight: 400; color: var(--muted) }
 .cell { margin: 1.5em 0 1.9em }
 .code { background: var(--panel); border: 1px solid var(--line); border-left: 3px solid var(--accent); border-radius: 3px 7px 7px 3px; padding: .9em 1.1em }

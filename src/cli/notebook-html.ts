@@ -86,7 +86,7 @@ function contents(headings: readonly Heading[]): string {
   const links = entries.map(
     ({ depth, id, html }) => `<li class="d${depth}"><a href="#${id}">${html.replace(/<\/?a\b[^>]*>/g, '')}</a></li>`,
   )
-  return links.length > 1 ? `<ol>${links.join('')}</ol>` : ''
+  return links.length > 1 ? `<details open><summary>Contents</summary><ol>${links.join('')}</ol></details>` : ''
 }
 
 function footer(notebook: Notebook, name: string): string {

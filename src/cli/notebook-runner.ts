@@ -7,6 +7,8 @@ import { type Bundle, type CodeCell, type DisplayOutput, hasTag, isCode, type No
 import { INJECTED } from './notebook-parameters'
 
 export interface RunListener {
+  /** The headings of the prose that leads to the next cell, first to last. */
+  onHeadings?(headings: readonly string[]): void
   /** A cell begins; `number` counts from 1, and is In[number] in the executed file. */
   onCell?(cell: CodeCell, number: number, total: number): void
   onCellEnd?(cell: CodeCell, seconds: number): void | Promise<void>
@@ -47,11 +49,20 @@ export class NotebookRunner {
     const cells = all.filter((cell) => cell.source.trim() !== '')
     for (const [index, cell] of cells.entries()) {
       if (this.interrupted) break
+      const headings = this.headingsBefore(cell)
+      if (headings.length > 0) this.listener.onHeadings?.(headings)
       this.listener.onCell?.(cell, index + 1, cells.length)
       const error = await this.runCell(cell, index + 1)
       if (error && !hasTag(cell, 'raises-exception')) return { failure: { ...error, cellNumber: index + 1 } }
     }
     return { failure: null }
+  }
+
+  private headingsBefore(cell: CodeCell): string[] {
+    const before = this.notebook.cells.slice(0, this.notebook.cells.indexOf(cell))
+    const prose = before.slice(before.findLastIndex(isCode) + 1)
+    const text = prose.map(({ source }) => source.replace(/^```[\s\S]*?^```/gm, '')).join('\n')
+    return [...text.matchAll(/^#{1,4} +(.+?) *#*$/gm)].map(([, heading]) => heading!)
   }
 
   /** Ends the running cell with an error; no further cell begins. */

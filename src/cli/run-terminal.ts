@@ -22,6 +22,11 @@ export class RunTerminal implements RunListener {
 
   constructor(private readonly streams: TerminalStreams) {}
 
+  /** Where in the notebook we are: the nearest heading. */
+  onHeadings(headings: readonly string[]): void {
+    this.say(`\n${this.bold(headings.at(-1)!)}`)
+  }
+
   onCell(cell: CodeCell, number: number, total: number): void {
     const first = cell.source.split('\n').find((line) => line.trim() !== '') ?? ''
     this.say(`${this.dim(`[${String(number).padStart(String(total).length)}/${total}]`)} ${first}`)
@@ -48,7 +53,8 @@ export class RunTerminal implements RunListener {
       this.live(lines[0] ?? '')
       return
     }
-    const rest = lines.length > RESULT_LINES ? [this.dim(`… ${lines.length - RESULT_LINES} more lines`)] : []
+    const left = lines.length - RESULT_LINES
+    const rest = left > 1 ? [this.dim(`… ${left} more lines`)] : lines.slice(RESULT_LINES) // one line is no longer than the word of it
     this.settle()
     this.freshLine()
     this.streams.stdout.write(`${[...lines.slice(0, RESULT_LINES), ...rest].join('\n')}\n`)
@@ -94,6 +100,10 @@ export class RunTerminal implements RunListener {
   private freshLine(): void {
     if (!this.atLineStart) this.streams.stderr.write('\n')
     this.atLineStart = true
+  }
+
+  private bold(text: string): string {
+    return this.streams.stderr.isTTY ? `\x1b[1m${text}\x1b[22m` : text
   }
 
   private dim(text: string): string {

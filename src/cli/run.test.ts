@@ -42,6 +42,7 @@ describe('arbor-nb run', () => {
     expect(Object.keys(json)).toEqual(['cells', 'metadata', 'nbformat', 'nbformat_minor'])
     expect(readdirSync(folder)).toEqual(['out.ipynb'])
     expect(terminal).toMatch(/\[2\/3\] console\.log\(.*\)\ntiny: 12 steps\n12\n/)
+    expect(terminal).toMatch(/\nParameters\n\[1\/3\]/)
   }, 30_000)
 
   it('sets parameters by a cell of assignments, JSON or text', async () => {

@@ -73,6 +73,7 @@ async function execute(notebook: Notebook, files: RunFiles, terminal: RunTermina
     saved = Date.now()
   }
   const runner = new NotebookRunner(notebook, folder, {
+    onHeadings: (headings) => terminal.onHeadings(headings),
     onCell: (cell, number, total) => terminal.onCell(cell, number, total),
     onStream: (name, text) => terminal.onStream(name, text),
     onOutput: (bundle, update) => terminal.onOutput(bundle, update),

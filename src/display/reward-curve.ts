@@ -142,5 +142,6 @@ function summary(records: readonly StepRecord[], validation: readonly Validation
   if (!first || !last) return 'Reward: no step yet'
   const [before, after] = [validation[0], validation.at(-1)]
   const scores = before && after ? `; validation ${before.score.toFixed(1)} % → ${after.score.toFixed(1)} %` : ''
+  if (records.length === 1) return `Reward of the first step: ${first.reward.toFixed(2)}${scores}`
   return `Reward over ${records.length} steps: ${first.reward.toFixed(2)} → ${last.reward.toFixed(2)}${scores}`
 }
