@@ -52,9 +52,9 @@ export function logOps(backend: Backend): OpLog {
       passes.at(-1)!.uploads.push(() => backend.upload(to, kept))
       backend.upload(to, data)
     },
-    download: (from) => {
+    download: (from, into) => {
       passes.push(nothing())
-      return backend.download(from)
+      return backend.download(from, into)
     },
     capture: (run) => ({ replay: run, free: () => {} }),
     prepareWeight: (shape, data) => backend.prepareWeight(shape, data),

@@ -24,14 +24,20 @@ interface Item {
   readonly to: number
 }
 
+/** Of the `sample` op, for each sample. */
+export const FLOATS = 6
+export const INTS = 4
+
 /** Where the parts of a plan of so many rows and samples begin in its one array; the segments come last. */
 export type PlanPlaces = ReturnType<typeof planPlaces>
 
 export function planPlaces(rows: number, samples: number) {
-  const positions = line(rows)
-  const ints = 3 * positions
-  const sampleRows = ints + line(4 * samples)
-  return { ids: 0, positions, slots: 2 * positions, ints, sampleRows, segments: sampleRows + line(samples) }
+  const ints = line(FLOATS * samples)
+  const sampleRows = ints + line(INTS * samples)
+  const ids = sampleRows + line(samples)
+  const positions = ids + line(rows)
+  const slots = positions + line(rows)
+  return { floats: 0, ints, sampleRows, ids, positions, slots, segments: slots + line(rows) }
 }
 
 /** Numbers of a plan at its largest. */
@@ -47,11 +53,13 @@ function line(numbers: number): number {
 export class BatchPlan {
   readonly #all: Int32Array
   readonly contexts: Contexts
+  #used: Int32Array | null = null
   #places: PlanPlaces & { readonly rows: number; readonly samples: number } = { ...planPlaces(0, 0), rows: 0, samples: 0 }
   ids!: Int32Array // [rows]
   positions!: Int32Array // [rows]
   slots!: Int32Array // [rows]
-  ints!: Int32Array // [samples, 4], for whoever samples: see the `sample` op
+  floats!: Float32Array // [samples, FLOATS] and
+  ints!: Int32Array // [samples, INTS], for whoever samples to fill
   sampleRows!: Int32Array // [samples]: the row whose hidden state decides a sample, counted from `liveStart`. Two may read one row.
   segments!: Int32Array // [segmentCount, 4]: rowStart, rowCount, contextStart, contextLength
   /** Each row is the newest token of a sequence of its own. */
@@ -84,7 +92,9 @@ export class BatchPlan {
 
   /** All of the above up to the last segment, as `places` says. */
   get used(): Int32Array {
-    return this.#all.subarray(0, this.#places.segments + 4 * this.segmentCount)
+    const end = this.#places.segments + 4 * this.segmentCount
+    if (this.#used?.length !== end) this.#used = this.#all.subarray(0, end)
+    return this.#used
   }
 
   get context(): Int32Array {
@@ -226,7 +236,8 @@ export class BatchPlan {
     this.ids = this.#all.subarray(places.ids, places.ids + rows)
     this.positions = this.#all.subarray(places.positions, places.positions + rows)
     this.slots = this.#all.subarray(places.slots, places.slots + rows)
-    this.ints = this.#all.subarray(places.ints, places.ints + 4 * samples)
+    this.floats = new Float32Array(this.#all.buffer, 4 * places.floats, FLOATS * samples)
+    this.ints = this.#all.subarray(places.ints, places.ints + INTS * samples)
     this.sampleRows = this.#all.subarray(places.sampleRows, places.sampleRows + samples)
     this.segments = this.#all.subarray(places.segments)
   }

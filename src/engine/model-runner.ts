@@ -159,8 +159,8 @@ export class ModelRunner implements Runner {
       await this.#uploadMasks(masks)
       sample()
     }
-    const answers = await backend.download(views.answers)
-    return views.read(answers).map((token, i) => (alternatives[i] ? { ...token, topLogprobs: alternatives[i] } : token))
+    const tokens = await this.#inputs.download(views)
+    return watched ? tokens.map((token, i) => (alternatives[i] ? { ...token, topLogprobs: alternatives[i] } : token)) : tokens
   }
 
   /** Whether a pass may be enqueued before the one before it has been heard of: a device computes beside us. */

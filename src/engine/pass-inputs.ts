@@ -1,15 +1,11 @@
 // What a pass of inference reads and answers, on the device and as the host fills it. Views of the buffers are kept for as long as passes have the same
 // size, and what goes to the device goes together: a plan's numbers, the samples' floats, and of the contexts what is new.
 
-import { type BatchLimits, type BatchPlan, planNumbers, planPlaces, SEGMENTS } from './batch-plan'
+import { type BatchLimits, type BatchPlan, FLOATS, INTS, planNumbers, planPlaces, SEGMENTS } from './batch-plan'
 import type { Model } from './model'
 import type { Arena, Backend, Tensor, TypedArray } from './ops/ops'
 import { emptyMask } from './sampling'
 import type { Sequence, SequenceToken } from './sequence'
-
-/** Per sample: temperature, topP, minP, repetitionPenalty, uniform, 0. */
-const FLOATS = 6
-const INTS = 4
 
 /** Tensors of a pass of so many rows and samples. */
 export type PassViews = ReturnType<PassInputs['views']>
@@ -21,14 +17,16 @@ export class PassInputs {
   readonly allowed: Tensor
   /** The tokens that were sampled last, from the first on. */
   readonly latest: Tensor
+  /** Plans' numbers and, from `answersAt` on, tokens and logprobs: what is of different types lies together here, whatever a pass's size, and travels as one. */
+  private readonly together: Arena
+  private readonly answersAt: number
   private readonly numbers: Tensor
   private readonly fed: Tensor
   private readonly sampled: Tensor
   private readonly logits: Tensor
-  private readonly floats: Tensor
-  /** Holds tokens and logprobs alone, so that they lie together whatever their number: one download fetches both. */
-  private readonly answers: Arena
-  private readonly hostFloats: Float32Array
+  /** In turns: while a pass's answers are waited for, the next one's are asked for. */
+  private readonly hostAnswers: readonly [Float32Array, Float32Array]
+  private turn = 0
   private hostHistory = new Int32Array(0)
   private kept: PassViews | null = null
 
@@ -38,18 +36,20 @@ export class PassInputs {
     { limits, model: { config, activationType: activations } }: { limits: BatchLimits; model: Model },
   ) {
     const { sequences } = limits
-    this.numbers = arena.tensor([planNumbers(limits)], 'i32')
     this.context = arena.tensor([limits.context], 'i32')
     this.liveSegments = arena.tensor([SEGMENTS * sequences, 4], 'i32')
     this.fed = arena.tensor([sequences], 'i32')
     this.history = arena.tensor([sequences * Math.min(config.contextLength, config.vocab)], 'i32')
     this.sampled = arena.tensor([sequences, config.hidden], activations)
     this.logits = arena.tensor([sequences, config.vocab])
-    this.floats = arena.tensor([sequences, FLOATS])
     this.allowed = arena.tensor([sequences, emptyMask(config.vocab).length], 'i32')
-    this.hostFloats = new Float32Array(FLOATS * sequences)
-    this.answers = backend.arena(4 * 3 * sequences + 128)
-    this.latest = this.answers.tensor([sequences], 'i32')
+    const answers = 3 * sequences + 16
+    const numbers = planNumbers(limits)
+    this.together = backend.arena(4 * (numbers + answers) + 128)
+    this.numbers = this.together.tensor([numbers], 'i32')
+    this.answersAt = this.together.mark()
+    this.latest = this.together.tensor([sequences], 'i32')
+    this.hostAnswers = [new Float32Array(answers), new Float32Array(answers)]
   }
 
   /** Takes over all that the plan says. */
@@ -58,15 +58,21 @@ export class PassInputs {
     const views = this.viewsOf(plan)
     if (plan.sampled.length > 0) this.fillSampling(plan)
     const { used, contexts } = plan
-    backend.upload(this.numbers.rows(0, used.length), used)
+    if (views.used?.shape[0] !== used.length) views.used = this.numbers.rows(0, used.length)
+    backend.upload(views.used, used)
     const { changedFrom: from, end } = contexts
     if (end > from) backend.upload(this.context.rows(from, end - from), contexts.entries.subarray(from, end))
-    if (plan.sampled.length > 0) backend.upload(views.sampling.floats, views.hostFloats)
     return views
   }
 
+  /** What was sampled. Asked for at once: another pass may be enqueued before it arrives. */
+  async download({ answers, hostAnswers, samples, tokenRoom }: PassViews): Promise<SequenceToken[]> {
+    this.turn = 1 - this.turn
+    return readAnswers(await this.backend.download(answers, hostAnswers[this.turn]), samples, tokenRoom)
+  }
+
   close(): void {
-    this.answers.close()
+    this.together.close()
   }
 
   private viewsOf({ rows, sampled: { length } }: BatchPlan): PassViews {
@@ -81,6 +87,8 @@ export class PassInputs {
     return {
       rows,
       samples,
+      /** Of `numbers`. */
+      used: null as Tensor | null,
       ids: part(at.ids, rows),
       fed: this.fed.rows(0, Math.min(rows, this.fed.shape[0]!)),
       positions: part(at.positions, rows),
@@ -90,42 +98,47 @@ export class PassInputs {
       sampled: this.sampled.rows(0, samples),
       sampling: {
         logits: this.logits.rows(0, samples),
-        floats: this.floats.rows(0, samples),
+        floats: this.floatsOf(samples),
         ints: part(at.ints, INTS * samples),
         tokens,
         logprobs,
       },
-      hostFloats: this.hostFloats.subarray(0, FLOATS * samples),
       answers: all,
-      /** Of a download of `answers`. */
-      read: (answers: TypedArray) => readAnswers(answers, samples, tokenRoom),
+      hostAnswers: this.hostAnswers.map((one) => one.subarray(0, tokenRoom + 2 * samples)),
+      tokenRoom,
     }
+  }
+
+  private floatsOf(samples: number): Tensor {
+    this.together.reset()
+    return this.together.tensor([samples, FLOATS])
   }
 
   /** Tokens, where those of any pass begin; behind them the logprobs; and both as one. */
   private answersOf(samples: number) {
-    const { answers } = this
-    answers.reset()
-    const tokens = answers.tensor([samples], 'i32')
-    const tokenRoom = answers.mark() / 4
-    const logprobs = answers.tensor([samples, 2])
-    answers.reset()
-    return { tokens, logprobs, tokenRoom, all: answers.tensor([tokenRoom + 2 * samples]) }
+    const { together, answersAt } = this
+    together.reset(answersAt)
+    const tokens = together.tensor([samples], 'i32')
+    const tokenRoom = (together.mark() - answersAt) / 4
+    const logprobs = together.tensor([samples, 2])
+    together.reset(answersAt)
+    return { tokens, logprobs, tokenRoom, all: together.tensor([tokenRoom + 2 * samples]) }
   }
 
   /** Each sample's sampling values, random number and, under a repetition penalty, the tokens it has seen. */
-  private fillSampling({ sampled, ints }: BatchPlan): void {
-    const floats = this.hostFloats
+  private fillSampling({ sampled, floats, ints }: BatchPlan): void {
     let seen = 0
     for (let i = 0; i < sampled.length; i++) {
       const sequence = sampled[i]!
       const { temperature, topP, minP, repetitionPenalty, topK } = sequence.request.sampling
-      const [float, int] = [FLOATS * i, INTS * i]
+      const float = FLOATS * i
+      const int = INTS * i
       floats[float] = temperature
       floats[float + 1] = topP
       floats[float + 2] = minP
       floats[float + 3] = repetitionPenalty
       floats[float + 4] = sequence.uniform
+      floats[float + 5] = 0
       ints[int] = topK
       ints[int + 1] = seen
       ints[int + 2] = sequence.history.size

@@ -101,6 +101,18 @@ describe('native backend', () => {
     arena.close()
   })
 
+  it('a download into an array of the caller fills it, and says so when it is of another length', async () => {
+    const backend = openNative(library)
+    const x = backend.arena(64).tensor([3])
+    backend.upload(x, Float32Array.of(1, 2, 3))
+    const room = new Float32Array(20)
+    const into = room.subarray(4, 7)
+    expect(await backend.download(x, into)).toBe(into)
+    expect([...room.subarray(3, 8)]).toEqual([0, 1, 2, 3, 0])
+    await expect(backend.download(x, room)).rejects.toThrow('A tensor [3] into 20 values.')
+    backend.close()
+  })
+
   it('a closed backend says so, finishes the downloads that are under way, and closes once', async () => {
     const one = openNative(library)
     const arena = one.arena(1 << 22)

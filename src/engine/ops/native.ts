@@ -83,14 +83,24 @@ class NativeBackend implements Backend {
     if (data.length > 0) this.run('arbor_upload', this.open('upload'), target.address, data, data.byteLength)
   }
 
-  async download(from: Tensor): Promise<TypedArray> {
+  async download(from: Tensor, into?: TypedArray): Promise<TypedArray> {
     const source = from as NativeTensor
+    if (into) {
+      if (into.length !== source.length)
+        throw new BackendError(`A tensor [${from.shape}] into ${into.length} values.`, { op: 'download' })
+      await this.wait(this.ask(into, source))
+      return into
+    }
     // A buffer of its own lies outside the collected heap and never moves while the stream writes into it.
     const buffer = new ArrayBuffer(Math.max(source.bytes, 1))
-    const ticket = Number(this.run('arbor_download', this.open('download'), new Uint8Array(buffer), source.address, source.bytes))
-    await this.wait(ticket)
+    await this.wait(this.ask(new Uint8Array(buffer), source))
     if (source.dtype === 'f32') return new Float32Array(buffer, 0, source.length)
     return source.dtype === 'i32' ? new Int32Array(buffer, 0, source.length) : new Uint16Array(buffer, 0, source.length)
+  }
+
+  /** The ticket of a copy into host memory that outlives it. */
+  private ask(to: TypedArray | Uint8Array, { address, bytes }: NativeTensor): number {
+    return Number(this.run('arbor_download', this.open('download'), to, address, bytes))
   }
 
   capture(run: () => void): Capture {

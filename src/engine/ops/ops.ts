@@ -66,8 +66,8 @@ export interface Backend {
   /** `bytes` is a first guess: a host backend may grow in further blocks, a device may refuse with a plan. */
   arena(bytes: number): Arena
   upload(to: Tensor, data: TypedArray): void
-  /** Waits for everything enqueued so far. Errors of earlier ops surface here as BackendError. */
-  download(from: Tensor): Promise<TypedArray>
+  /** Waits for everything enqueued so far. Errors of earlier ops surface here as BackendError. `into`: as many values of the same type, nobody else's until then. */
+  download(from: Tensor, into?: TypedArray): Promise<TypedArray>
   /** Records what `run` enqueues instead of running it; it holds neither uploads nor downloads. What it works on must stay where it is. */
   capture(run: () => void): Capture
   /**

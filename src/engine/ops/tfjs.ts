@@ -63,8 +63,12 @@ class TfjsBackend implements Backend {
     return null
   }
 
-  async download(from: Tensor): Promise<TypedArray> {
-    return values(from).slice()
+  async download(from: Tensor, into?: TypedArray): Promise<TypedArray> {
+    if (!into) return values(from).slice()
+    if (into.length !== values(from).length)
+      throw new BackendError(`A tensor [${from.shape}] into ${into.length} values.`, { op: 'download' })
+    into.set(values(from))
+    return into
   }
 
   capture(run: () => void): Capture {
