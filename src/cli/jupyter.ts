@@ -51,6 +51,9 @@ function known(how: Omit<Jupyter, 'version'>, tellVersion: readonly string[]): (
   return { ...how, version, tooOld: Number.parseInt(version, 10) < LEAST_MAJOR }
 }
 
+/** In an environment that nobody chose, nobody wants to be asked for news of it, nor told that it could be newer: its version is pinned. */
+const QUIET = ['--LabApp.news_url=None', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate']
+
 /** Where the environment lies that `ownJupyter` makes. */
 export function ownVenv(): string {
   return join(arborHome(), 'lab-venv')
@@ -70,7 +73,10 @@ export function ownJupyter(log: (line: string) => void): Jupyter {
   const folder = join(packageInfo().root, 'src', 'cli')
   const { pythonVenv } = require(join(folder, 'python-venv.mjs')) as PythonVenv
   const made = pythonVenv({ folder: ownVenv(), requirements: [{ file: join(folder, 'lab-requirements.txt') }], log })
-  if ('python' in made) return jupyterOfPython(made.python)
+  if ('python' in made) {
+    const own = jupyterOfPython(made.python)
+    return { ...own, lab: [...own.lab, ...QUIET] }
+  }
   throw new ArborError(
     `No JupyterLab was found, and none can be installed in ${ownVenv()}: ${made.reason}\nWithout it, notebooks run by: arbor-nb run NOTEBOOK.ipynb --html page.html`,
   )

@@ -11,6 +11,8 @@ export interface Remark {
 type Rule = (recent: readonly StepRecord[], all: readonly StepRecord[]) => Remark | null
 
 const WINDOW = 3
+/** Steps whose mean tells a fall from chance. */
+const STRETCH = 5
 const warning = (text: string): Remark => ({ level: 'warning', text })
 const note = (text: string): Remark => ({ level: 'note', text })
 const percent = (share: number) => `${Math.round(100 * share)} %`
@@ -65,11 +67,10 @@ const RULES: readonly Rule[] = [
       : null
   },
   function falling(_recent, all) {
-    const best = Math.max(...all.map(({ reward }) => reward))
-    const [now, before] = [mean(all.slice(-WINDOW).map(({ reward }) => reward)), all[0]!.reward]
-    return all.length >= 8 && best - now > 0.5 * Math.max(best - before, 1e-9) && best > before
+    const fall = fallBack(all.map(({ reward }) => reward))
+    return fall
       ? warning(
-          `The reward fell back from ${signed(best)} to ${signed(now)}: the rate may be too hot; the best checkpoint is the one to keep.`,
+          `The reward fell back from ${signed(fall.from)} to ${signed(fall.to)} (means of ${STRETCH} steps): the rate may be too hot; the best checkpoint is the one to keep.`,
         )
       : null
   },
@@ -91,7 +92,7 @@ const RULES: readonly Rule[] = [
   },
   function rising(_recent, all) {
     const gain = trend(all)
-    return all.length >= 4 && gain > 0.05
+    return all.length >= 4 && gain > 0.05 && fallBack(all.map(({ reward }) => reward)) === null
       ? note(`The reward rises: ${signed(all[0]!.reward)} → ${signed(all.at(-1)!.reward)} in ${all.length} steps.`)
       : null
   },
@@ -109,6 +110,19 @@ const RULES: readonly Rule[] = [
     )
   },
 ]
+
+/**
+ * From the best stretch of steps to the newest, where more than half of what was gained is lost and it is more than chance: every step
+ * asks other questions, so one good step and a bad one are no fall.
+ */
+function fallBack(rewards: readonly number[]): { readonly from: number; readonly to: number } | null {
+  const stretches = rewards.slice(STRETCH - 1).map((_, i) => mean(rewards.slice(i, i + STRETCH)))
+  if (rewards.length < 2 * STRETCH) return null
+  const [start, from, to] = [stretches[0]!, Math.max(...stretches), stretches.at(-1)!]
+  const jumps = rewards.slice(1).map((reward, i) => (reward - rewards[i]!) ** 2)
+  const chance = Math.sqrt(mean(jumps) / STRETCH) // the standard error of the difference of two stretches
+  return from > start && from - to > Math.max(0.5 * (from - start), 3 * chance) ? { from, to } : null
+}
 
 /** Mean of the last third less mean of the first third. */
 function trend(records: readonly StepRecord[]): number {

@@ -79,6 +79,18 @@ describe('diagnosis', () => {
     expect(first([stepRecord(1, { logprob_gap_max: 0.4 })])).toContain('disagree by up to 0.40')
   })
 
+  it('warns of a fall, but not of a bad step after a good one: every step asks other questions', () => {
+    const texts = (rewards: readonly number[]) =>
+      diagnose(stepRecords(rewards.length).map((record, i) => ({ ...record, reward: rewards[i]!, frac_reward_zero_std: 0 }))).map(
+        ({ text }) => text,
+      )
+    const jumping = [0.5, 0.13, 0.31, 0.37, 0.36, 0.52, 0.41, 0.24, 0.55, 0.59, 0.3, 0.38] // of a run that went well
+    for (let n = 1; n <= jumping.length; n++) expect(texts(jumping.slice(0, n)).join()).not.toContain('fell back')
+    const robbed = [...jumping, 0.8, 0.85, 0.9, 0.88, 0.9, 0.86, 0.5, 0.2, 0.1, 0.15, 0.1]
+    expect(texts(robbed)[0]).toMatch(/^The reward fell back from 0\.88 to 0\.2\d \(means of 5 steps\)/)
+    expect(texts(robbed).join()).not.toContain('rises')
+  })
+
   it('says nothing before the first step', () => {
     expect(diagnose([])).toEqual([])
   })

@@ -141,7 +141,7 @@ export class BootstrapFinetune {
     const id = newActivityId('bootstrap')
     let [done, kept] = [0, 0]
     const report = (phase: 'start' | 'item' | 'end') => {
-      const note = `${kept} runs to learn from`
+      const note = `${kept} ${kept === 1 ? 'run' : 'runs'} to learn from`
       reportProgress({ kind: `bootstrap:${phase}`, id, title: 'Bootstrapping', done, total: jobs.length, note })
     }
     report('start')
