@@ -5,6 +5,8 @@ import { typescript } from './typescript'
 
 type QuickInfo = import('typescript').QuickInfo
 type DisplayPart = import('typescript').SymbolDisplayPart
+type Symbol = import('typescript').Symbol
+type TypeChecker = import('typescript').TypeChecker
 
 /** Offsets count UTF-16 units. */
 export interface LanguageQuestion {
@@ -55,12 +57,32 @@ function complete(code: string, offset: number, { compiler, declarations }: Cont
   // What only resembles the word helps where nothing goes on from it.
   const matches = (exact.length > 0 ? exact : completions.candidates).map((text, index) => {
     const entry = entries.get(text)
-    const symbol = index < WITH_TYPES ? entry?.symbol : undefined
+    const symbol = index < WITH_TYPES ? meant(entry?.symbol, checker) : undefined
     const place = symbol?.valueDeclaration ?? symbol?.declarations?.[0]
     const signature = symbol && place && checker ? checker.typeToString(checker.getTypeOfSymbolAtLocation(symbol, place)) : ''
-    return { text, kind: entry?.kind ?? '', signature }
+    return { text, kind: (entry?.kind === 'alias' ? kindOf(symbol) : undefined) ?? entry?.kind ?? '', signature }
   })
   return { what: 'complete', start: completions.start, end: completions.end, matches }
+}
+
+/** What a name that a module passes on stands for. */
+function meant(symbol: Symbol | undefined, checker: TypeChecker | null): Symbol | undefined {
+  const isAlias = symbol !== undefined && (symbol.flags & typescript().SymbolFlags.Alias) !== 0
+  return isAlias && checker ? checker.getAliasedSymbol(symbol) : symbol
+}
+
+/** In the words that an editor has pictures for. */
+function kindOf(symbol: Symbol | undefined): string | undefined {
+  const flags = typescript().SymbolFlags
+  const kinds: [number, string][] = [
+    [flags.Class, 'class'],
+    [flags.Function, 'function'],
+    [flags.Module, 'module'],
+    [flags.Variable, 'const'],
+    [flags.Interface, 'interface'],
+    [flags.TypeAlias, 'type'],
+  ]
+  return kinds.find(([flag]) => ((symbol?.flags ?? 0) & flag) !== 0)?.[1]
 }
 
 /** The name at the cursor or just before it; inside the parentheses of a call, the function called. */

@@ -1,6 +1,7 @@
 // JupyterLab: the one that is here, or one made in a Python environment of our own; and our kernel in either.
 
 import { spawnSync } from 'node:child_process'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { installKernel } from '../../kernels/jupyter/install'
 import { arborHome } from '../engine/arbor-home'
@@ -51,8 +52,13 @@ function known(how: Omit<Jupyter, 'version'>, tellVersion: readonly string[]): (
   return { ...how, version, tooOld: Number.parseInt(version, 10) < LEAST_MAJOR }
 }
 
-/** In an environment that nobody chose, nobody wants to be asked for news of it, nor told that it could be newer: its version is pinned. */
-const QUIET = ['--LabApp.news_url=None', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate']
+/** An environment that nobody chose asks nobody whether they want its news, nor tells that it could be newer: its version is pinned. A person's own settings win. */
+function askNothing(): void {
+  const folder = join(ownVenv(), 'share', 'jupyter', 'lab', 'settings')
+  mkdirSync(folder, { recursive: true })
+  const quiet = { '@jupyterlab/apputils-extension:notification': { fetchNews: 'false', checkForUpdates: false } }
+  writeFileSync(join(folder, 'overrides.json'), JSON.stringify(quiet))
+}
 
 /** Where the environment lies that `ownJupyter` makes. */
 export function ownVenv(): string {
@@ -74,8 +80,8 @@ export function ownJupyter(log: (line: string) => void): Jupyter {
   const { pythonVenv } = require(join(folder, 'python-venv.mjs')) as PythonVenv
   const made = pythonVenv({ folder: ownVenv(), requirements: [{ file: join(folder, 'lab-requirements.txt') }], log })
   if ('python' in made) {
-    const own = jupyterOfPython(made.python)
-    return { ...own, lab: [...own.lab, ...QUIET] }
+    askNothing()
+    return jupyterOfPython(made.python)
   }
   throw new ArborError(
     `No JupyterLab was found, and none can be installed in ${ownVenv()}: ${made.reason}\nWithout it, notebooks run by: arbor-nb run NOTEBOOK.ipynb --html page.html`,

@@ -82,7 +82,7 @@ export class LiveSearch {
   private status(): MimeBundle {
     const { activity, ended, total } = this
     const line = searchLine(this.candidates, { title: this.options.title, total, activity, ended })
-    const done = total > 0 ? Math.min(1, this.candidates.length / total) : 0
+    const done = ended === null ? 1 : total > 0 ? Math.min(1, this.candidates.length / total) : 0
     const notes = `<div style="opacity:.75;font-size:.9em">${notesHtml(this.notes, this.uncited)}</div>`
     const html = `<div style="font-variant-numeric:tabular-nums"><b>${escapeHtml(line)}</b>${progressBar(done)}${notes}</div>`
     return { 'text/html': html, 'text/plain': [line, ...this.notes].join('\n') }

@@ -50,7 +50,7 @@ export function prepareTrainKwargs(
   for (const key of Object.keys(kwargs))
     if (!known.includes(key as keyof TrainKwargs)) {
       const near = nearestName(key, known)
-      throw new OptionError(`trainKwargs has no "${key}".${near ? ` Did you mean "${near}"?` : ''} Known: ${known.join(', ')}.`)
+      throw new OptionError(`trainKwargs has no "${key}". ${near ? `Did you mean "${near}"?` : `Known: ${known.join(', ')}.`}`)
     }
   const given = { ...kwargs }
   if (given.lora_config) given.lora_config = loraFields(given.lora_config)

@@ -101,6 +101,13 @@ class Protocol(Case):
         self.assertEqual(typed["type"], "method")
         self.assertEqual(typed["signature"], "(key: string) => number | undefined")
 
+    def test_completion_tells_what_a_name_stands_for_that_a_module_passes_on(self):
+        self.s.run("import { dspy } from 'arbor-nb'")
+        reply = self.s.ask("complete", "dspy.", 5)
+        kinds = {entry["text"]: entry["type"] for entry in reply["metadata"]["_jupyter_types_experimental"]}
+        told = [kinds[name] for name in ("ChainOfThought", "configure", "Metric")]
+        self.assertEqual(told, ["class", "function", "type"])
+
     def test_completion_while_a_cell_waits(self):
         msg_id = self.s.send("await new Promise((r) => setTimeout(r, 1500))")
         time.sleep(0.3)
