@@ -38,6 +38,8 @@ export interface HostStep {
 export interface HostEngine {
   /** Every decode step of the workload's rollouts, `rows` of them at once. */
   decode(rows: number): Promise<HostStep[]>
+  /** The same where completions end at any length, so that hardly a step has as many rows as another. */
+  unevenDecode(rows: number): Promise<HostStep[]>
   train(): Promise<HostStep>
   close(): void
 }
@@ -65,36 +67,31 @@ export function openHostEngine({ config: real, step }: Workload): HostEngine {
     inference.set(rows, new Scheduler(runners.at(-1)!, limits))
     return inference.get(rows)!
   }
+  const decode = async (rows: number, length: () => number): Promise<HostStep[]> => {
+    const scheduler = schedulerOf(rows)
+    const prompts = drawPrompts({ ...step, groups: rows / step.rollouts }, config.vocab, random)
+    for (const [i, prompt] of prompts.entries())
+      for (let j = 0; j < step.rollouts; j++) {
+        const request = { policy: POLICY, prompt, seeds: [step.rollouts * i + j], maxNewTokens: length(), sampling: SAMPLING }
+        void scheduler.add({ ...request, stopTokenIds: [0x7fffffff] }, { policyVersion: weights.policyVersion })
+      }
+    const steps: Omit<HostStep, 'cpuMilliseconds'>[] = []
+    let cpu = 0
+    while (scheduler.busy) {
+      const decoded = scheduler.counters.decodeTokens
+      const one = await measured(counters, async () => {
+        await scheduler.step()
+        await turn()
+      })
+      if (scheduler.counters.decodeTokens > decoded && steps.push(one) === 1) cpu = threadMilliseconds()
+    }
+    const cpuMilliseconds = (threadMilliseconds() - cpu) / (steps.length - 1)
+    scheduler.cache.forget(POLICY)
+    return steps.map((one) => ({ ...one, cpuMilliseconds }))
+  }
   return {
-    async decode(rows) {
-      const scheduler = schedulerOf(rows)
-      const groups = rows / step.rollouts
-      for (const [i, prompt] of drawPrompts({ ...step, groups }, config.vocab, random).entries()) {
-        const seeds = Array.from({ length: step.rollouts }, (_, j) => step.rollouts * i + j)
-        const request = {
-          policy: POLICY,
-          prompt,
-          seeds,
-          maxNewTokens: step.fresh,
-          sampling: SAMPLING,
-          stopTokenIds: [0x7fffffff],
-        }
-        void scheduler.add(request, { policyVersion: weights.policyVersion })
-      }
-      const steps: Omit<HostStep, 'cpuMilliseconds'>[] = []
-      let cpu = 0
-      while (scheduler.busy) {
-        const decoded = scheduler.counters.decodeTokens
-        const one = await measured(counters, async () => {
-          await scheduler.step()
-          await turn()
-        })
-        if (scheduler.counters.decodeTokens === decoded + rows && steps.push(one) === 1) cpu = threadMilliseconds()
-      }
-      const cpuMilliseconds = (threadMilliseconds() - cpu) / (steps.length - 1)
-      scheduler.cache.forget(POLICY)
-      return steps.map((one) => ({ ...one, cpuMilliseconds }))
-    },
+    decode: (rows) => decode(rows, () => step.fresh),
+    unevenDecode: (rows) => decode(rows, () => 1 + Math.floor(random() * step.fresh)),
     async train() {
       const draw = (count: number) => Array.from({ length: count }, () => Math.floor(random() * config.vocab))
       const prompts = drawPrompts(step, config.vocab, random)

@@ -40,6 +40,10 @@ async function measure(workload: Workload, rows: readonly number[], rounds: numb
       name: `${workload.model}, decode of ${count}`,
       run: async (one: HostEngine) => (await one.decode(count)).slice(FIRST),
     })),
+    ...rows.map((count) => ({
+      name: `${workload.model}, ${count} that end unevenly`,
+      run: async (one: HostEngine) => (await one.unevenDecode(count)).slice(FIRST),
+    })),
     { name: `${workload.model}, training step`, run: async (one) => [await one.train()] },
   ]
   const lines = parts.map(({ name }): Line => ({ name, steps: [] }))
@@ -63,6 +67,7 @@ function summary({ name, steps }: Line) {
     best_milliseconds: Number(Math.min(...steps.map(({ milliseconds }) => milliseconds)).toFixed(3)),
     cpu_milliseconds: Number(mean(({ cpuMilliseconds }) => cpuMilliseconds).toFixed(3)),
     calls: of(({ calls }) => calls),
+    mean_calls: Math.round(mean(({ calls }) => calls)),
     uploaded_bytes: of(({ uploadedBytes }) => uploadedBytes),
     mean_uploaded_bytes: Math.round(mean(({ uploadedBytes }) => uploadedBytes)),
     garbage_bytes: garbage.length === 0 ? null : Math.round(median(garbage)),
@@ -73,8 +78,8 @@ function text(line: Line): string {
   const of = summary(line)
   const kib = (bytes: number | null) => (bytes === null ? '?' : (bytes / 1024).toFixed(1))
   return (
-    `${of.name.padEnd(32)} ${of.milliseconds.toFixed(3).padStart(8)} ms (best ${of.best_milliseconds.toFixed(3)}, CPU ${of.cpu_milliseconds.toFixed(3)}), ` +
-    `${of.calls} calls, ${kib(of.uploaded_bytes)} KiB up (on average ${kib(of.mean_uploaded_bytes)}), ${kib(of.garbage_bytes)} KiB of garbage`
+    `${of.name.padEnd(40)} ${of.milliseconds.toFixed(3).padStart(8)} ms (best ${of.best_milliseconds.toFixed(3)}, CPU ${of.cpu_milliseconds.toFixed(3)}), ` +
+    `${of.calls} calls (on average ${of.mean_calls}), ${kib(of.uploaded_bytes)} KiB up (on average ${kib(of.mean_uploaded_bytes)}), ${kib(of.garbage_bytes)} KiB of garbage`
   )
 }
 

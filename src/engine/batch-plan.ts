@@ -66,6 +66,8 @@ export class BatchPlan {
   decode = false
   /** Those tokens have not arrived: `ids` name the samples of the plan before that they are. */
   ahead = false
+  /** A decoding pass of one policy gets a size that others have too (roundSize): its last row is computed more than once, to the same bits. */
+  rounds = false
   rows = 0
   segmentCount = 0
   /** Rows and segments from these on are sampled from; those before them only serve others as keys and values. */
@@ -73,7 +75,7 @@ export class BatchPlan {
   liveSegment = 0
   highestSlot = 0
   policies: PolicyRows[] = []
-  /** Sequences that get a token from this pass. */
+  /** Sequences that get a token from this pass: the first of its samples. */
   sampled: readonly Sequence[] = []
   #items: Item[] = []
   #ready: Sequence[] = []
@@ -84,6 +86,11 @@ export class BatchPlan {
     this.#all = new Int32Array(planNumbers(limits))
     this.contexts = new Contexts(limits.context)
     this.#place(0, 0)
+  }
+
+  /** As many tokens are sampled, those that nobody asked for included. */
+  get samples(): number {
+    return this.#places.samples
   }
 
   get places(): PlanPlaces {
@@ -106,7 +113,7 @@ export class BatchPlan {
     this.#ready = []
     if (this.#scheduled.size > 0) this.#scheduled.clear()
     this.#rows = 0
-    this.decode = this.ahead = false
+    this.decode = this.ahead = this.rounds = false
   }
 
   get empty(): boolean {
@@ -146,13 +153,13 @@ export class BatchPlan {
     this.rows = this.segmentCount = this.highestSlot = 0
     this.policies = []
     this.sampled = this.#ready
-    this.#place(this.#rows, this.#ready.length)
     if (this.decode) this.#buildDecode()
     else this.#buildPrefill()
     return this
   }
 
   #buildPrefill(): void {
+    this.#place(this.#rows, this.#ready.length)
     this.contexts.restart()
     const sampled = new Set(this.#ready.map(({ slots }) => slots.at(-1)!))
     const groups = groupByPolicy(this.#items).map((items) =>
@@ -175,8 +182,12 @@ export class BatchPlan {
     this.contexts.layOut(sampled)
     this.liveStart = this.liveSegment = 0
     const { policy } = sampled[0]!
-    if (sampled.every((sequence) => sequence.policy === policy)) {
+    const alike = sampled.every((sequence) => sequence.policy === policy)
+    const size = this.rounds && alike ? Math.min(roundSize(sampled.length), this.limits.sequences) : sampled.length
+    this.#place(size, size)
+    if (alike) {
       for (let i = 0; i < sampled.length; i++) this.#layLast(sampled[i]!, i)
+      while (this.rows < size) this.#layLast(sampled.at(-1)!, this.rows)
       this.#endPolicy(sampled[0]!, 0)
       return
     }
@@ -241,6 +252,13 @@ export class BatchPlan {
     this.sampleRows = this.#all.subarray(places.sampleRows, places.sampleRows + samples)
     this.segments = this.#all.subarray(places.segments)
   }
+}
+
+/** The next size for which a pass is recorded: sequences end one by one, and a pass of each number of rows would be met too seldom to be replayed. */
+export function roundSize(rows: number): number {
+  if (rows <= 8) return 2 ** Math.ceil(Math.log2(rows))
+  const step = rows <= 128 ? 8 : 16
+  return step * Math.ceil(rows / step)
 }
 
 function groupByPolicy<Item extends { readonly sequence: Sequence }>(items: readonly Item[]): Item[][] {

@@ -159,7 +159,7 @@ export class ModelRunner implements Runner {
       await this.#uploadMasks(masks)
       sample()
     }
-    const tokens = await this.#inputs.download(views)
+    const tokens = await this.#inputs.download(views, sampled.length)
     return watched ? tokens.map((token, i) => (alternatives[i] ? { ...token, topLogprobs: alternatives[i] } : token)) : tokens
   }
 
@@ -224,11 +224,11 @@ export class ModelRunner implements Runner {
 
   /** Passes of equal shape enqueue the same ops on the same memory. A policy that was closed and opened again is another one. */
   #shape(
-    { decode, ahead, rows, segmentCount, liveStart, liveSegment, sampled, policies }: BatchPlan,
+    { decode, ahead, rows, segmentCount, liveStart, liveSegment, samples, policies }: BatchPlan,
     watched: boolean,
   ): PassShape {
     const kind = (decode ? 1 : 0) + (ahead ? 2 : 0) + (watched ? 4 : 0)
-    let sizes = `${kind},${rows},${segmentCount},${liveStart},${liveSegment},${sampled.length}`
+    let sizes = `${kind},${rows},${segmentCount},${liveStart},${liveSegment},${samples}`
     for (const { rowStart, rowCount } of policies) sizes += `,${rowStart},${rowCount}`
     return { sizes, weights: policies.map(({ policy }) => this.policies(policy)) }
   }
@@ -255,9 +255,8 @@ export class ModelRunner implements Runner {
   /** The most likely tokens of the rows that asked for them; the logits are read before `sample` may overwrite them. */
   async #alternatives(sampled: readonly Sequence[], logits: Tensor): Promise<(TokenAlternative[] | undefined)[]> {
     const answers: (TokenAlternative[] | undefined)[] = []
-    for (const [i, { request }] of sampled.entries()) {
-      const count = request.topLogprobs
-      if (count) answers[i] = mostLikely((await this.backend.download(logits.rows(i, 1))) as Float32Array, count)
+    for (const [i, { topLogprobs: count }] of sampled.entries()) {
+      if (count > 0) answers[i] = mostLikely((await this.backend.download(logits.rows(i, 1))) as Float32Array, count)
     }
     return answers
   }

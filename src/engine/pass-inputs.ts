@@ -56,7 +56,7 @@ export class PassInputs {
   upload(plan: BatchPlan): PassViews {
     const { backend } = this
     const views = this.viewsOf(plan)
-    if (plan.sampled.length > 0) this.fillSampling(plan)
+    if (plan.samples > 0) this.fillSampling(plan)
     const { used, contexts } = plan
     if (views.used?.shape[0] !== used.length) views.used = this.numbers.rows(0, used.length)
     backend.upload(views.used, used)
@@ -65,18 +65,18 @@ export class PassInputs {
     return views
   }
 
-  /** What was sampled. Asked for at once: another pass may be enqueued before it arrives. */
-  async download({ answers, hostAnswers, samples, tokenRoom }: PassViews): Promise<SequenceToken[]> {
+  /** The first `count` of what was sampled. Asked for at once: another pass may be enqueued before it arrives. */
+  async download({ answers, hostAnswers, tokenRoom }: PassViews, count: number): Promise<SequenceToken[]> {
     this.turn = 1 - this.turn
-    return readAnswers(await this.backend.download(answers, hostAnswers[this.turn]), samples, tokenRoom)
+    return readAnswers(await this.backend.download(answers, hostAnswers[this.turn]), count, tokenRoom)
   }
 
   close(): void {
     this.together.close()
   }
 
-  private viewsOf({ rows, sampled: { length } }: BatchPlan): PassViews {
-    if (this.kept?.rows !== rows || this.kept.samples !== length) this.kept = this.views(rows, length)
+  private viewsOf({ rows, samples }: BatchPlan): PassViews {
+    if (this.kept?.rows !== rows || this.kept.samples !== samples) this.kept = this.views(rows, samples)
     return this.kept
   }
 
@@ -126,11 +126,11 @@ export class PassInputs {
   }
 
   /** Each sample's sampling values, random number and, under a repetition penalty, the tokens it has seen. */
-  private fillSampling({ sampled, floats, ints }: BatchPlan): void {
+  private fillSampling({ sampled, samples, floats, ints }: BatchPlan): void {
     let seen = 0
     for (let i = 0; i < sampled.length; i++) {
       const sequence = sampled[i]!
-      const { temperature, topP, minP, repetitionPenalty, topK } = sequence.request.sampling
+      const { temperature, topP, minP, repetitionPenalty, topK } = sequence.sampling
       const float = FLOATS * i
       const int = INTS * i
       floats[float] = temperature
@@ -144,6 +144,12 @@ export class PassInputs {
       ints[int + 2] = sequence.history.size
       ints[int + 3] = sequence.allowed ? i + 1 : 0
       seen += sequence.history.size
+    }
+    for (let i = sampled.length; i < samples; i++) {
+      // as the last one, but bound by nothing: whatever they are, nobody reads them
+      floats.copyWithin(FLOATS * i, FLOATS * (i - 1), FLOATS * i)
+      ints[INTS * i] = ints[INTS * (i - 1)]!
+      ints.fill(0, INTS * i + 1, INTS * (i + 1))
     }
     if (seen > 0) this.uploadHistory(sampled, seen)
   }

@@ -225,15 +225,12 @@ export class Scheduler {
   /** One row for each running sequence: its last token. */
   #scheduleDecode(weightSet: string | null): BatchPlan | null {
     const plan = this.#plan
-    plan.clear()
-    plan.decode = true
+    this.#beginDecode({ ahead: false })
     for (const sequence of this.#runningOver(weightSet)) {
       if (!this.#running.has(sequence) || !this.#makeRoom(sequence, 1)) continue
       this.#decode(sequence)
     }
-    if (plan.empty) return null
-    this.counters.decodeTokens += plan.build().rows
-    return plan
+    return plan.empty ? null : this.#endDecode()
   }
 
   /**
@@ -250,11 +247,22 @@ export class Scheduler {
       going.push(sequence)
     }
     if (going.length === 0 || going.length > this.cache.available) return null
+    this.#beginDecode({ ahead: true })
+    for (const sequence of going) this.#decode(sequence)
+    return this.#endDecode()
+  }
+
+  #beginDecode({ ahead }: { ahead: boolean }): void {
     const plan = this.#plan
     plan.clear()
-    plan.decode = plan.ahead = true
-    for (const sequence of going) this.#decode(sequence)
-    this.counters.decodeTokens += plan.build().rows
+    plan.decode = true
+    plan.ahead = ahead
+    plan.rounds = this.runner.runsAhead ?? false // there a recorded pass is worth more than the rows that make up its size
+  }
+
+  #endDecode(): BatchPlan {
+    const plan = this.#plan.build()
+    this.counters.decodeTokens += plan.sampled.length
     return plan
   }
 

@@ -1,6 +1,6 @@
 // One completion on its way: its tokens so far, the slots that hold their keys and values, and what was recorded of each.
 
-import type { Completion, GenerateRequest } from './engine'
+import type { Completion, GenerateRequest, SamplingParams } from './engine'
 import type { PrefixNode } from './kv-cache'
 import { type SampledToken, type TokenMask, uniform } from './sampling'
 
@@ -44,25 +44,35 @@ export class Sequence {
   readonly #plainLogprobs: number[] = []
   readonly #topLogprobs: (readonly TokenAlternative[])[] = []
   readonly #seen: Set<number> | null
+  // Of the request, in places of our own: requests come in many shapes, and hundreds of sequences are asked for these at every step.
+  readonly policy: string | null
+  readonly sampling: SamplingParams
+  readonly topLogprobs: number
+  readonly #seed: number
+  readonly #maxNewTokens: number
+  readonly #stopTokenIds: readonly number[]
 
   constructor(
-    readonly request: GenerateRequest,
+    request: GenerateRequest,
     readonly index: number,
     readonly policyVersion: number,
     /** Name of the weights it runs over where they are not the base's; sequences of different ones can't share a pass. */
     readonly weightSet: string | null = null,
   ) {
+    const { temperature, topK, topP, minP, repetitionPenalty } = request.sampling
     this.tokens = [...request.prompt]
-    this.#seen = request.sampling.repetitionPenalty === 1 ? null : new Set(this.tokens)
-  }
-
-  get policy(): string | null {
-    return this.request.policy
+    this.policy = request.policy
+    this.sampling = { temperature, topK, topP, minP, repetitionPenalty }
+    this.topLogprobs = request.topLogprobs ?? 0
+    this.#seed = request.seeds[index]!
+    this.#maxNewTokens = request.maxNewTokens
+    this.#stopTokenIds = request.stopTokenIds
+    this.#seen = repetitionPenalty === 1 ? null : new Set(this.tokens)
   }
 
   /** The random number of the next token: of seed and position alone, so never of what else runs. */
   get uniform(): number {
-    return uniform(this.request.seeds[this.index]!, this.completion.length + this.inFlight)
+    return uniform(this.#seed, this.completion.length + this.inFlight)
   }
 
   /** Distinct tokens of prompt and completion, which the repetition penalty applies to; empty without one. */
@@ -77,12 +87,12 @@ export class Sequence {
 
   /** Tokens that may still follow those in flight. */
   get tokensLeft(): number {
-    return this.request.maxNewTokens - this.completion.length - this.inFlight
+    return this.#maxNewTokens - this.completion.length - this.inFlight
   }
 
   /** Whether the host has a part in each sample: it reads the logits, or says which tokens may come. */
   get watched(): boolean {
-    return Boolean(this.request.topLogprobs) || this.allowed !== null
+    return this.topLogprobs > 0 || this.allowed !== null
   }
 
   /** Whether the device can go on without us: nothing of the next sample hangs on tokens that we have not seen. */
@@ -96,14 +106,14 @@ export class Sequence {
     this.#seen?.add(sampled.token)
     this.#logprobs.push(sampled.logprob)
     this.#plainLogprobs.push(sampled.plainLogprob)
-    if (this.request.topLogprobs) this.#topLogprobs.push(sampled.topLogprobs ?? [])
+    if (this.topLogprobs > 0) this.#topLogprobs.push(sampled.topLogprobs ?? [])
   }
 
   /** Whether the last token ends the completion, and why. */
   get ended(): 'stop' | 'length' | null {
-    const last = this.completion.at(-1)
-    if (last !== undefined && this.request.stopTokenIds.includes(last)) return 'stop'
-    return this.completion.length >= this.request.maxNewTokens ? 'length' : null
+    const { length } = this.completion
+    if (length > 0 && this.#stopTokenIds.includes(this.completion[length - 1]!)) return 'stop'
+    return length >= this.#maxNewTokens ? 'length' : null
   }
 
   toCompletion(finishReason: Completion['finishReason']): Completion {
@@ -111,7 +121,7 @@ export class Sequence {
       tokens: this.completion,
       logprobs: this.#logprobs,
       plainLogprobs: this.#plainLogprobs,
-      ...(this.request.topLogprobs ? { topLogprobs: this.#topLogprobs } : {}),
+      ...(this.topLogprobs > 0 ? { topLogprobs: this.#topLogprobs } : {}),
       finishReason,
       policyVersion: this.policyVersion,
       cachedTokens: this.cachedTokens,
