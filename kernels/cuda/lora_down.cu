@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "lora.cuh"
+#include "mma.cuh"
 
 namespace arbor {
 namespace {
@@ -19,17 +20,6 @@ constexpr int kStep = 32; // of k, a warp's at a time
 constexpr int kAhead = 2; // steps that are loaded before they are used
 constexpr int kPiece = kWarps * kStep * kAhead; // of k, a block's: each warp has kAhead steps of it
 
-__device__ __forceinline__ uint32_t pair(float low, float high) {
-  const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
-  return *reinterpret_cast<const uint32_t *>(&both);
-}
-
-__device__ __forceinline__ void mma(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-               : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
 // Eight values of one row of a, rounded when used.
 struct Eight {
   float4 low, high;
@@ -38,7 +28,7 @@ struct Eight {
     high = *reinterpret_cast<const float4 *>(from + 4);
   }
   __device__ __forceinline__ void clear() { low = high = make_float4(0, 0, 0, 0); }
-  __device__ __forceinline__ uint4 values() const { return make_uint4(pair(low.x, low.y), pair(low.z, low.w), pair(high.x, high.y), pair(high.z, high.w)); }
+  __device__ __forceinline__ uint4 values() const { return make_uint4(pack_pair(low.x, low.y), pack_pair(low.z, low.w), pack_pair(high.x, high.y), pack_pair(high.z, high.w)); }
 };
 
 // Sums of 16 rows of a (from `row` on, `rows` of them there) with kTiles · 8 tokens over this warp's part of the piece of k that begins at `piece`.
@@ -65,8 +55,8 @@ __device__ __forceinline__ void accumulate(float (&sums)[kTiles][4], const float
     for (int tile = 0; tile < kTiles; tile++) {
       uint4 v = make_uint4(0, 0, 0, 0);
       if (k < in && token + tile * 8 + group < tokens) v = *reinterpret_cast<const uint4 *>(column + int64_t(tile) * 8 * in + k);
-      mma(sums[tile], u.x, l.x, u.y, l.y, v.x, v.y);
-      mma(sums[tile], u.z, l.z, u.w, l.w, v.z, v.w);
+      mma(sums[tile], {u.x, l.x, u.y, l.y}, v.x, v.y);
+      mma(sums[tile], {u.z, l.z, u.w, l.w}, v.z, v.w);
     }
   }
 }

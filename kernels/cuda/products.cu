@@ -24,7 +24,7 @@ constexpr int kProposals = 8;            // for each size asked about
 constexpr int64_t kReferenceRows = 2048; // the size at which the reference algorithm is chosen
 constexpr int64_t kFewRows = 32;         // the same for rows that decode
 constexpr int64_t kCompared = 16384;     // outputs whose bits are compared at least
-constexpr int kMostRounds = 16;          // of noise, to get there
+constexpr int kMostRounds = 32;          // of noise, to get there
 constexpr size_t kMostPlans = 8192;
 
 struct Plan {
@@ -52,14 +52,27 @@ uint32_t alignment(const void *data, int64_t row_bytes) {
   return uint32_t(both & (~both + 1));
 }
 
-// Values in −1 … 1 from a hash of their place.
-template <class T> __global__ void fill_noise(T *out, int64_t count, uint32_t seed) {
-  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i >= count) return;
-  uint32_t z = uint32_t(i) * 0x9e3779b1u + seed * 0x632be5abu;
+__device__ __forceinline__ uint32_t hash(uint32_t x, uint32_t seed) {
+  uint32_t z = x * 0x9e3779b1u + seed * 0x632be5abu;
   z = (z ^ (z >> 15)) * 0x85ebca6bu;
   z = (z ^ (z >> 13)) * 0xc2b2ae35u;
-  out[i] = from_float<T>(float(int32_t(z ^ (z >> 16))) * (1.0f / 2147483648.0f));
+  return z ^ (z >> 16);
+}
+
+// Values in −1 … 1 from a hash of their place. Every other row has a large value and its negative besides: where their weights are equal they cancel,
+// and what the order of the sum did to the rest shows even in bf16. (Short sums of like numbers nearly always round to the same bf16.)
+template <class T> __global__ void fill_noise(T *out, int64_t count, int64_t depth, uint32_t seed) {
+  constexpr float kLarge = 1 << 22;
+  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  float value = float(int32_t(hash(uint32_t(i), seed))) * (1.0f / 2147483648.0f);
+  const uint32_t row = uint32_t(i / depth), k = uint32_t(i % depth);
+  if (row % 2 == 1 && depth > 1) {
+    const uint32_t one = hash(row, ~seed) % uint32_t(depth), other = (one + 1 + hash(~row, seed) % uint32_t(depth - 1)) % uint32_t(depth);
+    if (k == one) value = kLarge;
+    if (k == other) value = -kLarge;
+  }
+  out[i] = from_float<T>(value);
 }
 
 __global__ void count_differences(const uint32_t *a, const uint32_t *b, int64_t words, int32_t *differences) {
@@ -87,8 +100,9 @@ class Products {
 public:
   using Signature = std::tuple<int64_t, int64_t, bool, bool, int32_t, int32_t, int64_t, int64_t, uint32_t, bool, bool>;
 
-  Products(const lt::Library &lt, lt::Handle handle, void *workspace, void *flush)
-      : lt_(lt), handle_(handle), workspace_(workspace), flush_(flush) {}
+  // `flush`: memory of twice the level-2 cache's size.
+  Products(const lt::Library &lt, lt::Handle handle, void *workspace, void *flush, size_t flush_bytes)
+      : lt_(lt), handle_(handle), workspace_(workspace), flush_(flush), flush_bytes_(flush_bytes) {}
   ~Products() {
     lt_.destroy(handle_);
     cudaFree(workspace_);
@@ -107,9 +121,10 @@ public:
     if (code != ARBOR_OK) return code;
     if (ready_.size() >= kMostPlans) ready_.clear();
     auto ready = std::make_unique<Ready>(lt_, p, *plan);
-    // A plan made for its bucket's first size may not suit another size of it.
+    // A plan made for its bucket's first size may not suit another size of it; the reference, whose bits it has, suits all.
     if (enqueue(stream, p, *ready) != 0) {
-      if (!propose(p, lt::kAnyReduction, 1, &ready->plan)) return refused(op, p, 0);
+      if (p.by_row) ready->plan = references_[signature(p)];
+      else if (!propose(p, lt::kAnyReduction, 1, &ready->plan)) return refused(op, p, 0);
       const int32_t again = issue(stream, op, p, *ready);
       if (again != ARBOR_OK) return again;
     }
@@ -141,12 +156,11 @@ private:
   const lt::Library &lt_;
   lt::Handle handle_;
   void *workspace_, *flush_;
+  size_t flush_bytes_;
   std::unordered_map<Exact, std::unique_ptr<Ready>, HashExact> ready_;
   std::map<Signature, Plan> references_;
   std::map<std::pair<Signature, int64_t>, Plan> plans_;
   std::map<std::pair<Signature, std::pair<int64_t, int64_t>>, Plan> proposals_;
-
-  static constexpr size_t kFlushBytes = 96 << 20; // more than a level-2 cache
 
   static int32_t refused(const char *op, const Product &p, int32_t status) {
     return fail(ARBOR_UNSUPPORTED, std::string(op) + ": cuBLASLt refuses a product [" + std::to_string(p.rows) + ", " + std::to_string(p.depth) +
@@ -269,13 +283,15 @@ private:
     return ARBOR_OK;
   }
 
-  // Of the proposals that give the reference's bits, the fastest on weights that lie in no cache. What is proposed for more rows may suit few
-  // as well: fewer rows alone would have it divide the sum.
+  // Of the proposals that give the reference's bits, the fastest on weights that lie in no cache, at the largest number of rows that shares the plan.
+  // What is proposed for more rows may suit few as well: fewer rows alone would have it divide the sum.
   Plan fastest(arbor_stream *stream, const Product &p, const Plan &reference) {
-    const int64_t x_bytes = padded(p.rows * p.depth * bytes_of(p.a.type)), out_bytes = p.rows * p.out_ld * bytes_of(p.out_type);
+    const int64_t most_rows = bucket(p.rows);
+    const int64_t x_bytes = padded(most_rows * p.depth * bytes_of(p.a.type)), out_bytes = most_rows * p.out_ld * bytes_of(p.out_type);
     char *memory = p.a.transposed ? nullptr : static_cast<char *>(scratch(stream, 0, x_bytes + 2 * padded(out_bytes) + 256));
     if (!memory) return reference;
     Trial trial{p, memory + 256 + x_bytes, memory + 256 + x_bytes + padded(out_bytes), out_bytes, reinterpret_cast<int32_t *>(memory)};
+    trial.product.rows = most_rows;
     trial.product.a.data = memory + 256;
     trial.product.a.ld = p.depth;
     trial.product.beta = 0;
@@ -336,9 +352,9 @@ private:
     const unsigned blocks = unsigned(ceil_div(count, 256));
     void *x = const_cast<void *>(p.a.data);
     if (p.a.type == ARBOR_BF16)
-      fill_noise<<<blocks, 256, 0, cuda_stream(stream)>>>(static_cast<bf16 *>(x), count, seed);
+      fill_noise<<<blocks, 256, 0, cuda_stream(stream)>>>(static_cast<bf16 *>(x), count, p.depth, seed);
     else
-      fill_noise<<<blocks, 256, 0, cuda_stream(stream)>>>(static_cast<float *>(x), count, seed);
+      fill_noise<<<blocks, 256, 0, cuda_stream(stream)>>>(static_cast<float *>(x), count, p.depth, seed);
   }
 
   bool same_bits(arbor_stream *stream, const Trial &trial, const Plan &plan) {
@@ -361,7 +377,7 @@ private:
     cudaEventCreate(&end);
     float best = 1e30f;
     for (int i = 0; i < 3; i++) {
-      cudaMemsetAsync(flush_, i, kFlushBytes, s);
+      cudaMemsetAsync(flush_, i, flush_bytes_, s);
       cudaEventRecord(begin, s);
       call(stream, test, plan);
       cudaEventRecord(end, s);
@@ -372,23 +388,21 @@ private:
     cudaEventDestroy(end);
     return best;
   }
-
-public:
-  static constexpr size_t flush_bytes() { return kFlushBytes; }
 };
 
 void DeleteProducts::operator()(Products *products) const { delete products; }
 
-std::unique_ptr<Products, DeleteProducts> open_products(std::string &problem) {
+std::unique_ptr<Products, DeleteProducts> open_products(int64_t level_2_bytes, std::string &problem) {
   const lt::Library *library = lt::load(problem);
   if (!library) return nullptr;
   lt::Handle handle = nullptr;
   void *workspace = nullptr, *flush = nullptr;
-  if (library->create(&handle) != 0 || cudaMalloc(&workspace, kWorkspace) != cudaSuccess || cudaMalloc(&flush, Products::flush_bytes()) != cudaSuccess) {
+  const size_t flush_bytes = 2 * size_t(level_2_bytes);
+  if (library->create(&handle) != 0 || cudaMalloc(&workspace, kWorkspace) != cudaSuccess || cudaMalloc(&flush, flush_bytes) != cudaSuccess) {
     problem = "no device memory for cuBLASLt's workspace; another process may hold the GPU";
     return nullptr;
   }
-  return std::unique_ptr<Products, DeleteProducts>(new Products(*library, handle, workspace, flush));
+  return std::unique_ptr<Products, DeleteProducts>(new Products(*library, handle, workspace, flush, flush_bytes));
 }
 
 std::string products_name() {

@@ -32,8 +32,8 @@ class Products;
 struct DeleteProducts {
   void operator()(Products *) const;
 };
-// Null, with `problem` set, when cuBLASLt can't be had.
-std::unique_ptr<Products, DeleteProducts> open_products(std::string &problem);
+// For the current device, whose level-2 cache holds so much. Null, with `problem` set, when cuBLASLt can't be had.
+std::unique_ptr<Products, DeleteProducts> open_products(int64_t level_2_bytes, std::string &problem);
 std::string products_name();
 Products &products_of(arbor_stream *stream);
 

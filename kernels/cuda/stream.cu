@@ -290,7 +290,7 @@ arbor_stream *arbor_open(int32_t device) {
   }
   *stream->fault = {};
   std::string problem;
-  stream->products = arbor::open_products(problem);
+  stream->products = arbor::open_products(properties.l2CacheSize, problem);
   if (!stream->products) {
     release(stream);
     return not_opened(problem);

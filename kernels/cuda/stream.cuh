@@ -8,6 +8,7 @@
 #include <string>
 
 #include "../arbor_ops.h"
+#include "instructions.cuh"
 
 typedef __nv_bfloat16 bf16;
 
@@ -90,13 +91,6 @@ void launch_after(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t s
 __host__ __device__ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // ---- device -------------------------------------------------------------------------------------------------------------------
-
-// Waits until the kernels before have ended and all they wrote is to be seen; the kernel behind may then be made ready.
-__device__ __forceinline__ void after_kernels_before() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;\n\tgriddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
 
 __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ float to_float(bf16 x) { return __bfloat162float(x); }

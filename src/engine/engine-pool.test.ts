@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest'
+import { CUDA, gpuCount, openGpu } from '../../test/emulator/gpu'
 import { describePool } from '../../test/engine/describe-pool'
 import { goldenFolder } from '../../test/golden/engine/open-golden'
 import { BackendError } from '../errors'
@@ -6,14 +7,16 @@ import { type Completion, type GenerateRequest, LORA_TARGETS, type StepConfig } 
 import { EnginePool } from './engine-pool'
 import { FakeEngine } from './fake-engine'
 import { LocalEngine } from './local-engine'
-import { gpus } from './ops/build-cuda'
 import { openBackend } from './ops/open-backend'
 import type { PartWork, PoolMember } from './pool-member'
 
 describePool('cpu, f32', () => openBackend('cpu', { precision: 'f32' }))
-if (gpus().length > 1)
-  for (const precision of ['f32', 'bf16'] as const)
-    describePool(`cuda, ${precision}`, (index) => openBackend('cuda', { precision, index }), [2])
+if (gpuCount > 1)
+  for (const [precision, coarser] of [
+    ['f32', 1],
+    ['bf16', 60],
+  ] as const)
+    describePool(`${CUDA}, ${precision}`, (index) => openGpu(precision, index), { counts: [2], coarser })
 
 const SOURCE = { name: 'tiny', kind: 'folder', path: goldenFolder('llama') } as const
 const STEP: StepConfig = {

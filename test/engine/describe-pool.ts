@@ -59,8 +59,15 @@ interface Kit {
   pooled(count: number): Promise<Pooled>
 }
 
+interface PoolOptions {
+  readonly counts?: readonly number[]
+  /** How far steps may part by rounding, to the rounding of f32: bf16's activations and sums are coarser. */
+  readonly coarser?: number
+}
+
 /** Declares the tests for pools of so many engines; `open` gives a fresh backend on that device. */
-export function describePool(name: string, open: (index: number) => Promise<Backend>, counts: readonly number[] = [2, 3]): void {
+export function describePool(name: string, open: (index: number) => Promise<Backend>, options: PoolOptions = {}): void {
+  const { counts = [2, 3], coarser = 1 } = options
   describe(`EnginePool on ${name}`, { timeout: 60_000 }, () => {
     const closing: (() => Promise<void>)[] = []
     afterEach(async () => {
@@ -83,7 +90,7 @@ export function describePool(name: string, open: (index: number) => Promise<Back
       },
     }
     describe.each(counts)('of %i', (count) => {
-      declareSteps(kit, count)
+      declareSteps(kit, count, coarser)
       declareRollouts(kit, count)
       declareFailures(kit, count)
     })
@@ -114,7 +121,7 @@ async function expectEqualMembers(members: readonly LocalEngine[], policy: strin
   }
 }
 
-function declareSteps({ alone, pooled }: Kit, count: number): void {
+function declareSteps({ alone, pooled }: Kit, count: number, coarser: number): void {
   it.each([
     ['an adapter', 'p', curved],
     ['an adapter by a linear loss', 'p', linear],
@@ -126,17 +133,17 @@ function declareSteps({ alone, pooled }: Kit, count: number): void {
     for (let step = 1; step <= 3; step++) {
       const [expected, stats] = [await one.trainStep(policy, ROWS, loss, STEP), await pool.trainStep(policy, ROWS, loss, STEP)]
       expect(stats.policyVersion).toBe(step)
-      expect(stats.gradNorm / expected.gradNorm).toBeCloseTo(1, 4)
+      expect(Math.abs(stats.gradNorm / expected.gradNorm - 1)).toBeLessThan(5e-5 * coarser)
       expect(stats.tokensUnshared).toBe(expected.tokensUnshared)
       expect(stats.tokens).toBeGreaterThanOrEqual(expected.tokens) // what all prompts share is computed by each engine
       if (loss !== linear) continue
-      expect(stats.objective).toBeCloseTo(expected.objective!, 4)
-      expect(largestGap(stats.logprobs!, expected.logprobs!)).toBeLessThan(1e-3)
-      expect(largestGap(stats.entropies!, expected.entropies!)).toBeLessThan(1e-3)
+      expect(Math.abs(stats.objective! - expected.objective!)).toBeLessThan(5e-5 * coarser)
+      expect(largestGap(stats.logprobs!, expected.logprobs!)).toBeLessThan(1e-3 * coarser)
+      expect(largestGap(stats.entropies!, expected.entropies!)).toBeLessThan(1e-3 * coarser)
     }
     const after = await one.logits(policy, TOKENS)
     expect(largestGap(before, after)).toBeGreaterThan(0.05)
-    for (const member of members) expect(largestGap(await member.logits(policy, TOKENS), after)).toBeLessThan(2e-3)
+    for (const member of members) expect(largestGap(await member.logits(policy, TOKENS), after)).toBeLessThan(2e-3 * coarser)
     await expectEqualMembers(members, policy)
   })
 

@@ -16,6 +16,8 @@ export interface BuildOptions {
 export interface BuildRequest {
   /** Where the library will lie; nothing is built when it exists. */
   readonly folder: string
+  /** The folder of the CMakeLists.txt; kernels/ unless told otherwise. */
+  readonly source?: string
   /** cmake's. */
   readonly target: string
   /** For people. */
@@ -51,7 +53,7 @@ export async function buildTarget(request: BuildRequest): Promise<void> {
 }
 
 /** Compiles into a folder beside the final one and renames it, so nobody ever sees half a library. */
-async function build({ folder, target, what, definitions = () => [], prepare, log }: BuildRequest): Promise<void> {
+async function build({ folder, source, target, what, definitions = () => [], prepare, log }: BuildRequest): Promise<void> {
   const own = definitions()
   await prepare()
   const started = Date.now()
@@ -60,9 +62,8 @@ async function build({ folder, target, what, definitions = () => [], prepare, lo
   const out = join(work, 'libraries')
   mkdirSync(out, { recursive: true })
   try {
-    const source = join(packageRoot(), 'kernels')
     const settings = [`-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${out}`, '-DCMAKE_BUILD_TYPE=Release', ...own]
-    await run('cmake', ['-S', source, '-B', work, ...settings])
+    await run('cmake', ['-S', source ?? join(packageRoot(), 'kernels'), '-B', work, ...settings])
     await run('cmake', ['--build', work, '--target', target, '--parallel', String(availableParallelism())])
     writeFileSync(
       join(out, 'build.json'),

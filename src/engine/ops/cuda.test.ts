@@ -1,19 +1,17 @@
 import { describe, expect, it } from 'vitest'
+import { CUDA, cudaLibrary, gpuCount, openGpu } from '../../../test/emulator/gpu'
 import { BackendError } from '../../errors'
-import { ensureCuda, gpus } from './build-cuda'
 import { describeOps } from './describe-ops'
 import { openNative } from './native'
-import type { Backend, Precision, Tensor } from './ops'
+import type { Tensor } from './ops'
 
-const open = async (precision: Precision): Promise<Backend> => openNative(await ensureCuda(), { device: 'cuda', precision })
-
-describe.skipIf(gpus().length === 0)('CUDA (skipped: no NVIDIA GPU answers)', () => {
-  describeOps('cuda f32', () => open('f32'))
+describe(CUDA, () => {
+  describeOps('cuda f32', () => openGpu('f32'))
   // Activations are rounded as well as weights.
-  describeOps('cuda bf16', () => open('bf16'), { rounded: 2e-2, activations: 'bf16', decodesApart: true })
+  describeOps('cuda bf16', () => openGpu('bf16'), { rounded: 2e-2, activations: 'bf16', decodesApart: true })
 
   it('an index that points nowhere surfaces at the next download, once, and the stream goes on', async () => {
-    const backend = await open('f32')
+    const backend = await openGpu('f32')
     const arena = backend.arena(1 << 12)
     const [table, out, ids] = [arena.tensor([3, 4]), arena.tensor([1, 4]), arena.tensor([1], 'i32')]
     backend.ops.fill(table, 1)
@@ -28,7 +26,7 @@ describe.skipIf(gpus().length === 0)('CUDA (skipped: no NVIDIA GPU answers)', ()
   })
 
   it('data given to upload may change at once, in any number of uploads', async () => {
-    const backend = await open('f32')
+    const backend = await openGpu('f32')
     const arena = backend.arena(1 << 26)
     const targets = Array.from({ length: 40 }, () => arena.tensor([100_000]))
     const data = new Float32Array(100_000)
@@ -40,7 +38,7 @@ describe.skipIf(gpus().length === 0)('CUDA (skipped: no NVIDIA GPU answers)', ()
   })
 
   it('memory that there is not is refused in words, and the backend goes on', async () => {
-    const backend = await open('f32')
+    const backend = await openGpu('f32')
     const { free, total } = backend.memory()!
     expect(free).toBeLessThanOrEqual(total)
     expect(() => backend.arena(2 * total)).toThrow(/no device memory for .* GiB; .* GiB are free/)
@@ -51,17 +49,13 @@ describe.skipIf(gpus().length === 0)('CUDA (skipped: no NVIDIA GPU answers)', ()
   })
 
   it('a GPU that is not there is named', async () => {
-    const library = await ensureCuda()
+    const library = await cudaLibrary()
     expect(() => openNative(library, { device: 'cuda', index: 99 })).toThrow(/GPUs 0 to \d+, not 99/)
   })
 
-  describe.skipIf(gpus().length < 2)('a group of GPUs (skipped: fewer than two)', () => {
-    const pair = async () => {
-      const library = await ensureCuda()
-      return [0, 1].map((index) => openNative(library, { device: 'cuda', index, precision: 'f32' }))
-    }
+  describe.skipIf(gpuCount < 2)('a group of GPUs (skipped: fewer than two)', () => {
     const joined = async () => {
-      const backends = await pair()
+      const backends = await Promise.all([0, 1].map((index) => openGpu('f32', index)))
       const id = backends[0]!.group.id()
       await Promise.all(backends.map(({ group }, rank) => group.join({ id, ranks: 2, rank })))
       return backends

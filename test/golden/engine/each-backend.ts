@@ -1,11 +1,11 @@
 // Tests that hold on every backend are declared once and run on each that this machine has.
 
 import { describe, it } from 'vitest'
-import { ensureCuda, gpus } from '../../../src/engine/ops/build-cuda'
 import { ensureNative } from '../../../src/engine/ops/build-native'
 import { openNative } from '../../../src/engine/ops/native'
 import type { Backend, Precision } from '../../../src/engine/ops/ops'
 import { openTfjs } from '../../../src/engine/ops/tfjs'
+import { CUDA, openGpu } from '../../emulator/gpu'
 
 /** Declares tests of one backend; `precision` is that of its frozen weights, on a GPU of its activations as well. */
 type Declare = (name: string, open: () => Promise<Backend>, precision: Precision | 'bf16 throughout') => void
@@ -16,13 +16,10 @@ export function describeEachBackend(declare: Declare): void {
   describeNative(declare)
 }
 
-/** On the first GPU, where one answers. */
+/** On the first GPU, or on the emulated one. */
 export function describeCuda(declare: Declare): void {
-  if (gpus().length === 0) return
-  for (const precision of ['f32', 'bf16'] as const) {
-    const open = async () => openNative(await ensureCuda(), { device: 'cuda', precision })
-    declare(`cuda, ${precision}`, open, precision === 'bf16' ? 'bf16 throughout' : precision)
-  }
+  for (const precision of ['f32', 'bf16'] as const)
+    declare(`${CUDA}, ${precision}`, () => openGpu(precision), precision === 'bf16' ? 'bf16 throughout' : precision)
 }
 
 /** The same for the native libraries alone: models of millions of weights take TensorFlow.js in plain JavaScript too long. */

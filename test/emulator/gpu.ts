@@ -1,0 +1,20 @@
+// The GPU that the tests of kernels/cuda run on: this machine's, or where none answers the emulated one.
+
+import { ensureCuda, gpus } from '../../src/engine/ops/build-cuda'
+import { type NativeLibrary, openNative } from '../../src/engine/ops/native'
+import type { Backend, Precision } from '../../src/engine/ops/ops'
+import { emulatedCuda } from './build'
+
+const real = gpus().length
+
+/** For the titles of tests. */
+export const CUDA = real > 0 ? 'cuda' : 'cuda, emulated'
+export const gpuCount = real > 0 ? real : 2
+
+export function cudaLibrary(): Promise<NativeLibrary> {
+  return real > 0 ? ensureCuda() : emulatedCuda()
+}
+
+export async function openGpu(precision: Precision, index = 0): Promise<Backend> {
+  return openNative(await cudaLibrary(), { device: 'cuda', precision, index })
+}

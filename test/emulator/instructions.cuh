@@ -1,0 +1,73 @@
+// kernels/cuda/instructions.cuh for a C++ compiler: what each PTX instruction does, as PTX ISA 8 tells it.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace arbor {
+
+inline void after_kernels_before() {} // a stream's kernels run one after the other
+
+// Shared memory's addresses have 32 bits there; here the upper half is the one that addresses made last had.
+inline uint64_t shared_window = 0;
+inline uint32_t shared_address(const void *p) {
+  shared_window = reinterpret_cast<uint64_t>(p);
+  return uint32_t(shared_window);
+}
+inline const void *at_shared(uint32_t address) {
+  const int64_t distance = int32_t(address - uint32_t(shared_window));
+  return reinterpret_cast<const void *>(shared_window + uint64_t(distance));
+}
+
+inline void copy_piece(void *to, const void *from, bool valid) { emulator::copy_later(to, from, 16, valid); }
+inline void copy_number(void *to, const void *from, bool valid) { emulator::copy_later(to, from, 4, valid); }
+inline void close_copies() { emulator::close_copies(); }
+template <int Open> void wait_copies() { emulator::wait_copies(Open); }
+
+// ldmatrix: lane 8m + i gives the address of row i of matrix m; lane l receives of each matrix, seen as rows, columns 2 (l % 4) and the next of
+// row l / 4, or with `transposed` rows 2 (l % 4) and the next of column l / 4.
+inline void load_four(uint32_t (&r)[4], uint32_t row, bool transposed) {
+  const void *own = at_shared(row);
+  const emulator::Answers answers = emulator::meet_warp(emulator::Meeting::load_matrices, ~0u, &own, sizeof own);
+  const unsigned lane = emulator::lane(), major = lane / 4, minor = lane % 4 * 2;
+  for (unsigned m = 0; m < 4; m++) {
+    const auto number = [&](unsigned i, unsigned j) {
+      uint16_t bits;
+      std::memcpy(&bits, emulator::word_of<const char *>(answers.slots[8 * m + i]) + 2 * j, 2);
+      return uint32_t(bits);
+    };
+    r[m] = transposed ? number(minor, major) | number(minor + 1, major) << 16 : number(major, minor) | number(major, minor + 1) << 16;
+  }
+}
+inline void load_matrices(uint32_t (&r)[4], uint32_t row) { load_four(r, row, false); }
+inline void load_transposed(uint32_t (&r)[4], uint32_t row) { load_four(r, row, true); }
+
+// Fragments: lane = 4 group + pair; a[0..3] hold rows group, group + 8, group, group + 8 at columns 2 pair and the next, the last two 8 further on;
+// b[0..1] hold column `group` at rows 2 pair and the next, the second 8 further on.
+inline void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  struct Fragments {
+    uint32_t a[4], b[2];
+  };
+  const Fragments own = {{a[0], a[1], a[2], a[3]}, {b0, b1}};
+  const emulator::Answers answers = emulator::meet_warp(emulator::Meeting::multiply, ~0u, &own, sizeof own);
+  const unsigned group = emulator::lane() / 4, pair = emulator::lane() % 4;
+  const auto fragments = [&](unsigned lane) { return emulator::word_of<Fragments>(answers.slots[lane]); };
+  const auto number = [](uint32_t two, unsigned which) { return __bfloat162float({uint16_t(which ? two >> 16 : two & 0xffff)}); };
+  for (unsigned k = 0; k < 16; k++) {
+    const unsigned holder = k % 8 / 2, half = k / 8, which = k % 2;
+    const Fragments left = fragments(4 * group + holder);
+    for (unsigned column = 0; column < 2; column++) {
+      const float right = number(fragments(4 * (2 * pair + column) + holder).b[half], which);
+      c[column] += number(left.a[2 * half], which) * right;
+      c[2 + column] += number(left.a[2 * half + 1], which) * right;
+    }
+  }
+}
+
+inline float exp2_fast(float x) { return std::exp2(x); }
+
+} // namespace arbor
