@@ -3,13 +3,11 @@
 #pragma once
 
 #include <cuda_runtime.h>
-#include <dlfcn.h>
 #include <glob.h>
 
 #include <cstdint>
-#include <cstdlib>
-#include <string>
-#include <vector>
+
+#include "dynamic_library.h"
 
 namespace arbor::lt {
 
@@ -52,13 +50,10 @@ struct Library {
                     Layout, const Algo *, void *workspace, size_t, cudaStream_t) = nullptr;
 };
 
-// Where cuBLASLt may lie: as the environment says, as the loader finds it, in a toolkit's folder.
+// Where cuBLASLt may lie: as the loader finds it, or in a toolkit's folder.
 inline std::vector<std::string> places() {
   std::vector<std::string> found;
-  if (const char *named = std::getenv("ARBOR_CUBLASLT")) found.push_back(named);
-  const std::string major = std::to_string(CUDART_VERSION / 1000);
-  for (const char *name : {"libcublasLt.so."})
-    for (const std::string &version : {major, std::string("13"), std::string("12")}) found.push_back(name + version);
+  for (const std::string &version : {std::to_string(CUDART_VERSION / 1000), std::string("13"), std::string("12")}) found.push_back("libcublasLt.so." + version);
   found.push_back("libcublasLt.so");
   glob_t hits{};
   if (glob("/usr/local/cuda*/lib64/libcublasLt.so*", 0, nullptr, &hits) == 0)
@@ -67,36 +62,31 @@ inline std::vector<std::string> places() {
   return found;
 }
 
-// Null, with `problem` set, when no usable library is found. It is opened once and stays.
+// Null, with `problem` set, when no usable library is found.
 inline const Library *load(std::string &problem) {
   static Library library;
   static bool loaded = false;
   if (loaded) return &library;
-  void *handle = nullptr;
-  for (const std::string &place : places())
-    if ((handle = dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL))) break;
-  if (!handle) {
+  DynamicLibrary found("ARBOR_CUBLASLT", places());
+  if (!found) {
     problem = "cuBLASLt was not found: install the CUDA toolkit, or `pip install nvidia-cublas` and set ARBOR_CUBLASLT to its libcublasLt.so";
     return nullptr;
   }
-  const auto find = [&](auto &entry, const char *name) {
-    entry = reinterpret_cast<std::decay_t<decltype(entry)>>(dlsym(handle, name));
-    if (!entry && problem.empty()) problem = std::string("cuBLASLt has no ") + name;
-  };
-  find(library.version, "cublasLtGetVersion");
-  find(library.create, "cublasLtCreate");
-  find(library.destroy, "cublasLtDestroy");
-  find(library.desc_create, "cublasLtMatmulDescCreate");
-  find(library.desc_destroy, "cublasLtMatmulDescDestroy");
-  find(library.desc_set, "cublasLtMatmulDescSetAttribute");
-  find(library.layout_create, "cublasLtMatrixLayoutCreate");
-  find(library.layout_destroy, "cublasLtMatrixLayoutDestroy");
-  find(library.preference_create, "cublasLtMatmulPreferenceCreate");
-  find(library.preference_destroy, "cublasLtMatmulPreferenceDestroy");
-  find(library.preference_set, "cublasLtMatmulPreferenceSetAttribute");
-  find(library.heuristic, "cublasLtMatmulAlgoGetHeuristic");
-  find(library.matmul, "cublasLtMatmul");
-  loaded = problem.empty();
+  found.find(library.version, "cublasLtGetVersion")
+      .find(library.create, "cublasLtCreate")
+      .find(library.destroy, "cublasLtDestroy")
+      .find(library.desc_create, "cublasLtMatmulDescCreate")
+      .find(library.desc_destroy, "cublasLtMatmulDescDestroy")
+      .find(library.desc_set, "cublasLtMatmulDescSetAttribute")
+      .find(library.layout_create, "cublasLtMatrixLayoutCreate")
+      .find(library.layout_destroy, "cublasLtMatrixLayoutDestroy")
+      .find(library.preference_create, "cublasLtMatmulPreferenceCreate")
+      .find(library.preference_destroy, "cublasLtMatmulPreferenceDestroy")
+      .find(library.preference_set, "cublasLtMatmulPreferenceSetAttribute")
+      .find(library.heuristic, "cublasLtMatmulAlgoGetHeuristic")
+      .find(library.matmul, "cublasLtMatmul");
+  if (!found.missing().empty()) problem = "cuBLASLt has no " + found.missing();
+  loaded = found.missing().empty();
   return loaded ? &library : nullptr;
 }
 

@@ -3,14 +3,11 @@
 #pragma once
 
 #include <cuda_runtime.h>
-#include <dlfcn.h>
 
 #include <climits>
 #include <cstdint>
-#include <cstdlib>
-#include <string>
-#include <type_traits>
-#include <vector>
+
+#include "dynamic_library.h"
 
 namespace arbor::nccl {
 
@@ -51,38 +48,29 @@ inline void set_defaults() {
   setenv("NCCL_PROTO", "Simple", 0);
 }
 
-// Null, with `problem` set, when no usable library is found. It is opened once and stays.
+// Null, with `problem` set, when no usable library is found.
 inline const Library *load(std::string &problem) {
   static Library library;
   static bool loaded = false;
   if (loaded) return &library;
   set_defaults();
-  std::vector<std::string> places;
-  if (const char *named = std::getenv("ARBOR_NCCL")) places.push_back(named);
-  places.insert(places.end(), {"libnccl.so.2", "libnccl.so"});
-  void *handle = nullptr;
-  for (const std::string &place : places)
-    if ((handle = dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL))) break;
-  if (!handle) {
+  DynamicLibrary found("ARBOR_NCCL", {"libnccl.so.2", "libnccl.so"});
+  if (!found) {
     problem = "NCCL was not found: install libnccl2, or `pip install nvidia-nccl-cu" + std::to_string(CUDART_VERSION / 1000) +
               "` (ARBOR_NCCL may name its libnccl.so.2)";
     return nullptr;
   }
-  problem.clear();
-  const auto find = [&](auto &entry, const char *name) {
-    entry = reinterpret_cast<std::decay_t<decltype(entry)>>(dlsym(handle, name));
-    if (!entry && problem.empty()) problem = std::string("this NCCL has no ") + name + "; 2.14 or newer is needed";
-  };
-  find(library.unique_id, "ncclGetUniqueId");
-  find(library.init, "ncclCommInitRankConfig");
-  find(library.async_error, "ncclCommGetAsyncError");
-  find(library.all_reduce, "ncclAllReduce");
-  find(library.group_start, "ncclGroupStart");
-  find(library.group_end, "ncclGroupEnd");
-  find(library.abort, "ncclCommAbort");
-  find(library.error_string, "ncclGetErrorString");
-  find(library.last_error, "ncclGetLastError");
-  loaded = problem.empty();
+  found.find(library.unique_id, "ncclGetUniqueId")
+      .find(library.init, "ncclCommInitRankConfig")
+      .find(library.async_error, "ncclCommGetAsyncError")
+      .find(library.all_reduce, "ncclAllReduce")
+      .find(library.group_start, "ncclGroupStart")
+      .find(library.group_end, "ncclGroupEnd")
+      .find(library.abort, "ncclCommAbort")
+      .find(library.error_string, "ncclGetErrorString")
+      .find(library.last_error, "ncclGetLastError");
+  if (!found.missing().empty()) problem = "this NCCL has no " + found.missing() + "; 2.14 or newer is needed";
+  loaded = found.missing().empty();
   return loaded ? &library : nullptr;
 }
 

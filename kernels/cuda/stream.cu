@@ -5,33 +5,17 @@
 
 #include <chrono>
 #include <cstdio>
-#include <cstring>
-#include <deque>
 #include <memory>
-#include <mutex>
 #include <thread>
-#include <utility>
-#include <vector>
 
+#include "errors.cuh"
 #include "memory.cuh"
 #include "products.cuh"
+#include "transfers.cuh"
 
 namespace {
 
-thread_local std::string last_error;
 thread_local int current_device = -1;
-
-constexpr int64_t kRingSector = 4 << 20; // of pinned memory that uploads pass through
-constexpr int kRingSectors = 4;
-constexpr int64_t kSlot = 256 << 10; // a download up to this size has a pinned slot and does not hold the caller up
-
-struct Download {
-  int64_t ticket;
-  cudaEvent_t done;
-  void *slot; // null: the bytes are at `to` already
-  void *to;
-  size_t bytes;
-};
 
 } // namespace
 
@@ -48,30 +32,12 @@ struct arbor_stream {
   arbor::StreamMemory memory;
   std::unique_ptr<arbor::Products, arbor::DeleteProducts> products;
   bool recording = false;
-
-  std::mutex mutex; // of what follows: arbor_wait may run on another thread
-  char *ring = nullptr;
-  int64_t ring_at = 0, ring_sector = 0;
-  cudaEvent_t left[kRingSectors] = {}; // recorded when uploads leave a sector
-  std::deque<Download> downloads;
-  std::vector<void *> free_slots;
-  std::vector<cudaEvent_t> free_events;
-  int64_t asked = 0, finished = 0;
-  std::string failure;
+  arbor::Transfers transfers;
 };
 
 namespace arbor {
 
 bool programmatic_launches = true;
-
-int32_t fail(arbor_code code, const std::string &text) {
-  last_error = text;
-  return code;
-}
-
-int32_t bad_argument(const char *op) { return fail(ARBOR_BAD_ARGUMENT, std::string(op) + ": a pointer is null or a size is out of range"); }
-
-int32_t unsupported(const char *op, const char *what) { return fail(ARBOR_UNSUPPORTED, std::string(op) + ": " + what); }
 
 int32_t enter(arbor_stream *stream, const char *op) {
   if (!stream) return fail(ARBOR_BAD_ARGUMENT, std::string(op) + ": no stream");
@@ -79,29 +45,6 @@ int32_t enter(arbor_stream *stream, const char *op) {
   if (cudaSetDevice(stream->device) != cudaSuccess) return fail(ARBOR_FAILED, std::string(op) + ": the device is gone");
   current_device = stream->device;
   return ARBOR_OK;
-}
-
-// What a person can do about an error of the driver.
-static std::string explain(cudaError_t error) {
-  std::string text = cudaGetErrorString(error);
-  switch (error) {
-  case cudaErrorIllegalAddress:
-  case cudaErrorLaunchFailure:
-  case cudaErrorAssert:
-  case cudaErrorECCUncorrectable:
-  case cudaErrorUnknown:
-    return text + ". The device can't go on in this process: start the server again; runs resume from their checkpoints.";
-  case cudaErrorNoKernelImageForDevice:
-    return text + ". The library was built for other GPUs: delete ~/.arbor/native and start again.";
-  case cudaErrorInsufficientDriver:
-    return text + ". Update the NVIDIA driver, or build with an older CUDA toolkit.";
-  default:
-    return text;
-  }
-}
-
-static int32_t failed(const char *op, cudaError_t error) {
-  return fail(error == cudaErrorMemoryAllocation ? ARBOR_OUT_OF_MEMORY : ARBOR_FAILED, std::string(op) + ": " + explain(error));
 }
 
 int32_t launched(arbor_stream *, const char *op) {
@@ -133,20 +76,6 @@ void join(arbor_stream *stream) {
   cudaStreamWaitEvent(stream->stream, stream->joined, 0);
 }
 
-static const char *fault_text(const Fault &fault, char *text, size_t size) {
-  const char *what = "";
-  switch (fault.op) {
-  case kFaultEmbed: what = "arbor_embed: token id"; break;
-  case kFaultGather: what = "arbor_gather_rows: row"; break;
-  case kFaultRope: what = "arbor_rope_store_kv: position or slot"; break;
-  case kFaultAttention: what = "arbor_attention: a slot or segment's end"; break;
-  case kFaultLogprob: what = "arbor_logprob: row or target"; break;
-  case kFaultSample: what = "arbor_sample: place or token of the history"; break;
-  }
-  std::snprintf(text, size, "%s %lld is outside 0 to %lld", what, fault.value, fault.limit - 1);
-  return text;
-}
-
 } // namespace arbor
 
 using arbor::fail;
@@ -162,15 +91,7 @@ arbor_stream *not_opened(const std::string &text) {
 }
 
 void release(arbor_stream *stream) {
-  for (Download &download : stream->downloads) {
-    stream->free_events.push_back(download.done);
-    if (download.slot) stream->free_slots.push_back(download.slot);
-  }
-  for (void *slot : stream->free_slots) cudaFreeHost(slot);
-  for (cudaEvent_t event : stream->free_events) cudaEventDestroy(event);
-  for (cudaEvent_t event : stream->left)
-    if (event) cudaEventDestroy(event);
-  if (stream->ring) cudaFreeHost(stream->ring);
+  stream->transfers.close();
   if (stream->fault) cudaFreeHost(stream->fault);
   stream->products.reset();
   stream->memory.close();
@@ -181,60 +102,7 @@ void release(arbor_stream *stream) {
   delete stream;
 }
 
-// A place in the ring for the next upload. Entering a sector again waits until the copies that were last made from it are through.
-char *ring_place(arbor_stream *stream, int64_t bytes) {
-  const int64_t aligned = (bytes + 63) / 64 * 64;
-  if (stream->ring_at + aligned > kRingSector) {
-    cudaEventRecord(stream->left[stream->ring_sector], stream->stream);
-    stream->ring_sector = (stream->ring_sector + 1) % kRingSectors;
-    cudaEventSynchronize(stream->left[stream->ring_sector]);
-    stream->ring_at = 0;
-  }
-  char *place = stream->ring + stream->ring_sector * kRingSector + stream->ring_at;
-  stream->ring_at += aligned;
-  return place;
-}
-
-cudaEvent_t take_event(arbor_stream *stream) {
-  cudaEvent_t event = nullptr;
-  if (!stream->free_events.empty()) {
-    event = stream->free_events.back();
-    stream->free_events.pop_back();
-  } else
-    cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
-  return event;
-}
-
-void *take_slot(arbor_stream *stream) {
-  void *slot = nullptr;
-  if (!stream->free_slots.empty()) {
-    slot = stream->free_slots.back();
-    stream->free_slots.pop_back();
-  } else if (cudaMallocHost(&slot, kSlot) != cudaSuccess)
-    slot = nullptr;
-  return slot;
-}
-
-// Hands out every download that has arrived, in order. Holds the mutex.
-void deliver(arbor_stream *stream) {
-  while (!stream->downloads.empty()) {
-    Download &next = stream->downloads.front();
-    const cudaError_t state = cudaEventQuery(next.done);
-    if (state == cudaErrorNotReady) return;
-    if (state != cudaSuccess && stream->failure.empty()) stream->failure = arbor::explain(state);
-    if (next.slot) {
-      std::memcpy(next.to, next.slot, next.bytes);
-      stream->free_slots.push_back(next.slot);
-    }
-    stream->free_events.push_back(next.done);
-    stream->finished = next.ticket;
-    stream->downloads.pop_front();
-  }
-}
-
 } // namespace
-
-const char *arbor_last_error(void) { return last_error.c_str(); }
 
 const char *arbor_description(void) {
   static thread_local std::string text;
@@ -276,9 +144,7 @@ arbor_stream *arbor_open(int32_t device) {
   for (cudaEvent_t *event : {&stream->forked, &stream->joined})
     if (error == cudaSuccess) error = cudaEventCreateWithFlags(event, cudaEventDisableTiming);
   if (error == cudaSuccess) error = cudaHostAlloc(reinterpret_cast<void **>(&stream->fault), sizeof(arbor::Fault), cudaHostAllocMapped);
-  if (error == cudaSuccess) error = cudaMallocHost(reinterpret_cast<void **>(&stream->ring), kRingSectors * kRingSector);
-  for (cudaEvent_t &event : stream->left)
-    if (error == cudaSuccess) error = cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
+  if (error == cudaSuccess) error = stream->transfers.open();
   if (error == cudaSuccess && properties.major < 8) {
     release(stream);
     return not_opened(std::string(properties.name) + " has compute capability " + std::to_string(properties.major) + "." +
@@ -340,28 +206,16 @@ int32_t arbor_upload(arbor_stream *stream, void *to, const void *from, int64_t b
   if (stream->recording) return fail(ARBOR_UNSUPPORTED, "arbor_upload: host data can't be part of a capture; upload before the replay");
   ARBOR_ENTER(stream, "arbor_upload", true);
   if (bytes == 0) return ARBOR_OK;
-  std::lock_guard<std::mutex> lock(stream->mutex);
-  const void *source = from;
-  // What is too large for the ring is staged by the driver, which returns when it has its own copy.
-  if (bytes <= kRingSector / 4) source = std::memcpy(ring_place(stream, bytes), from, size_t(bytes));
-  const cudaError_t error = cudaMemcpyAsync(to, source, size_t(bytes), cudaMemcpyHostToDevice, stream->stream);
+  const cudaError_t error = stream->transfers.upload(to, from, bytes, stream->stream);
   return error == cudaSuccess ? int32_t(ARBOR_OK) : failed("arbor_upload", error);
 }
 
 int64_t arbor_download(arbor_stream *stream, void *to, const void *from, int64_t bytes) {
   if (stream && stream->recording) return fail(ARBOR_UNSUPPORTED, "arbor_download: a capture can't wait");
   ARBOR_ENTER(stream, "arbor_download", given(to, from) && bytes >= 0);
-  std::lock_guard<std::mutex> lock(stream->mutex);
-  void *slot = bytes <= kSlot ? take_slot(stream) : nullptr;
-  const cudaError_t error = cudaMemcpyAsync(slot ? slot : to, from, size_t(bytes), cudaMemcpyDeviceToHost, stream->stream);
-  if (error != cudaSuccess) {
-    if (slot) stream->free_slots.push_back(slot);
-    return failed("arbor_download", error);
-  }
-  Download download{++stream->asked, take_event(stream), slot, to, size_t(bytes)};
-  cudaEventRecord(download.done, stream->stream);
-  stream->downloads.push_back(download);
-  return download.ticket;
+  int64_t ticket = 0;
+  const cudaError_t error = stream->transfers.download(to, from, bytes, stream->stream, ticket);
+  return error == cudaSuccess ? ticket : failed("arbor_download", error);
 }
 
 int32_t arbor_wait(arbor_stream *stream, int64_t ticket, int64_t microseconds) {
@@ -369,11 +223,7 @@ int32_t arbor_wait(arbor_stream *stream, int64_t ticket, int64_t microseconds) {
   using Clock = std::chrono::steady_clock;
   const auto started = Clock::now();
   for (;;) {
-    {
-      std::lock_guard<std::mutex> lock(stream->mutex);
-      deliver(stream);
-      if (stream->finished >= ticket) return ARBOR_OK;
-    }
+    if (stream->transfers.delivered() >= ticket) return ARBOR_OK;
     const auto waited = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - started).count();
     if (microseconds >= 0 && waited >= microseconds) return ARBOR_BUSY;
     if (microseconds < 0 && waited > 200) std::this_thread::sleep_for(std::chrono::microseconds(30));
@@ -382,14 +232,13 @@ int32_t arbor_wait(arbor_stream *stream, int64_t ticket, int64_t microseconds) {
 
 int32_t arbor_status(arbor_stream *stream, int64_t) {
   ARBOR_ENTER(stream, "arbor_status", true);
-  std::lock_guard<std::mutex> lock(stream->mutex);
-  if (!stream->failure.empty()) return fail(ARBOR_FAILED, std::exchange(stream->failure, {}));
+  const cudaError_t error = stream->transfers.failure();
+  if (error != cudaSuccess) return fail(ARBOR_FAILED, arbor::explain(error));
   volatile arbor::Fault *fault = stream->fault;
   if (fault->set == 0) return ARBOR_OK;
-  arbor::Fault copy{1, fault->op, fault->value, fault->limit};
+  const arbor::Fault copy{1, fault->op, fault->value, fault->limit};
   fault->set = 0;
-  char text[128];
-  return fail(ARBOR_FAILED, arbor::fault_text(copy, text, sizeof text));
+  return fail(ARBOR_FAILED, arbor::text_of(copy));
 }
 
 int32_t arbor_capture_begin(arbor_stream *stream) {

@@ -1,0 +1,133 @@
+#include "product_trial.cuh"
+
+#include <algorithm>
+
+namespace arbor {
+namespace {
+
+constexpr int64_t kCompared = 16384; // outputs whose bits are compared at least
+constexpr int kMostRounds = 32;      // of noise, to get there
+
+__device__ __forceinline__ uint32_t hash(uint32_t x, uint32_t seed) {
+  uint32_t z = x * 0x9e3779b1u + seed * 0x632be5abu;
+  z = (z ^ (z >> 15)) * 0x85ebca6bu;
+  z = (z ^ (z >> 13)) * 0xc2b2ae35u;
+  return z ^ (z >> 16);
+}
+
+// Values in −1 … 1 from a hash of their place. Every other row has a large value and its negative besides: where their weights are equal they cancel,
+// and what the order of the sum did to the rest shows even in bf16. (Short sums of like numbers nearly always round to the same bf16.)
+template <class T> __global__ void fill_noise(T *out, int64_t count, int64_t depth, uint32_t seed) {
+  constexpr float kLarge = 1 << 22;
+  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  float value = float(int32_t(hash(uint32_t(i), seed))) * (1.0f / 2147483648.0f);
+  const uint32_t row = uint32_t(i / depth), k = uint32_t(i % depth);
+  if (row % 2 == 1 && depth > 1) {
+    const uint32_t one = hash(row, ~seed) % uint32_t(depth), other = (one + 1 + hash(~row, seed) % uint32_t(depth - 1)) % uint32_t(depth);
+    if (k == one) value = kLarge;
+    if (k == other) value = -kLarge;
+  }
+  out[i] = from_float<T>(value);
+}
+
+__global__ void count_differences(const uint32_t *a, const uint32_t *b, int64_t words, int32_t *differences) {
+  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < words && a[i] != b[i]) atomicAdd(differences, 1);
+}
+
+int64_t padded(int64_t bytes) { return ceil_div(bytes, 256) * 256; }
+
+// A product on noise: the reference's outputs and a candidate's.
+struct Trial {
+  arbor_stream *stream;
+  const CublasLt &lt;
+  Product product;
+  char *expected, *actual;
+  int64_t bytes;
+  int32_t *differences;
+
+  void fill(uint32_t seed) const {
+    const int64_t count = product.rows * product.depth;
+    const unsigned blocks = unsigned(ceil_div(count, 256));
+    void *x = const_cast<void *>(product.a.data);
+    if (product.a.type == ARBOR_BF16)
+      fill_noise<<<blocks, 256, 0, cuda_stream(stream)>>>(static_cast<bf16 *>(x), count, product.depth, seed);
+    else
+      fill_noise<<<blocks, 256, 0, cuda_stream(stream)>>>(static_cast<float *>(x), count, product.depth, seed);
+  }
+
+  int32_t into(char *out, const Plan &plan) const {
+    Product one = product;
+    one.out = out;
+    return lt.enqueue(stream, one, plan);
+  }
+
+  bool has_expected_bits(const Plan &plan) const {
+    const cudaStream_t s = cuda_stream(stream);
+    cudaMemsetAsync(differences, 0, 4, s);
+    if (into(actual, plan) != 0) return false;
+    const int64_t words = bytes / 4;
+    count_differences<<<unsigned(ceil_div(words, 256)), 256, 0, s>>>(reinterpret_cast<const uint32_t *>(expected),
+                                                                    reinterpret_cast<const uint32_t *>(actual), words, differences);
+    int32_t found = 1;
+    cudaMemcpyAsync(&found, differences, 4, cudaMemcpyDeviceToHost, s);
+    return cudaStreamSynchronize(s) == cudaSuccess && found == 0;
+  }
+
+  // The best of three, each with the level-2 cache emptied before.
+  float milliseconds(const Plan &plan, const Flush &flush) const {
+    const cudaStream_t s = cuda_stream(stream);
+    cudaEvent_t begin, end;
+    cudaEventCreate(&begin);
+    cudaEventCreate(&end);
+    float best = 1e30f;
+    for (int i = 0; i < 3; i++) {
+      cudaMemsetAsync(flush.memory, i, flush.bytes, s);
+      cudaEventRecord(begin, s);
+      into(actual, plan);
+      cudaEventRecord(end, s);
+      float time = 0;
+      if (cudaEventSynchronize(end) == cudaSuccess && cudaEventElapsedTime(&time, begin, end) == cudaSuccess) best = std::min(best, time);
+    }
+    cudaEventDestroy(begin);
+    cudaEventDestroy(end);
+    return best;
+  }
+};
+
+// Leaves the candidates whose outputs have the reference's bits, on fresh noise until enough of them were compared.
+void keep_equal(const Trial &trial, const Plan &reference, std::vector<Plan> &candidates) {
+  const int64_t outputs = std::max(trial.product.rows * trial.product.columns, int64_t(1));
+  const int rounds = int(std::min(int64_t(kMostRounds), ceil_div(kCompared, outputs)));
+  for (int round = 0; round < rounds && !candidates.empty(); round++) {
+    trial.fill(uint32_t(round));
+    if (trial.into(trial.expected, reference) != 0) return candidates.clear();
+    const auto differs = [&](const Plan &plan) { return !trial.has_expected_bits(plan); };
+    candidates.erase(std::remove_if(candidates.begin(), candidates.end(), differs), candidates.end());
+  }
+}
+
+} // namespace
+
+Plan fastest_equal(arbor_stream *stream, const CublasLt &lt, const Product &p, const Plan &reference, std::vector<Plan> candidates, const Flush &flush) {
+  const int64_t x_bytes = padded(p.rows * p.depth * bytes_of(p.a.type)), out_bytes = p.rows * p.out_ld * bytes_of(p.out_type);
+  char *memory = p.a.transposed ? nullptr : static_cast<char *>(scratch(stream, 0, x_bytes + 2 * padded(out_bytes) + 256));
+  if (!memory) return reference;
+  char *x = memory + 256, *out = x + x_bytes;
+  Trial trial{stream, lt, p, out, out + padded(out_bytes), out_bytes, reinterpret_cast<int32_t *>(memory)};
+  trial.product.a.data = x;
+  trial.product.a.ld = p.depth;
+  trial.product.beta = 0;
+  keep_equal(trial, reference, candidates);
+  Plan best = reference;
+  if (candidates.empty()) return best;
+  float best_time = trial.milliseconds(reference, flush);
+  for (const Plan &candidate : candidates) {
+    const float time = trial.milliseconds(candidate, flush);
+    if (time < best_time) best = candidate, best_time = time;
+  }
+  return best;
+}
+
+} // namespace arbor
