@@ -76,7 +76,8 @@ const RULES: readonly Rule[] = [
   },
   function slowRate(_recent, all) {
     const rate = Math.max(...all.map(({ learning_rate }) => learning_rate))
-    return all.length >= 5 && rate < 5e-5 && trend(all) < 0.05
+    const { from, to } = thirds(all)
+    return all.length >= 5 && rate < 5e-5 && to - from < 0.05
       ? warning(
           `The rate ${rate.toExponential(0)} is low for LoRA, which wants about ten times the rate of full training; 3e-4 is a usual start.`,
         )
@@ -91,9 +92,9 @@ const RULES: readonly Rule[] = [
       : null
   },
   function rising(_recent, all) {
-    const gain = trend(all)
-    return all.length >= 4 && gain > 0.05 && fallBack(all.map(({ reward }) => reward)) === null
-      ? note(`The reward rises: ${signed(all[0]!.reward)} → ${signed(all.at(-1)!.reward)} in ${all.length} steps.`)
+    const { from, to } = thirds(all)
+    return all.length >= 4 && to - from > 0.05 && fallBack(all.map(({ reward }) => reward)) === null
+      ? note(`The reward rises: ${signed(from)} → ${signed(to)}, means of the first and the last third of ${all.length} steps.`)
       : null
   },
   function lossIsCosmetic(recent) {
@@ -124,9 +125,9 @@ function fallBack(rewards: readonly number[]): { readonly from: number; readonly
   return from > start && from - to > Math.max(0.5 * (from - start), 3 * chance) ? { from, to } : null
 }
 
-/** Mean of the last third less mean of the first third. */
-function trend(records: readonly StepRecord[]): number {
+/** Mean rewards of the first and the last third. */
+function thirds(records: readonly StepRecord[]): { readonly from: number; readonly to: number } {
   const third = Math.max(1, Math.floor(records.length / 3))
   const rewards = records.map(({ reward }) => reward)
-  return mean(rewards.slice(-third)) - mean(rewards.slice(0, third))
+  return { from: mean(rewards.slice(0, third)), to: mean(rewards.slice(-third)) }
 }

@@ -19,9 +19,9 @@ export function rolloutTable(record: StepRecord, { groups: count = 6, length = 2
   const left = record.groups.length - groups.length
   const note = left > 0 ? `<p>step ${record.step}; ${left} more groups, with less spread</p>` : `<p>step ${record.step}</p>`
   const head =
-    '<tr><th style="min-width:16em">completion</th><th style="text-align:right">reward</th><th style="text-align:center">advantage</th><th style="text-align:right">tokens</th></tr>'
+    '<tr><th style="min-width:16em;text-align:left">completion</th><th style="text-align:right">reward</th><th style="text-align:center">advantage</th><th style="text-align:right">tokens</th></tr>'
   const body = groups.map((group) => groupRows(group, limit, length)).join('')
-  const html = `<table style="width:100%"><thead>${head}</thead><tbody>${body}</tbody></table>${note}`
+  const html = `<table style="width:100%;table-layout:auto"><thead>${head}</thead><tbody>${body}</tbody></table>${note}`
   const lines = groups.flatMap((group) => [
     group.title,
     ...order(group).map((i) => `  ${signed(group.advantages[i]!)}  ${shorten(group.completions[i]!, 90)}`),
