@@ -57,15 +57,15 @@ function adapter(backend: Backend, model: Model, seed: number): LoraWeights {
   return weights
 }
 
-/** As if it computed beside us: its runner goes a pass ahead. Counts what is uploaded. */
-function ahead(backend: Backend) {
+/** As if it computed beside us, or not: its runner goes a pass ahead, or waits. Counts what is uploaded. */
+function as(device: 'cuda' | 'cpu', backend: Backend) {
   const uploaded = { numbers: 0 }
   const upload: Backend['upload'] = (to, data) => {
     uploaded.numbers += data.length
     backend.upload(to, data)
   }
   const capture = backend.capture.bind(backend) // it notes on itself that it records
-  const changes = { device: { value: 'cuda' }, upload: { value: upload }, capture: { value: capture } }
+  const changes = { device: { value: device }, upload: { value: upload }, capture: { value: capture } }
   return { uploaded, backend: Object.create(backend, changes) as Backend }
 }
 
@@ -95,8 +95,11 @@ describeEachBackend((name, open) =>
 
     it('a pass ahead, with slots set aside and contexts that stay on the device, changes no bit', () =>
       withModel(async (backend, model) => {
-        const other = ahead(backend)
-        const [waits, goes] = [backend, other.backend].map((one) => new Inference(one, model, 300)) as [Inference, Inference]
+        const other = as('cuda', backend)
+        const [waits, goes] = [as('cpu', backend).backend, other.backend].map((one) => new Inference(one, model, 300)) as [
+          Inference,
+          Inference,
+        ]
         const long = {
           prompt: Array.from({ length: 60 }, (_, i) => (7 * i) % 50),
           sampling: { ...SAMPLING, repetitionPenalty: 1 },
@@ -112,7 +115,7 @@ describeEachBackend((name, open) =>
 
     it('a pass of a size that others have, its last row computed again to make it up, changes no bit', () =>
       withModel(async (backend, model) => {
-        const [waits, goes] = [backend, ahead(backend).backend].map((one) => new Inference(one, model, 300)) as [
+        const [waits, goes] = [as('cpu', backend), as('cuda', backend)].map((one) => new Inference(one.backend, model, 300)) as [
           Inference,
           Inference,
         ]
