@@ -12,6 +12,8 @@ export interface TerminalStreams {
 
 const STATUS_EVERY_MS = 5000
 const RESULT_LINES = 12
+/** What display/figure.ts has in the HTML of a live chart. */
+const DRAWS = 'arborCharts.draw('
 
 export class RunTerminal implements RunListener {
   private atLineStart = true
@@ -47,7 +49,9 @@ export class RunTerminal implements RunListener {
   onOutput(bundle: Bundle, update: boolean): void {
     const text = typeof bundle['text/plain'] === 'string' ? bundle['text/plain'] : ''
     const chart = Object.keys(bundle).some((mime) => mime.endsWith('+json') || mime.startsWith('image/'))
-    if (text === '' || (update && chart)) return
+    // A chart while it changes, which has its numbers in the live line already.
+    const changing = !chart && String(bundle['text/html'] ?? '').includes(DRAWS)
+    if (text === '' || changing || (update && chart)) return
     const lines = text.split('\n')
     if (update) {
       this.live(lines[0] ?? '')
