@@ -40,12 +40,14 @@ const RULES: readonly Rule[] = [
         )
       : null
   },
-  function noSpread(recent) {
+  function noSpread(recent, all) {
     const share = mean(recent.map(({ frac_reward_zero_std }) => frac_reward_zero_std))
     if (share < 0.5) return null
-    const best = Math.max(...recent.map(({ reward_max }) => reward_max))
+    const best = Math.max(...all.map(({ reward_max }) => reward_max))
+    const worst = Math.min(...all.map(({ reward_min }) => reward_min))
     const flat = recent.flatMap(({ groups }) => groups).filter(({ rewards }) => rewards.every((reward) => reward === rewards[0]))
-    const solved = flat.filter(({ rewards }) => rewards[0] === best)
+    // Where every answer there ever was had one reward, it is either perfection or nothing.
+    const solved = flat.filter(({ rewards }) => rewards[0] === best && (worst < best || best > 0))
     const hint =
       solved.length > flat.length / 2
         ? 'most of these questions are solved: take harder ones'

@@ -23,6 +23,12 @@ describe('loss curve', () => {
     expect(heldOut!.x).toEqual([650, 1300])
   })
 
+  it('shows a single update as a point, with labels about it', () => {
+    const { data, layout } = lossCurve([{ step: 1, loss: 1.29 }])
+    expect(data[0]!.mode).toBe('lines+markers')
+    expect(layout.yaxis!.ticktext).toEqual(['1.11', '1.29', '1.5'])
+  })
+
   it('is a picture also before the first step', () => {
     const figure = lossCurve([])
     expect(figure.summary).toContain('no step yet')

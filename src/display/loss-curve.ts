@@ -22,13 +22,13 @@ export function lossCurve(points: readonly LossPoint[], title = 'Pretraining los
   layout.showlegend = true
   layout.xaxis = stepAxis(points.map(({ step }) => step))
   const range: [number, number] = logs.length === 0 ? [-1, 1] : [Math.min(...logs) - 0.1, Math.max(...logs) + 0.1]
-  const ticks = TICKS.filter((loss) => Math.log10(loss) >= range[0] && Math.log10(loss) <= range[1])
+  const ticks = ticksWithin(range)
   layout.yaxis = axis('nats a token', { tickvals: ticks.map(Math.log10), ticktext: ticks.map(String), range, zeroline: false })
   const common = { type: 'scatter', hovertemplate: '%{text}' } as const
   const training: Trace = {
     ...common,
     name: 'training',
-    mode: 'lines',
+    mode: line.length > 40 ? 'lines' : 'lines+markers', // one update is a point
     x: line.map(({ step }) => step),
     y: line.map(({ loss }) => Math.log10(loss)),
     text: line.map(({ loss }) => loss.toFixed(4)),
@@ -46,6 +46,13 @@ export function lossCurve(points: readonly LossPoint[], title = 'Pretraining los
   const last = points.at(-1)
   const summary = last ? `${title}: ${last.loss.toFixed(4)} after ${last.step} steps` : `${title}: no step yet`
   return new Figure(held.length > 0 ? [training, measured] : [training], layout, summary)
+}
+
+/** Round values; where there are not two in the range, its own thirds. */
+function ticksWithin([low, high]: readonly [number, number]): number[] {
+  const round = TICKS.filter((loss) => Math.log10(loss) >= low && Math.log10(loss) <= high)
+  if (round.length >= 2) return round
+  return [1, 3, 5].map((sixth) => Number((10 ** (low + (sixth / 6) * (high - low))).toPrecision(3)))
 }
 
 /** At most POINTS of them, each the mean of its neighbours. */

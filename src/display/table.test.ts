@@ -63,6 +63,17 @@ describe('diagnosis', () => {
     expect(first(stepRecords(3).map((record) => ({ ...record, frac_reward_zero_std: 0.62 })))).toMatch(/^62 % of the rollouts/)
   })
 
+  it('tells groups that are solved from groups that all failed', () => {
+    const alike = (reward: number) =>
+      stepRecords(3).map((record) => ({
+        ...record,
+        ...{ reward, reward_min: reward, reward_max: reward, frac_reward_zero_std: 1, grad_norm: 0.1 },
+        groups: record.groups.map((group) => ({ ...group, rewards: group.rewards.map(() => reward) })),
+      }))
+    expect(first(alike(1))).toContain('take harder ones')
+    expect(first(alike(-1))).toContain('raise the temperature')
+  })
+
   it('warns of a rate too low for LoRA only when nothing moves', () => {
     const flat = stepRecords(6).map((record) => ({
       ...record,
