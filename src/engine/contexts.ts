@@ -47,8 +47,11 @@ export class Contexts {
     }
     if (missing === 0) return
     // What sequences left behind is cleared away when it is as much as what is needed.
-    if (missing === all || this.#end + missing > Math.min(2 * all, this.entries.length)) this.restart()
-    const ahead = this.#end + all <= this.entries.length
+    if (missing === all || this.#end + missing > Math.min(2 * all, this.entries.length)) {
+      this.restart()
+      missing = all
+    }
+    const ahead = this.#end + missing <= this.entries.length // else without what is set aside
     for (const sequence of sequences) if (!this.#knows(sequence)) this.#lay(sequence, ahead)
   }
 
