@@ -218,6 +218,27 @@ describe.skipIf(missing !== null)(`the page of the server${missing === null ? ''
   )
 
   it(
+    'of another server on the same storage lists the runs of earlier ones, with charts and rollouts',
+    async () => {
+      const { id, records } = await train(3)
+      const later = await serve({ storagePath })
+      const page = await browser.newPage({ viewport: { width: 1280, height: 900 } })
+      await page.goto(new URL(later.baseUrl).origin)
+      await page.getByRole('heading', { name: 'The server is ready' }).waitFor() // no job of its own
+      await page.locator(`.jobs a[title="${id}"]`).click()
+      await expect.poll(() => page.locator('.chip').textContent()).toBe('succeeded')
+      await expect.poll(() => points(page)).toBe(3)
+      await page.locator('.rollouts > li pre').first().waitFor()
+      const written = records[2]!.groups.flatMap(({ completions }) => completions)
+      for (const text of await page.locator('.rollouts > li pre').allTextContents())
+        expect(text === 'an empty completion' || written.includes(text)).toBe(true)
+      await page.close()
+      await later.close()
+    },
+    LIMIT_MS,
+  )
+
+  it(
     'says when the server is gone, and goes on when it is back',
     async () => {
       const first = await serve({ storagePath })
