@@ -96,7 +96,7 @@ describe('the page of the API', () => {
     expect(links).toEqual(ids)
   })
 
-  it('shows fields with their types in words, those of objects below them', () => {
+  it('shows fields with their types in words, required ones first, those of objects below them', () => {
     const schema = z.toJSONSchema(
       z.object({
         a: z.int().min(1).nullish().describe('how <many>'),
@@ -113,13 +113,23 @@ describe('the page of the API', () => {
       about,
     ])
     expect(fields).toEqual([
-      ['a', 'whole number from 1 or null', false, 'how <many>'],
       ['b', 'list of object', true, ''],
       ['b[].c', '"x" or "y"', false, 'Default: "x".'],
       ['d', 'number above 0 to 2', true, ''],
+      ['a', 'whole number from 1 or null', false, 'how <many>'],
       ['e', 'text or list of whole number', false, ''],
     ])
     expect(typeText({})).toBe('anything')
+  })
+
+  it('tells a field of several shapes once, with the types of all, and as required where all of them require it', () => {
+    const fields = fieldsOf(document.components.schemas['ChatRequest'] as Record<string, unknown>)
+    const told = (path: string) => fields.filter((one) => one.path === path).map(({ type, required }) => [type, required])
+    expect(told('response_format.type')).toEqual([['"text" or "json_object" or "json_schema"', true]])
+    expect(told('response_format.json_schema')).toEqual([['object', false]])
+  })
+
+  it('says other types in words, and text as text', () => {
     expect(typeText({ type: ['boolean', 'null'] })).toBe('true or false or null')
     expect(escaped('<a href="x">&')).toBe('&lt;a href=&quot;x&quot;&gt;&amp;')
   })

@@ -107,11 +107,15 @@ const DEPTH = 4
 export function fieldsOf(schema: Json, prefix = '', depth = 0): Field[] {
   if (depth > DEPTH) return []
   const required = (schema['required'] ?? []) as readonly string[]
-  return Object.entries((schema['properties'] ?? {}) as Record<string, Json>).flatMap(([name, field]) => {
-    const path = `${prefix}${name}`
-    const own = { path, type: typeText(field), required: required.includes(name), about: aboutOf(field) }
-    return [own, ...innerFields(field, path, depth)]
-  })
+  const properties = Object.entries((schema['properties'] ?? {}) as Record<string, Json>)
+  const rank = ([name]: readonly [string, Json]) => (required.includes(name) ? 0 : 1) // what must be there stands first
+  return properties
+    .sort((a, b) => rank(a) - rank(b))
+    .flatMap(([name, field]) => {
+      const path = `${prefix}${name}`
+      const own = { path, type: typeText(field), required: required.includes(name), about: aboutOf(field) }
+      return [own, ...innerFields(field, path, depth)]
+    })
 }
 
 function innerFields(field: Json, path: string, depth: number): Field[] {
@@ -123,10 +127,19 @@ function innerFields(field: Json, path: string, depth: number): Field[] {
   return [...fieldsOf(field, `${path}.`, depth + 1), ...innerOfBranches(field, path, depth)]
 }
 
+/** Of several shapes: a field that more than one has is told once, with the types of all; required is what all of them require. */
 function innerOfBranches(field: Json, path: string, depth: number): Field[] {
-  const seen = new Set<string>()
-  const all = branches(field).flatMap((branch) => innerFields(branch, path, depth))
-  return all.filter((one) => !seen.has(one.path) && seen.add(one.path))
+  const shapes = branches(field)
+    .map((branch) => innerFields(branch, path, depth))
+    .filter((fields) => fields.length > 0)
+  const told = new Map<string, Field>()
+  for (const one of shapes.flat()) {
+    const before = told.get(one.path)
+    const types = new Set([...(before?.type.split(' or ') ?? []), ...one.type.split(' or ')])
+    const required = shapes.every((fields) => fields.some((other) => other.path === one.path && other.required))
+    told.set(one.path, { ...one, type: [...types].join(' or '), required, about: before?.about ? before.about : one.about })
+  }
+  return [...told.values()]
 }
 
 function branches(field: Json): readonly Json[] {
