@@ -5,14 +5,16 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { parseNotebook } from '../../src/cli/notebook'
+import { homeOfItsOwn } from '../notebooks/run-notebook'
 import { CLI, freshFolder, whyNot } from './tiny'
 
 it('runs from init to its last cell and compares before and after', { timeout: 240_000 }, async ({ skip }) => {
   const missing = await whyNot()
   if (missing !== null) return skip(missing)
-  const folder = join(freshFolder(), 'erstes Heft ü')
-  const arborNb = (...args: string[]) =>
-    spawnSync(process.execPath, [CLI, ...args], { cwd: folder, encoding: 'utf8', env: { ...process.env, ARBOR_DEVICE: 'cpu' } })
+  const own = freshFolder()
+  const folder = join(own, 'erstes Heft ü')
+  const env = { ...process.env, ARBOR_DEVICE: 'cpu', ARBOR_HOME: homeOfItsOwn(own) }
+  const arborNb = (...args: string[]) => spawnSync(process.execPath, [CLI, ...args], { cwd: folder, encoding: 'utf8', env })
   expect(spawnSync(process.execPath, [CLI, 'init', folder], { encoding: 'utf8' }).stderr).toBe('')
   const { status, stderr } = arborNb('run', 'first.ipynb', '-p', 'steps=1', '-o', 'done.ipynb')
   expect(status, stderr).toBe(0)
