@@ -23,9 +23,9 @@ export async function gradientNorm(weights: PolicyWeights, out: Tensor): Promise
 export function updateWeights(weights: PolicyWeights, gradNorm: number, config: StepConfig): void {
   const { learningRate, beta1, beta2, eps, weightDecay, maxGradNorm } = config
   const gradScale = maxGradNorm > 0 ? Math.min(1, maxGradNorm / (gradNorm + 1e-6)) : 1
-  weights.step++
-  weights.policyVersion++
-  const rates = { learningRate, beta1, beta2, eps, gradScale, step: weights.step }
+  const rates = { learningRate, beta1, beta2, eps, gradScale, step: weights.step + 1 }
   for (const { param, grad, m, v, decays } of weights.stretches)
     weights.backend.ops.adamw({ param, grad, m, v, ...rates, weightDecay: decays ? weightDecay : 0 })
+  weights.step++ // an update that the device refused is none
+  weights.policyVersion++
 }

@@ -60,7 +60,7 @@ export class PoolStep {
     const calls = this.members.map((_, member) => this.train(member))
     const settled = await Promise.allSettled(calls)
     const stats = settled.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []))
-    if (this.failure) return { ...this.failure, divided: stats.length > 0, groupLeft: this.begun }
+    if (this.failure) return { ...this.failure, divided: stats.length > 0 || inUpdate(this.failure.error), groupLeft: this.begun }
     if (new Set(stats.map(({ gradNorm }) => gradNorm)).size > 1) {
       const norms = stats.map(({ gradNorm }) => gradNorm).join(', ')
       const error = new BackendError(`The engines' gradients differ: their norms are ${norms}.`, { op: 'group_sum' })
@@ -138,6 +138,11 @@ export class PoolStep {
       entropies: entropies!,
     }
   }
+}
+
+/** An engine that came as far has every engine's sum; whether the others, told to give up, had it as well is a matter of microseconds. */
+function inUpdate(error: unknown): boolean {
+  return error instanceof BackendError && error.op === 'adamw'
 }
 
 /** Values per completion token: all sequences' in the order given, and those of a part's sequences one after the other. */
