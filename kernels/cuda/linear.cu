@@ -20,11 +20,12 @@ int32_t arbor_linear(arbor_stream *stream, int32_t type, void *y, int32_t y_type
   base.out = y, base.out_type = y_type, base.out_ld = out, base.by_row = true, base.few_rows = decode && type == ARBOR_BF16;
   // The adapters' x aᵀ of rows that decode runs beside the base's product, begun first: a large product leaves no room beside itself.
   const bool beside = decode && adapters.count > 0 && projects_down(type, x, in, adapters);
-  if (beside && !begin_decode_adapters(stream, x, tokens, in, adapters)) return ARBOR_OUT_OF_MEMORY;
+  PieceSums sums;
+  if (beside && !begin_decode_adapters(stream, x, tokens, in, adapters, sums)) return ARBOR_OUT_OF_MEMORY;
   const int32_t code = product(stream, "arbor_linear", base);
   if (!beside) return code == ARBOR_OK ? add_adapters(stream, type, y, y_type, x, bias, tokens, in, out, adapters) : code;
-  const int32_t ended = end_decode_adapters(stream, y, y_type, bias, tokens, in, out, adapters);
-  return code == ARBOR_OK ? ended : code;
+  end_decode_adapters(stream, y, y_type, bias, tokens, out, adapters, sums);
+  return code;
 }
 
 int32_t arbor_linear_backward(arbor_stream *stream, int32_t type, void *dx, const void *dy, const void *x, const void *weight, int32_t weight_type,

@@ -92,16 +92,6 @@ int32_t down_by_products(arbor_stream *stream, int32_t type, const void *x, int6
   return ARBOR_OK;
 }
 
-// Whether b's products can be cuBLASLt's: 16-byte rows.
-bool up_by_products(const Adapters &adapters, int64_t out) {
-  bool all = out % 8 == 0;
-  for (int32_t i = 0; i < adapters.count; i++) {
-    all = all && adapters.at[i].rank % 8 == 0;
-    for (int32_t p = 0; p < adapters.at[i].part_count; p++) all = all && adapters.at[i].parts[p] % 8 == 0;
-  }
-  return all;
-}
-
 // y += scale xa bᵀ, member by member, on the tensor cores: y is read and written once.
 int32_t add_by_products(arbor_stream *stream, void *y, int32_t y_type, int64_t out, const Adapter &adapter, const bf16 *xa, const bf16 *b) {
   int64_t first = 0;
@@ -119,6 +109,15 @@ int32_t add_by_products(arbor_stream *stream, void *y, int32_t y_type, int64_t o
 }
 
 } // namespace
+
+bool up_by_products(const Adapters &adapters, int64_t out) {
+  bool all = out % 8 == 0;
+  for (int32_t i = 0; i < adapters.count; i++) {
+    all = all && adapters.at[i].rank % 8 == 0;
+    for (int32_t p = 0; p < adapters.at[i].part_count; p++) all = all && adapters.at[i].parts[p] % 8 == 0;
+  }
+  return all;
+}
 
 int32_t add_adapters(arbor_stream *stream, int32_t type, void *y, int32_t y_type, const void *x, const float *bias, int64_t tokens, int64_t in,
                      int64_t out, const Adapters &adapters) {

@@ -37,14 +37,23 @@ bool read_adapters(Adapters &to, const double *loras, int64_t count, int64_t tok
 
 // Whether the kernels of lora_down.cu take these: bf16, and widths that 16-byte loads can read.
 bool projects_down(int32_t type, const void *x, int64_t in, const Adapters &adapters);
+// Whether a prompt's scale xa bᵀ is cuBLASLt's, of xa and b rounded to bf16: rows of 16 bytes.
+bool up_by_products(const Adapters &adapters, int64_t out);
 // xa of all adapters, and rounded to bf16 into `rounded[i]` where that is given.
 int32_t project_down_rounded(arbor_stream *stream, const void *x, int64_t tokens, int64_t in, const Adapters &adapters, bf16 *const *rounded);
 
-// For rows that decode. xa, on a stream beside: it runs while the base's product does. False when there is no memory.
-bool begin_decode_adapters(arbor_stream *stream, const void *x, int64_t tokens, int64_t in, const Adapters &adapters);
-// y += bias + Σ scale xa bᵀ, once xa is there.
-int32_t end_decode_adapters(arbor_stream *stream, void *y, int32_t y_type, const float *bias, int64_t tokens, int64_t in, int64_t out,
-                            const Adapters &adapters);
+// Where each adapter's sums of x aᵀ lie in scratch memory: [pieces][row_count][width] from `start[i]` on.
+struct PieceSums {
+  float *at;
+  int32_t pieces;
+  int64_t start[kMostAdapters];
+};
+
+// For rows that decode. x aᵀ, on a stream beside: it runs while the base's product does. False when there is no memory.
+bool begin_decode_adapters(arbor_stream *stream, const void *x, int64_t tokens, int64_t in, const Adapters &adapters, PieceSums &sums);
+// y += bias + Σ scale xa bᵀ, once x aᵀ is there: by the op that reads y, or before whatever else comes (lora_up.cuh).
+void end_decode_adapters(arbor_stream *stream, void *y, int32_t y_type, const float *bias, int64_t tokens, int64_t out, const Adapters &adapters,
+                         const PieceSums &sums);
 
 // y += bias + Σ scale (x aᵀ) bᵀ, and xa. `y` is of the activations' type or f32. Without adapters only the bias is added.
 int32_t add_adapters(arbor_stream *stream, int32_t type, void *y, int32_t y_type, const void *x, const float *bias, int64_t tokens, int64_t in,

@@ -1,6 +1,7 @@
 // Root-mean-square norm with the residual add before it, and its gradient. A block a row.
 
 #include "add_rows.cuh"
+#include "lora_up.cuh"
 #include "stream.cuh"
 
 namespace arbor {
@@ -38,6 +39,16 @@ template <class T, bool kWide> struct Row {
   }
 };
 
+template <class T, bool kWide> __device__ __forceinline__ void scale_row(T *y, const T *x, const float *weight, int64_t hidden, float by) {
+  using Values = Row<T, kWide>;
+  over_row<T, kWide>(hidden, [&](int64_t i) {
+    Values v = Values::load(x + i);
+#pragma unroll
+    for (int j = 0; j < Values::kCount; j++) v.at[j] *= by * weight[i + j];
+    v.store(y + i);
+  });
+}
+
 template <class T, bool kWide>
 __global__ void rms_norm(T *y, float *rstd, T *sum, const T *x, const T *delta, const float *weight, int64_t hidden, float eps) {
   using Values = Row<T, kWide>;
@@ -54,17 +65,43 @@ __global__ void rms_norm(T *y, float *rstd, T *sum, const T *x, const T *delta, 
       v.store(sum + base + i);
     }
 #pragma unroll
-    for (int j = 0; j < Values::kCount; j++) squares += v.at[j] * v.at[j];
+    for (int j = 0; j < Values::kCount; j++) squares = fmaf(v.at[j], v.at[j], squares);
   });
   const float r = rsqrtf(block_sum(squares, shared) / float(hidden) + eps);
   if (threadIdx.x == 0) rstd[blockIdx.x] = r;
-  const T *normed = delta ? sum : x;
-  over_row<T, kWide>(hidden, [&](int64_t i) {
-    Values v = Values::load(normed + base + i);
+  scale_row<T, kWide>(y + base, (delta ? sum : x) + base, weight, hidden, r);
+}
+
+// The same of decoding rows whose delta waits for its adapters, sums in the same order.
+template <bool kWide, int kRank>
+__global__ void finish_rms_norm(bf16 *y, float *rstd, bf16 *sum, const bf16 *x, bf16 *delta, const float *weight, int64_t hidden, float eps,
+                                const __grid_constant__ Runs runs) {
+  using Values = Row<bf16, kWide>;
+  extern __shared__ float xa[]; // of this row
+  __shared__ float shared[33];
+  const Group row = Group::of_row(runs, int32_t(blockIdx.x));
+  const Adapter &adapter = runs.at[row.run];
+  const int64_t base = int64_t(blockIdx.x) * hidden;
+  float squares = 0;
+  after_kernels_before();
+  load_xa(xa, runs, row, true);
+  __syncthreads();
+  over_row<bf16, kWide>(hidden, [&](int64_t i) {
+    Values v = Values::load(x + base + i), d = Values::load(delta + base + i);
 #pragma unroll
-    for (int j = 0; j < Values::kCount; j++) v.at[j] *= r * weight[i + j];
-    v.store(y + base + i);
+    for (int j = 0; j < Values::kCount; j++) {
+      float b[kRank], low = 0;
+      if (adapter.rank > 0) load_b(b, runs, adapter.b + (i + j) * kRank), low = inner_product(xa + adapter.part_of(i + j) * kRank, b);
+      d.at[j] = to_float(finished<bf16>(runs, d.at[j], adapter.scale, low, runs.bias ? runs.bias[i + j] : 0.0f));
+      v.at[j] = to_float(from_float<bf16>(v.at[j] + d.at[j]));
+      squares = fmaf(v.at[j], v.at[j], squares);
+    }
+    d.store(delta + base + i);
+    v.store(sum + base + i);
   });
+  const float r = rsqrtf(block_sum(squares, shared) / float(hidden) + eps);
+  if (threadIdx.x == 0) rstd[blockIdx.x] = r;
+  scale_row<bf16, kWide>(y + base, sum + base, weight, hidden, r);
 }
 
 template <class T, bool kWide>
@@ -106,8 +143,24 @@ template <class T> bool is_wide(int64_t hidden, std::initializer_list<const void
 int32_t arbor_rms_norm(arbor_stream *stream, int32_t type, void *y, float *rstd, void *sum, const void *x, const void *delta, const float *weight,
                        int64_t tokens, int64_t hidden, double eps) {
   using namespace arbor;
+  Pending pending;
+  const bool waits = stream && delta && take_pending(stream, delta, type, tokens, hidden, pending);
   ARBOR_ENTER(stream, "arbor_rms_norm", given(y, rstd, x, weight) && (!delta || sum) && tokens >= 0 && hidden > 0);
   if (tokens == 0) return ARBOR_OK;
+  if (waits) {
+    const Runs runs = pending.runs(true);
+    by_rank(pending.rank(), [&](auto rank) {
+      const auto run = [&](auto kernel) {
+        launch_after(kernel, dim3(unsigned(tokens)), kThreads, runs.shared_bytes() / kGroup, cuda_stream(stream), static_cast<bf16 *>(y), rstd,
+                     static_cast<bf16 *>(sum), static_cast<const bf16 *>(x), static_cast<bf16 *>(pending.y), weight, hidden, float(eps), runs);
+      };
+      if (is_wide<bf16>(hidden, {y, x, delta, sum}))
+        run(finish_rms_norm<true, decltype(rank)::value>);
+      else
+        run(finish_rms_norm<false, decltype(rank)::value>);
+    });
+    return launched(stream, "arbor_rms_norm");
+  }
   ARBOR_BY_TYPE(type, "arbor_rms_norm", {
     const auto run = [&](auto kernel) {
       launch_after(kernel, dim3(unsigned(tokens)), kThreads, 0, cuda_stream(stream), static_cast<T *>(y), rstd, static_cast<T *>(sum),

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "errors.cuh"
+#include "lora_up.cuh"
 #include "memory.cuh"
 #include "products.cuh"
 #include "transfers.cuh"
@@ -31,6 +32,7 @@ struct arbor_stream {
   arbor::Fault *fault = nullptr;
   arbor::StreamMemory memory;
   std::unique_ptr<arbor::Products, arbor::DeleteProducts> products;
+  arbor::Pending pending;
   bool recording = false;
   arbor::Transfers transfers;
 };
@@ -39,13 +41,21 @@ namespace arbor {
 
 bool programmatic_launches = true;
 
-int32_t enter(arbor_stream *stream, const char *op) {
+int32_t on_device(arbor_stream *stream, const char *op) {
   if (!stream) return fail(ARBOR_BAD_ARGUMENT, std::string(op) + ": no stream");
   if (current_device == stream->device) return ARBOR_OK;
   if (cudaSetDevice(stream->device) != cudaSuccess) return fail(ARBOR_FAILED, std::string(op) + ": the device is gone");
   current_device = stream->device;
   return ARBOR_OK;
 }
+
+int32_t enter(arbor_stream *stream, const char *op) {
+  const int32_t code = on_device(stream, op);
+  if (code == ARBOR_OK) finish_pending(stream);
+  return code;
+}
+
+Pending &pending_of(arbor_stream *stream) { return stream->pending; }
 
 int32_t launched(arbor_stream *, const char *op) {
   const cudaError_t error = cudaGetLastError();
@@ -219,7 +229,8 @@ int64_t arbor_download(arbor_stream *stream, void *to, const void *from, int64_t
 }
 
 int32_t arbor_wait(arbor_stream *stream, int64_t ticket, int64_t microseconds) {
-  ARBOR_ENTER(stream, "arbor_wait", true);
+  const int32_t entered = arbor::on_device(stream, "arbor_wait"); // perhaps on another thread than ops
+  if (entered != ARBOR_OK) return entered;
   using Clock = std::chrono::steady_clock;
   const auto started = Clock::now();
   for (;;) {

@@ -49,7 +49,8 @@ int32_t unsupported(const char *op, const char *what);
 
 template <class... Pointers> bool given(const Pointers *...pointers) { return (... && (pointers != nullptr)); }
 
-// Makes the stream's device the current one of this thread; every function of the contract begins with it.
+// Makes the stream's device the current one of this thread, and finishes what the op before has left undone (lora_up.cuh); every function of the
+// contract begins with it.
 int32_t enter(arbor_stream *stream, const char *op);
 
 #define ARBOR_ENTER(stream, op, valid)                                                                                            \

@@ -1,5 +1,6 @@
 // y = silu(gate) · up and its gradient.
 
+#include "lora_up.cuh"
 #include "stream.cuh"
 
 namespace arbor {
@@ -36,6 +37,19 @@ template <class T, int kCount> __global__ void swiglu(T *y, const T *gate_up, in
 #pragma unroll
   for (int j = 0; j < kCount; j++) gate[j] *= sigmoid(gate[j]) * up[j];
   store_values<T, kCount>(y + t * inner + i, gate);
+}
+
+constexpr int kThreads = 128;
+
+// The same of decoding rows whose gate_up waits for its adapters.
+template <int kRank> __global__ __launch_bounds__(kThreads) void finish_swiglu(bf16 *y, bf16 *gate_up, int64_t inner, const __grid_constant__ Runs runs) {
+  extern __shared__ float shared[];
+  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x, columns[] = {i, inner + i};
+  finish_rows<kRank>(gate_up, 2 * inner, runs, columns, i < inner, shared, [&](int64_t row, const bf16 *pair) {
+    float gate = to_float(pair[0]);
+    gate *= sigmoid(gate) * to_float(pair[1]);
+    y[row * inner + i] = from_float<bf16>(gate);
+  });
 }
 
 template <class T, int kCount> __global__ void swiglu_backward(T *d_gate_up, const T *dy, const T *gate_up, int64_t inner) {
@@ -77,7 +91,18 @@ uint64_t bits(const void *a, const void *b, const void *c = nullptr) {
 
 int32_t arbor_swiglu(arbor_stream *stream, int32_t type, void *y, const void *gate_up, int64_t tokens, int64_t inner) {
   using namespace arbor;
+  Pending pending;
+  const bool waits = stream && take_pending(stream, gate_up, type, tokens, 2 * inner, pending);
   ARBOR_ENTER(stream, "arbor_swiglu", given(y, gate_up) && tokens >= 0 && inner > 0);
+  if (waits) {
+    const Runs runs = pending.runs(true);
+    const dim3 grid(unsigned(ceil_div(inner, kThreads)), unsigned(runs.groups));
+    by_rank(pending.rank(), [&](auto rank) {
+      launch_after(finish_swiglu<decltype(rank)::value>, grid, kThreads, runs.shared_bytes(), cuda_stream(stream), static_cast<bf16 *>(y),
+                   static_cast<bf16 *>(pending.y), inner, runs);
+    });
+    return launched(stream, "arbor_swiglu");
+  }
   ARBOR_BY_TYPE(type, "arbor_swiglu", {
     over_rows<T>(tokens, inner, bits(y, gate_up), [&](bool wide, dim3 grid, int64_t row) {
       T *to = static_cast<T *>(y) + row * inner;

@@ -6,6 +6,7 @@ import { causal, planValues, tree } from './cases/attention-cases'
 import { count, type OpCase, Random, stale, type Values } from './cases/case'
 import type { Backend, DType, Ops, Tensor, TypedArray } from './ops'
 import { opCases } from './ops.case'
+import { toBf16 } from './tensors.fixture'
 import { openTfjs } from './tfjs'
 
 export interface DescribeOpsOptions {
@@ -109,12 +110,6 @@ async function runCase(backend: Backend, one: OpCase): Promise<Downloaded> {
     on.upload(whole, dtype === 'bf16' ? toBf16(padded as Float32Array) : padded)
     return { view: whole.rows(1, shape[0]!), whole }
   }
-}
-
-/** The upper half of each f32, rounded to the nearest even. */
-function toBf16(values: Float32Array): Uint16Array {
-  const bits = new Uint32Array(Float32Array.from(values).buffer)
-  return Uint16Array.from(bits, (word) => (word + 0x7fff + ((word >>> 16) & 1)) >>> 16)
 }
 
 function asFloats(data: TypedArray): Float32Array | Int32Array {

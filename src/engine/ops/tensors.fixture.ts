@@ -15,3 +15,9 @@ export function tensorsOn(backend: () => Backend) {
     download: async (tensor: Tensor) => (await backend().download(tensor)) as Float32Array,
   }
 }
+
+/** The upper half of each f32, rounded to the nearest even. */
+export function toBf16(values: Float32Array): Uint16Array {
+  const bits = new Uint32Array(Float32Array.from(values).buffer)
+  return Uint16Array.from(bits, (word) => (word + 0x7fff + ((word >>> 16) & 1)) >>> 16)
+}

@@ -1,0 +1,129 @@
+// A linear of decoding rows leaves its adapters to the op that reads its outputs (kernels/cuda/lora_up.cuh). Done there or on its own, every bit is
+// the same.
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { CUDA, openGpu } from '../../../test/emulator/gpu'
+import type { Backend, LoraSlice, Tensor } from './ops'
+import { toBf16 } from './tensors.fixture'
+
+const ROWS = 11
+
+let backend: Backend
+beforeAll(async () => {
+  backend = await openGpu('bf16')
+})
+afterAll(() => backend.close())
+
+/** Values of a hash of their place. */
+function noise(length: number, seed: number, size = 1): Float32Array {
+  return Float32Array.from({ length }, (_, i) => {
+    const wave = Math.sin((i + 1) * 12.9898 + seed * 78.233) * 43758.5453
+    return (2 * (wave - Math.floor(wave)) - 1) * size
+  })
+}
+
+interface Kit {
+  tensor(shape: readonly number[], seed: number | null, dtype?: 'f32' | 'bf16'): Tensor
+  ints(values: readonly number[]): Tensor
+}
+
+/** Rows 0 to 4 and 7 to 10 have an adapter each, the two between none. */
+function slices({ tensor }: Kit, inner: number, parts: readonly number[], ranks: readonly [number, number]): LoraSlice[] {
+  const out = parts.reduce((sum, part) => sum + part, 0)
+  return [
+    { rowStart: 0, rowCount: 5, seed: 1, rank: ranks[0] },
+    { rowStart: 7, rowCount: 4, seed: 2, rank: ranks[1] },
+  ].map(({ rowStart, rowCount, seed, rank }) => ({
+    ...{ rowStart, rowCount, rank, scale: 1.7, parts },
+    a: tensor([parts.length * rank, inner], 10 + seed),
+    b: tensor([out, rank], 20 + seed),
+    xa: tensor([rowCount, parts.length * rank], null),
+  }))
+}
+
+/** An op that reads the linear's outputs: its tensors are there before the linear runs, so that nothing comes between the two. */
+interface Following {
+  readonly run: () => void
+  readonly outputs: readonly Tensor[]
+}
+
+interface Case {
+  readonly inner: number
+  readonly parts: readonly number[]
+  readonly following: (kit: Kit, y: Tensor) => Following
+}
+
+const CASES: Readonly<Record<string, Case>> = {
+  swiglu: {
+    inner: 40,
+    parts: [72, 72],
+    following: ({ tensor }, gateUp) => {
+      const y = tensor([ROWS, 72], null, 'bf16')
+      return { run: () => backend.ops.swiglu({ y, gateUp }), outputs: [y] }
+    },
+  },
+  'rope and the cache': {
+    inner: 48,
+    parts: [64, 32, 32],
+    following: ({ tensor, ints }, qkv) => {
+      const [q, k, v] = [tensor([ROWS, 64], null, 'bf16'), tensor([20, 32], null, 'bf16'), tensor([20, 32], null, 'bf16')]
+      const positions = ints(Array.from({ length: ROWS }, (_, i) => (5 * i) % 9))
+      const slots = ints(Array.from({ length: ROWS }, (_, i) => (7 * i) % 20))
+      const places = { positions, slots, rope: tensor([9, 16], 6), heads: 4, kvHeads: 2, headDim: 16 }
+      return { run: () => backend.ops.ropeStoreKv({ qkv, q, k, v, ...places }), outputs: [q, k, v] }
+    },
+  },
+  'the norm': { inner: 56, parts: [64], following: (kit, y) => norm(kit, y, 64) },
+  'the norm of rows of an odd width': { inner: 56, parts: [52], following: (kit, y) => norm(kit, y, 52) },
+}
+
+function norm({ tensor }: Kit, delta: Tensor, hidden: number): Following {
+  const [y, sum, rstd] = [tensor([ROWS, hidden], null, 'bf16'), tensor([ROWS, hidden], null, 'bf16'), tensor([ROWS], null)]
+  const [x, weight] = [tensor([ROWS, hidden], 7, 'bf16'), tensor([hidden], 8)]
+  return { run: () => backend.ops.rmsNorm({ y, rstd, x, weight, eps: 1e-5, delta, sum }), outputs: [y, sum, rstd] }
+}
+
+/** All outputs of the linear and the op behind it, as they lie on the device; with `apart` the linear's are read between. */
+async function outputsOf({ inner, parts, following }: Case, ranks: readonly [number, number], apart: boolean) {
+  const arena = backend.arena(4 << 20)
+  const kit: Kit = {
+    tensor(shape, seed, dtype = 'f32') {
+      const tensor = arena.tensor(shape, dtype)
+      const length = shape.reduce((count, size) => count * size, 1)
+      const values = noise(length, seed ?? 0, seed === null ? 0 : 1)
+      backend.upload(tensor, dtype === 'bf16' ? toBf16(values) : values)
+      return tensor
+    },
+    ints(values) {
+      const tensor = arena.tensor([values.length], 'i32')
+      backend.upload(tensor, Int32Array.from(values))
+      return tensor
+    },
+  }
+  const out = parts.reduce((sum, part) => sum + part, 0)
+  const loras = slices(kit, inner, parts, ranks)
+  const [y, x, bias] = [kit.tensor([ROWS, out], null, 'bf16'), kit.tensor([ROWS, inner], 4, 'bf16'), kit.tensor([out], 5)]
+  const weight = backend.prepareWeight([out, inner], noise(out * inner, 3))
+  const { run, outputs } = following(kit, y)
+  backend.ops.linear({ y, x, weight, bias, loras, decode: true })
+  if (apart) await backend.download(y)
+  run()
+  const values = await Promise.all([y, ...outputs, ...loras.map(({ xa }) => xa)].map((tensor) => backend.download(tensor)))
+  arena.close()
+  return values
+}
+
+describe(`adapters of rows that decode, on ${CUDA}`, () => {
+  for (const [name, of] of Object.entries(CASES))
+    it.each([
+      [8, 8],
+      [16, 16],
+      [32, 32],
+      [16, 8],
+      [3, 3],
+    ] as const)(`${name}: ranks %i and %i, the same bits in the op that follows as before it`, async (...ranks) => {
+      const apart = await outputsOf(of, ranks, true)
+      expect(await outputsOf(of, ranks, false)).toEqual(apart)
+      for (const values of apart) expect(values.some((value) => value !== 0)).toBe(true)
+    })
+})
