@@ -162,6 +162,7 @@ __device__ Border find_border(Shared &shared, const float *x, int64_t vocab, flo
   const uint32_t bits = prefix & 0x80000000u ? prefix & 0x7fffffffu : ~prefix;
   const unsigned long long one = mass_of(__uint_as_float(bits), peak, temperature);
   const int32_t there = shared.counts[prefix & 255];
+  __syncthreads(); // the next search clears them
   int32_t ties = count > 0 ? count - above_count : (one == 0 ? there : int32_t(min((unsigned long long)there, (goal - above + one - 1) / one)));
   if (ties < 1) ties = 1;
   return {prefix, ties, above + (unsigned long long)ties * one};
@@ -271,7 +272,6 @@ __global__ __launch_bounds__(kThreads) void sample(float *logits, const float *f
   changed = changed || penalised;
   if (changed) find_best(shared, x, vocab);
   const float peak = shared.peak;
-  const int32_t best = shared.token;
   if (wish.temperature > 0) {
     if (changed) sum_weights(shared, x, vocab, peak, temperature);
     const bool by_count = wish.top_k > 0 && wish.top_k < vocab, by_mass = wish.top_p < 1.0f;
@@ -283,7 +283,7 @@ __global__ __launch_bounds__(kThreads) void sample(float *logits, const float *f
         const Border tighter = find_border(shared, x, vocab, peak, temperature, 0, (unsigned long long)(double(wish.top_p) * mass));
         if (tighter.key > border.key || (tighter.key == border.key && tighter.ties < border.ties)) border = tighter;
       }
-      cut(shared, x, vocab, border, peak, temperature, wish.min_p, best);
+      cut(shared, x, vocab, border, peak, temperature, wish.min_p, shared.token);
       sum_weights(shared, x, vocab, peak, temperature);
     }
     draw(shared, x, vocab, peak, temperature, wish.uniform);

@@ -10,13 +10,14 @@ import type { NativeLibrary } from '../../src/engine/ops/native'
 import { packageRoot } from '../../src/engine/package-root'
 import { translate } from './translate'
 
-const OWN = join(packageRoot(), 'test', 'emulator')
+export const OWN = join(packageRoot(), 'test', 'emulator')
 const KERNELS = join(packageRoot(), 'kernels')
 
 /** libarbor_cuda without a GPU. It is its own cuBLASLt: this process looks it up there from now on. */
 export async function emulatedCuda(): Promise<NativeLibrary> {
   const sources = translatedSources()
-  const folder = join(arborHome(), 'native', `${hash(sources)}-emulator`)
+  const watch = process.env['ARBOR_EMULATOR_WATCH'] === '1'
+  const folder = join(arborHome(), 'native', `${hash(sources)}-emulator${watch ? '-watch' : ''}`)
   const path = join(folder, 'libarbor_emulated.so')
   const translated = mkdtempSync(join(tmpdir(), 'arbor-emulator-'))
   try {
@@ -25,7 +26,7 @@ export async function emulatedCuda(): Promise<NativeLibrary> {
       source: OWN,
       target: 'arbor_emulated',
       what: 'the emulated GPU (once, about a minute)',
-      definitions: () => [`-DSOURCES=${translated}`],
+      definitions: () => [`-DSOURCES=${translated}`, `-DWATCH=${watch ? 'ON' : 'OFF'}`],
       prepare: async () => {
         await ensureTools(() => {})
         mkdirSync(join(translated, 'cuda'), { recursive: true })

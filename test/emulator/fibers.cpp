@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "fibers.h"
+#include "races.h"
 #include "switch.h"
 
 dim3 threadIdx, blockIdx, blockDim, gridDim;
@@ -46,6 +47,7 @@ struct Thread {
   int64_t warp_meeting = 0, block_meeting = 0; // goes on once so many have been
   std::vector<Copy> copies;
   int groups = 0;
+  Watched seen{}; // by races.cpp
 };
 
 struct Block {
@@ -127,7 +129,9 @@ void start_block() {
     one.warp->alive |= 1u << one.lane;
     one.ended = false, one.warp_meeting = one.block_meeting = 0, one.groups = 0;
     one.copies.clear();
+    one.seen = {number, number / kLanes, 0, 0, one.stack.start(), one.stack.end()};
   }
+  forget_accesses();
 }
 
 // Lets the threads of a warp go on until all of them wait for other warps or have ended; whether any went on.
@@ -138,8 +142,9 @@ bool run_warp(size_t first, size_t end) {
     for (size_t i = first; i < end; i++) {
       Thread &one = *here->threads[backward() ? end - 1 - (i - first) : i];
       if (one.ended || waits(one)) continue;
-      self = &one, threadIdx = one.place;
+      self = &one, threadIdx = one.place, watched = &one.seen;
       emulator_switch(&scheduler, one.at);
+      watched = nullptr;
       again = any = true;
     }
   }
@@ -173,6 +178,18 @@ void run_grid(dim3 grid, dim3 block, const std::function<void()> &thread_code) {
   }
 }
 
+static uint64_t shared_window = 0;
+
+uint32_t shared_address(const void *place) {
+  shared_window = reinterpret_cast<uint64_t>(place);
+  return uint32_t(shared_window);
+}
+
+const void *at_shared(uint32_t address) {
+  const int64_t distance = int32_t(address - uint32_t(shared_window));
+  return reinterpret_cast<const void *>(shared_window + uint64_t(distance));
+}
+
 void *dynamic_shared() { return here->shared; }
 
 int meet_block(int word) {
@@ -184,6 +201,7 @@ int meet_block(int word) {
     close_block_meeting(block);
   else
     give_way();
+  self->seen.barriers++;
   return block.words[meeting & 1];
 }
 
@@ -205,6 +223,7 @@ Answers meet_warp(Meeting at, uint32_t mask, const void *word, size_t bytes) {
     close_warp_meeting(warp);
   else
     give_way();
+  if (at == Meeting::sync) own.seen.warp_barriers++;
   return {slots, arrived};
 }
 
@@ -223,7 +242,10 @@ void wait_copies(int open) {
   Thread &own = *self;
   const auto arrives = [&](const Copy &copy) { return copy.group < own.groups - open; };
   for (const Copy &copy : own.copies)
-    if (arrives(copy)) std::memcpy(copy.to, copy.bytes, copy.count);
+    if (arrives(copy)) {
+      note_access(copy.to, copy.count, true, __builtin_return_address(0)); // the compiler does not see it
+      std::memcpy(copy.to, copy.bytes, copy.count);
+    }
   own.copies.erase(std::remove_if(own.copies.begin(), own.copies.end(), arrives), own.copies.end());
 }
 

@@ -12,16 +12,7 @@ namespace arbor {
 
 inline void after_kernels_before() {} // a stream's kernels run one after the other
 
-// Shared memory's addresses have 32 bits there; here the upper half is the one that addresses made last had.
-inline uint64_t shared_window = 0;
-inline uint32_t shared_address(const void *p) {
-  shared_window = reinterpret_cast<uint64_t>(p);
-  return uint32_t(shared_window);
-}
-inline const void *at_shared(uint32_t address) {
-  const int64_t distance = int32_t(address - uint32_t(shared_window));
-  return reinterpret_cast<const void *>(shared_window + uint64_t(distance));
-}
+inline uint32_t shared_address(const void *p) { return emulator::shared_address(p); }
 
 inline void copy_piece(void *to, const void *from, bool valid) { emulator::copy_later(to, from, 16, valid); }
 inline void copy_number(void *to, const void *from, bool valid) { emulator::copy_later(to, from, 4, valid); }
@@ -31,7 +22,7 @@ template <int Open> void wait_copies() { emulator::wait_copies(Open); }
 // ldmatrix: lane 8m + i gives the address of row i of matrix m; lane l receives of each matrix, seen as rows, columns 2 (l % 4) and the next of
 // row l / 4, or with `transposed` rows 2 (l % 4) and the next of column l / 4.
 inline void load_four(uint32_t (&r)[4], uint32_t row, bool transposed) {
-  const void *own = at_shared(row);
+  const void *own = emulator::at_shared(row);
   const emulator::Answers answers = emulator::meet_warp(emulator::Meeting::load_matrices, ~0u, &own, sizeof own);
   const unsigned lane = emulator::lane(), major = lane / 4, minor = lane % 4 * 2;
   for (unsigned m = 0; m < 4; m++) {

@@ -101,6 +101,9 @@ public:
 #endif
   }
 
+  uintptr_t start() const { return reinterpret_cast<uintptr_t>(memory_); }
+  uintptr_t end() const { return start() + kBytes; }
+
 private:
   static constexpr size_t kBytes = 128 << 10;
   char *memory_;

@@ -28,6 +28,10 @@ struct Answers {
 // Waits for the warp's other lanes, which must be at the same instruction with the same mask.
 Answers meet_warp(Meeting at, uint32_t mask, const void *word, size_t bytes);
 
+// Shared memory's addresses have 32 bits on a GPU; here the upper half is that of the address asked for last.
+uint32_t shared_address(const void *place);
+const void *at_shared(uint32_t address);
+
 // Copies into shared memory that have not arrived yet.
 void copy_later(void *to, const void *from, size_t bytes, bool valid);
 void close_copies();

@@ -100,7 +100,8 @@ function declareTests(architecture: FullGoldenModel, openBackend: () => Promise<
       learningRates,
       1e-12,
     )
-    await expectTensors(weights, 'param', { path: join(folder, 'final.safetensors'), limit: 2e-5, relative: false })
+    // AdamW makes much of gradients near zero, whatever order they were summed in.
+    await expectTensors(weights, 'param', { path: join(folder, 'final.safetensors'), limit: 3e-5, relative: false })
     expect([weights.step, weights.policyVersion]).toEqual([10, 10])
   })
 
