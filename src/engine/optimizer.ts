@@ -12,7 +12,7 @@ import type { PolicyWeights } from './policy-weights'
 export async function gradientNorm(weights: PolicyWeights, out: Tensor): Promise<number> {
   const { ops } = weights.backend
   ops.fill(out, 0)
-  for (const { grad } of weights.trainables) ops.sumSquares({ out, x: grad })
+  for (const { grad } of weights.stretches) ops.sumSquares({ out, x: grad })
   const norm = Math.sqrt((await weights.backend.download(out))[0]!)
   if (!Number.isFinite(norm))
     throw new ArborError(`The gradient's norm is ${norm}; no update was made. A lower learning rate is the usual cure.`)
