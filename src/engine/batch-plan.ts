@@ -1,21 +1,15 @@
 // One forward pass of inference on the host: which rows it computes, where they write, what they see, which are sampled.
-// A pass's numbers lie in one array, taken once at full size and refilled, close together, so that what is uploaded is no more than they are.
+// Where its numbers lie is plan-arrays.ts, what they are about is here.
 
 import type { PolicyRows } from './batch'
 import { Contexts } from './contexts'
+import { PlanArrays, type PlanSize } from './plan-arrays'
 import type { Sequence } from './sequence'
 
-export interface BatchLimits {
-  /** Rows of one forward pass. */
-  readonly tokens: number
-  /** Sequences in one forward pass. */
-  readonly sequences: number
+export interface BatchLimits extends PlanSize {
   /** Entries of all sequences' contexts together. */
   readonly context: number
 }
-
-/** Most segments a sequence can take part in making: its rows in two runs around one that another's sample reads. */
-export const SEGMENTS = 3
 
 /** Tokens [from, to) of a sequence. */
 interface Item {
@@ -24,44 +18,8 @@ interface Item {
   readonly to: number
 }
 
-/** Of the `sample` op, for each sample. */
-export const FLOATS = 6
-export const INTS = 4
-
-/** Where the parts of a plan of so many rows and samples begin in its one array; the segments come last. */
-export type PlanPlaces = ReturnType<typeof planPlaces>
-
-export function planPlaces(rows: number, samples: number) {
-  const ints = line(FLOATS * samples)
-  const sampleRows = ints + line(INTS * samples)
-  const ids = sampleRows + line(samples)
-  const positions = ids + line(rows)
-  const slots = positions + line(rows)
-  return { floats: 0, ints, sampleRows, ids, positions, slots, segments: slots + line(rows) }
-}
-
-/** Numbers of a plan at its largest. */
-export function planNumbers({ tokens, sequences }: BatchLimits): number {
-  return planPlaces(tokens, sequences).segments + 4 * SEGMENTS * sequences
-}
-
-/** Each part begins on a cache line. */
-function line(numbers: number): number {
-  return Math.ceil(numbers / 16) * 16
-}
-
-export class BatchPlan {
-  readonly #all: Int32Array
+export class BatchPlan extends PlanArrays {
   readonly contexts: Contexts
-  #used: Int32Array | null = null
-  #places: PlanPlaces & { readonly rows: number; readonly samples: number } = { ...planPlaces(0, 0), rows: 0, samples: 0 }
-  ids!: Int32Array // [rows]
-  positions!: Int32Array // [rows]
-  slots!: Int32Array // [rows]
-  floats!: Float32Array // [samples, FLOATS] and
-  ints!: Int32Array // [samples, INTS], for whoever samples to fill
-  sampleRows!: Int32Array // [samples]: the row whose hidden state decides a sample, counted from `liveStart`. Two may read one row.
-  segments!: Int32Array // [segmentCount, 4]: rowStart, rowCount, contextStart, contextLength
   /** Each row is the newest token of a sequence of its own. */
   decode = false
   /** Those tokens have not arrived: `ids` name the samples of the plan before that they are. */
@@ -69,7 +27,6 @@ export class BatchPlan {
   /** A decoding pass of one policy gets a size that others have too (roundSize): its last row is computed more than once, to the same bits. */
   rounds = false
   rows = 0
-  segmentCount = 0
   /** Rows and segments from these on are sampled from; those before them only serve others as keys and values. */
   liveStart = 0
   liveSegment = 0
@@ -83,25 +40,8 @@ export class BatchPlan {
   #rows = 0
 
   constructor(readonly limits: BatchLimits) {
-    this.#all = new Int32Array(planNumbers(limits))
+    super(limits)
     this.contexts = new Contexts(limits.context)
-    this.#place(0, 0)
-  }
-
-  /** As many tokens are sampled, those that nobody asked for included. */
-  get samples(): number {
-    return this.#places.samples
-  }
-
-  get places(): PlanPlaces {
-    return this.#places
-  }
-
-  /** All of the above up to the last segment, as `places` says. */
-  get used(): Int32Array {
-    const end = this.#places.segments + 4 * this.segmentCount
-    if (this.#used?.length !== end) this.#used = this.#all.subarray(0, end)
-    return this.#used
   }
 
   get context(): Int32Array {
@@ -159,7 +99,7 @@ export class BatchPlan {
   }
 
   #buildPrefill(): void {
-    this.#place(this.#rows, this.#ready.length)
+    this.place(this.#rows, this.#ready.length)
     this.contexts.restart()
     const sampled = new Set(this.#ready.map(({ slots }) => slots.at(-1)!))
     const groups = groupByPolicy(this.#items).map((items) =>
@@ -184,7 +124,7 @@ export class BatchPlan {
     const { policy } = sampled[0]!
     const alike = sampled.every((sequence) => sequence.policy === policy)
     const size = this.rounds && alike ? Math.min(roundSize(sampled.length), this.limits.sequences) : sampled.length
-    this.#place(size, size)
+    this.place(size, size)
     if (alike) {
       for (let i = 0; i < sampled.length; i++) this.#layLast(sampled[i]!, i)
       while (this.rows < size) this.#layLast(sampled.at(-1)!, this.rows)
@@ -237,20 +177,6 @@ export class BatchPlan {
       this.segments.set([rowStart, this.rows - rowStart, contextStart, i + 1], this.segmentCount++ * 4)
       rowStart = this.rows
     }
-  }
-
-  /** Views of the one array, those of the pass before where it was as large. */
-  #place(rows: number, samples: number): void {
-    if (this.ids !== undefined && rows === this.#places.rows && samples === this.#places.samples) return
-    const places = planPlaces(rows, samples)
-    this.#places = { ...places, rows, samples }
-    this.ids = this.#all.subarray(places.ids, places.ids + rows)
-    this.positions = this.#all.subarray(places.positions, places.positions + rows)
-    this.slots = this.#all.subarray(places.slots, places.slots + rows)
-    this.floats = new Float32Array(this.#all.buffer, 4 * places.floats, FLOATS * samples)
-    this.ints = this.#all.subarray(places.ints, places.ints + INTS * samples)
-    this.sampleRows = this.#all.subarray(places.sampleRows, places.sampleRows + samples)
-    this.segments = this.#all.subarray(places.segments)
   }
 }
 

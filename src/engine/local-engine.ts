@@ -21,11 +21,12 @@ import type {
   TrainSequence,
   TrainStats,
 } from './engine'
+import { planInference } from './inference-plan'
 import { sequenceLogits } from './logits'
 import { planActivations } from './memory-plan'
 import { explainMemory, type MemoryFacts } from './memory-use'
 import { Model } from './model'
-import { ModelRunner, planInference } from './model-runner'
+import { ModelRunner } from './model-runner'
 import { openModel } from './open-model'
 import { type Device, openBackend } from './ops/open-backend'
 import type { Backend, GroupPlace } from './ops/ops'

@@ -1,9 +1,9 @@
 // Where a device's memory goes, part by part, for a person who ran out of it.
 
 import { type MemoryPart, OutOfMemoryError } from '../errors'
+import { type InferenceLimits, passBytes, slotBytes } from './inference-plan'
 import { weightBytes } from './memory-plan'
 import type { ModelConfig } from './model-config'
-import { type InferenceLimits, passBytes, slotBytes } from './model-runner'
 import type { Backend } from './ops/ops'
 import type { PolicyWeights } from './policy-weights'
 

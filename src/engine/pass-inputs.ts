@@ -1,9 +1,10 @@
 // What a pass of inference reads and answers, on the device and as the host fills it. Views of the buffers are kept for as long as passes have the same
 // size, and what goes to the device goes together: a plan's numbers, the samples' floats, and of the contexts what is new.
 
-import { type BatchLimits, type BatchPlan, FLOATS, INTS, planNumbers, planPlaces, SEGMENTS } from './batch-plan'
+import type { BatchLimits, BatchPlan } from './batch-plan'
 import type { Model } from './model'
 import type { Arena, Backend, Tensor, TypedArray } from './ops/ops'
+import { FLOATS, INTS, planNumbers, planPlaces, SEGMENTS } from './plan-arrays'
 import { emptyMask } from './sampling'
 import type { Sequence, SequenceToken } from './sequence'
 
