@@ -3,7 +3,7 @@
 // and generations made after it wait for it, so no completion ever sees two versions of a policy.
 
 import { setImmediate as turn } from 'node:timers/promises'
-import { ArborError, nearestName } from '../errors'
+import { ArborError } from '../errors'
 import { CallQueue } from './call-queue'
 import { checkRequest } from './check-request'
 import { collectGarbage } from './collect-garbage'
@@ -21,21 +21,19 @@ import type {
   TrainSequence,
   TrainStats,
 } from './engine'
-import { planInference } from './inference-plan'
+import { closeModel, type LoadedModel, loadModel } from './loaded-model'
 import { sequenceLogits } from './logits'
-import { planActivations } from './memory-plan'
 import { explainMemory, type MemoryFacts } from './memory-use'
-import { Model } from './model'
-import { ModelRunner } from './model-runner'
 import { openModel } from './open-model'
+import { OpenPolicies } from './open-policies'
 import { type Device, openBackend } from './ops/open-backend'
 import type { Backend, GroupPlace } from './ops/ops'
 import { openFrozen, openWeights, type PolicyBase, saveWeights } from './policy-file'
 import type { PolicyWeights } from './policy-weights'
 import type { PartWork, PoolMember } from './pool-member'
 import { type PrecisionWish, precisionFor } from './precision'
-import { Scheduler } from './scheduler'
-import { Trainer } from './trainer'
+import type { Scheduler } from './scheduler'
+import type { Trainer } from './trainer'
 import type { OpenModel } from './weights'
 
 export interface LocalEngineOptions {
@@ -58,18 +56,8 @@ export interface LocalEngineOptions {
   readonly open?: (source: ModelSource) => Promise<OpenModel>
 }
 
-interface Loaded {
-  readonly backend: Backend
-  readonly model: Model
-  readonly source: ModelSource
-  readonly info: ModelInfo
-  readonly runner: ModelRunner
-  readonly scheduler: Scheduler
-  readonly trainer: Trainer
-}
-
 export class LocalEngine implements PoolMember {
-  #loaded: Loaded | null = null
+  #loaded: LoadedModel | null = null
   /** Known as soon as it takes memory. */
   #facts: MemoryFacts | null = null
   #closed = false
@@ -77,7 +65,7 @@ export class LocalEngine implements PoolMember {
   #busyMilliseconds = 0
   #busySince: number | null = null
   #trainedTokens = 0
-  readonly #policies = new Map<string, PolicyWeights>()
+  readonly #policies = new OpenPolicies()
   readonly #calls = new CallQueue()
 
   constructor(private readonly options: LocalEngineOptions = {}) {}
@@ -107,7 +95,7 @@ export class LocalEngine implements PoolMember {
     return this.#calls.shared(async () => {
       const { model, scheduler } = this.#ready()
       const maxNewTokens = checkRequest(request, model.config)
-      const weights = request.policy === null ? null : this.#policy(request.policy)
+      const weights = request.policy === null ? null : this.#policies.get(request.policy)
       const policy = { policyVersion: weights?.policyVersion ?? 0, weightSet: weights?.own ? request.policy : null }
       const completions = scheduler.add({ ...request, maxNewTokens }, { ...policy, ...(control && { control }) })
       this.#pump ??= this.#run(scheduler)
@@ -122,7 +110,7 @@ export class LocalEngine implements PoolMember {
   ): Promise<TokenStats[]> {
     return this.#exclusive(async () => {
       const { trainer } = this.#ready()
-      return this.#timed(() => trainer.logprobs(policy === null ? null : this.#policy(policy), sequences, options))
+      return this.#timed(() => trainer.logprobs(policy === null ? null : this.#policies.get(policy), sequences, options))
     })
   }
 
@@ -130,7 +118,7 @@ export class LocalEngine implements PoolMember {
   logits(policy: string | null, tokens: readonly number[]): Promise<Float32Array> {
     return this.#exclusive(async () => {
       const { backend, model } = this.#ready()
-      return sequenceLogits(backend, model, { tokens, weights: policy === null ? null : this.#policy(policy) })
+      return sequenceLogits(backend, model, { tokens, weights: policy === null ? null : this.#policies.get(policy) })
     })
   }
 
@@ -155,13 +143,12 @@ export class LocalEngine implements PoolMember {
   }
 
   savePolicy(name: string, dir: string): Promise<void> {
-    return this.#exclusive(async () => saveWeights(this.#trainable(name), dir, this.#ready().source))
+    return this.#exclusive(async () => saveWeights(this.#policies.trainable(name), dir, this.#ready().source))
   }
 
   closePolicy(name: string): Promise<void> {
     return this.#exclusive(async () => {
-      const weights = this.#policy(name)
-      this.#policies.delete(name)
+      const weights = this.#policies.remove(name)
       this.#ready().scheduler.cache.forget(name)
       weights.close()
     })
@@ -169,7 +156,7 @@ export class LocalEngine implements PoolMember {
 
   async status(): Promise<EngineStatus> {
     const { running = 0, waiting = 0, cache, counters } = this.#loaded?.scheduler ?? {}
-    const policies = [...this.#policies].map(([name, { policyVersion }]) => ({ name, policyVersion }))
+    const policies = this.#policies.status
     const underWay = this.#busySince === null ? 0 : performance.now() - this.#busySince
     const busySeconds = (this.#busyMilliseconds + underWay) / 1000
     const { prefillTokens: promptTokens = 0, sampledTokens = 0 } = counters ?? {}
@@ -189,11 +176,8 @@ export class LocalEngine implements PoolMember {
       await this.#pump // the step in flight
       const loaded = this.#loaded
       this.#loaded = null
-      for (const weights of this.#policies.values()) weights.close()
-      this.#policies.clear()
-      loaded?.trainer.close()
-      loaded?.runner.close()
-      loaded?.model.close()
+      this.#policies.closeAll()
+      if (loaded) closeModel(loaded)
       ;(loaded?.backend ?? this.options.backend)?.close()
     })
   }
@@ -201,7 +185,7 @@ export class LocalEngine implements PoolMember {
   #train(policy: string, update: (trainer: Trainer, weights: PolicyWeights) => Promise<TrainStats>): Promise<TrainStats> {
     return this.#exclusive(async () => {
       const { trainer, scheduler } = this.#ready()
-      const weights = this.#trainable(policy)
+      const weights = this.#policies.trainable(policy)
       try {
         const stats = await this.#timed(() => update(trainer, weights))
         this.#trainedTokens += stats.tokens
@@ -218,9 +202,7 @@ export class LocalEngine implements PoolMember {
   ): Promise<{ policyVersion: number; parameters: number }> {
     return this.#exclusive(async () => {
       const { backend, model, source } = this.#ready()
-      if (this.#policies.has(name)) throw new ArborError(`Policy "${name}" is open already. Close it first or take another name.`)
-      const weights = await open({ backend, config: model.config, source })
-      this.#policies.set(name, weights)
+      const weights = await this.#policies.open(name, () => open({ backend, config: model.config, source }))
       return { policyVersion: weights.policyVersion, parameters: weights.parameters }
     })
   }
@@ -230,7 +212,14 @@ export class LocalEngine implements PoolMember {
       throw new ArborError(`${this.#loaded.info.name} is loaded; an engine holds one model. Start another for ${source.name}.`)
     const backend = this.options.backend ?? (await this.#openBackend(open))
     try {
-      this.#loaded = this.#build(backend, open, source)
+      this.#loaded = loadModel(backend, open, {
+        source,
+        wishes: this.options,
+        policies: (policy) => this.#policies.get(policy),
+        onFacts: (facts) => {
+          this.#facts = facts
+        },
+      })
       return this.#loaded.info
     } catch (error) {
       if (!this.options.backend) backend.close()
@@ -241,25 +230,6 @@ export class LocalEngine implements PoolMember {
   #openBackend({ config }: OpenModel): Promise<Backend> {
     const { device = 'auto', precision = 'auto', index = 0 } = this.options
     return openBackend(device, { precision: precisionFor(config, precision), index })
-  }
-
-  #build(backend: Backend, open: OpenModel, source: ModelSource): Loaded {
-    this.#facts = { config: open.config, backend }
-    const model = Model.load(backend, open)
-    const limits = planInference(open.config, {
-      ...this.options,
-      device: backend.device,
-      activations: backend.activations,
-      memory: () => backend.memory(),
-    })
-    this.#facts = { ...this.#facts, limits }
-    const runner = new ModelRunner(backend, model, { limits, policies: (policy) => this.#policy(policy) })
-    const scheduler = new Scheduler(runner, limits)
-    const info = describe(source.name, backend, model)
-    const { precision } = backend
-    const activations = planActivations(open.config, { precision, memory: this.options.memory, device: backend.memory() })
-    this.#facts = { ...this.#facts, activationBytes: activations }
-    return { backend, model, source, info, runner, scheduler, trainer: new Trainer(backend, model, activations) }
   }
 
   /** Steps while anybody waits for a token. Between steps the event loop turns, so new requests join and aborts arrive. */
@@ -301,10 +271,10 @@ export class LocalEngine implements PoolMember {
 
   /** Where memory ran out, the error says what takes how much. */
   #explained(error: unknown): unknown {
-    return explainMemory(error, this.#facts && { ...this.#facts, policies: this.#policies.values() })
+    return explainMemory(error, this.#facts && { ...this.#facts, policies: this.#policies.all() })
   }
 
-  #ready(): Loaded {
+  #ready(): LoadedModel {
     this.#checkOpen()
     if (!this.#loaded) throw new ArborError('No model is loaded yet. Call load() first.')
     return this.#loaded
@@ -312,38 +282,5 @@ export class LocalEngine implements PoolMember {
 
   #checkOpen(): void {
     if (this.#closed) throw new ArborError('The engine was closed.', { code: 'engine_closed' })
-  }
-
-  #trainable(name: string): PolicyWeights {
-    const weights = this.#policy(name)
-    if (!weights.frozen) return weights
-    throw new ArborError(`Policy "${name}" was opened to be asked only (openSaved). Open it with openPolicy to train or save it.`)
-  }
-
-  #policy(name: string): PolicyWeights {
-    const weights = this.#policies.get(name)
-    if (weights) return weights
-    const near = nearestName(name, this.#policies.keys())
-    const known = this.#policies.size === 0 ? 'None is open.' : `Open: ${[...this.#policies.keys()].join(', ')}.`
-    throw new ArborError(`There is no policy "${name}".${near ? ` Did you mean "${near}"?` : ''} ${known}`, {
-      code: 'unknown_policy',
-    })
-  }
-}
-
-function describe(name: string, backend: Backend, model: Model): ModelInfo {
-  const { architecture, contextLength, vocab, layers, hidden, eosTokenIds } = model.config
-  return {
-    name,
-    architecture,
-    parameters: model.parameters,
-    contextLength,
-    vocab,
-    layers,
-    hidden,
-    device: backend.device,
-    deviceDescription: backend.description,
-    dtype: backend.precision,
-    eosTokenIds,
   }
 }
