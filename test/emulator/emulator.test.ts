@@ -14,10 +14,10 @@ beforeAll(() => {
   const compile = (...args: string[]) =>
     execFileSync('c++', ['-std=c++17', '-O1', '-pthread', '-I', join(OWN, 'include'), ...args], { cwd: folder })
   writeFileSync(join(folder, 'probe.cpp'), translate(readFileSync(join(OWN, 'probe.cu'), 'utf8')))
-  const runtime = readdirSync(OWN).filter((name) => /^(fibers|runtime|races)\.cpp$/.test(name))
+  const runtime = readdirSync(OWN).filter((name) => /^(fibers|memory|streams|races)\.cpp$/.test(name))
   compile('-c', ...runtime.map((name) => join(OWN, name)))
   compile('-fsanitize=thread', '-c', 'probe.cpp')
-  compile('-o', 'probe', ...['probe', 'fibers', 'runtime', 'races'].map((name) => `${name}.o`), '-ldl')
+  compile('-o', 'probe', ...['probe', 'fibers', 'memory', 'streams', 'races'].map((name) => `${name}.o`), '-ldl')
 }, 120_000)
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 

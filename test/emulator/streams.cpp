@@ -1,21 +1,17 @@
-// The CUDA runtime: a stream is a thread of the processor with a queue, so the host runs ahead of it as it does of a GPU; a graph is a list of what
-// was enqueued. Device memory is the host's, counted; fresh memory is not zero.
+// The CUDA runtime's streams: each a thread of the processor with a queue, so the host runs ahead of it as it does of a GPU; a graph is a list of what
+// was enqueued.
 
 #include "runtime.h"
 
-#include <sys/mman.h>
-
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <cstdio>
 #include <cstring>
 #include <deque>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <set>
-#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -75,71 +71,26 @@ struct Stream {
     std::unique_lock<std::mutex> lock(mutex);
     changed.wait(lock, [&] { return queue.empty() && !busy; });
   }
+
+  void end() {
+    {
+      std::lock_guard<std::mutex> lock(mutex);
+      ending = true;
+      changed.notify_all();
+    }
+    worker.join();
+  }
 };
 
 namespace {
 
-constexpr size_t kTotal = size_t(4) << 30; // of device memory, each GPU's
-constexpr size_t kFilled = 1 << 20;        // of a fresh allocation, with bytes that are no numbers
-
-thread_local cudaError_t last = cudaSuccess;
-thread_local int device = 0;
-
-struct Allocation {
-  size_t bytes;
-  int device;
-  bool host;
-};
-std::mutex mutex; // of all below
-std::map<const char *, Allocation> allocations;
-std::map<int, size_t> used;
-std::set<Stream *> streams;
+std::mutex mutex; // of streams
+// One that another thread waits for outlives its end; those that are open when the process ends are left to it.
+auto &streams = *new std::map<Stream *, std::shared_ptr<Stream>>();
 std::condition_variable event_done;
 std::mutex event_mutex;
 
-cudaError_t result(cudaError_t error) {
-  if (error != cudaSuccess) last = error;
-  return error;
-}
-
-int device_count() {
-  const char *wanted = std::getenv("ARBOR_EMULATED_GPUS");
-  return wanted ? std::atoi(wanted) : 2;
-}
-
 int64_t now() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
-
-cudaError_t allocate(void **memory, size_t bytes, bool host) {
-  std::lock_guard<std::mutex> lock(mutex);
-  if (!host && used[device] + bytes > kTotal) return result(cudaErrorMemoryAllocation);
-  void *place = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (place == MAP_FAILED) return result(cudaErrorMemoryAllocation);
-  std::memset(place, 0xff, std::min(bytes, kFilled));
-  allocations[static_cast<char *>(place)] = {bytes, device, host};
-  if (!host) used[device] += bytes;
-  *memory = place;
-  return cudaSuccess;
-}
-
-cudaError_t release(void *memory) {
-  if (!memory) return cudaSuccess;
-  for (Stream *stream : std::set<Stream *>(streams)) stream->wait(); // as cudaFree does
-  std::lock_guard<std::mutex> lock(mutex);
-  const auto found = allocations.find(static_cast<char *>(memory));
-  if (found == allocations.end()) return result(cudaErrorInvalidValue);
-  if (!found->second.host) used[found->second.device] -= found->second.bytes;
-  munmap(memory, found->second.bytes);
-  allocations.erase(found);
-  return cudaSuccess;
-}
-
-bool is_known(const void *memory) { // the GPU's, or pinned
-  std::lock_guard<std::mutex> lock(mutex);
-  auto after = allocations.upper_bound(static_cast<const char *>(memory));
-  if (after == allocations.begin()) return false;
-  --after;
-  return static_cast<const char *>(memory) < after->first + after->second.bytes;
-}
 
 bool fits(dim3 grid, dim3 block, size_t shared) {
   const uint64_t threads = uint64_t(block.x) * block.y * block.z;
@@ -148,6 +99,13 @@ bool fits(dim3 grid, dim3 block, size_t shared) {
 }
 
 } // namespace
+
+void wait_for_streams() {
+  std::unique_lock<std::mutex> lock(mutex);
+  const auto all = streams;
+  lock.unlock();
+  for (const auto &[_, stream] : all) stream->wait();
+}
 
 void enqueue(Stream *stream, Work work) {
   if (Graph *graph = stream->capture) {
@@ -160,7 +118,7 @@ void enqueue(Stream *stream, Work work) {
 
 void enqueue_grid(dim3 grid, dim3 block, size_t shared, cudaStream_t stream, std::function<void()> thread) {
   if (!fits(grid, block, shared)) {
-    last = cudaErrorInvalidConfiguration;
+    result(cudaErrorInvalidConfiguration);
     return;
   }
   enqueue(stream, [grid, block, thread = std::move(thread)] { run_grid(grid, block, thread); });
@@ -169,41 +127,6 @@ void enqueue_grid(dim3 grid, dim3 block, size_t shared, cudaStream_t stream, std
 } // namespace emulator
 
 using namespace emulator;
-
-const char *cudaGetErrorString(cudaError_t error) {
-  switch (error) {
-  case cudaSuccess: return "no error";
-  case cudaErrorInvalidValue: return "invalid argument";
-  case cudaErrorMemoryAllocation: return "out of memory";
-  case cudaErrorInvalidConfiguration: return "invalid configuration argument";
-  case cudaErrorInvalidDevice: return "invalid device ordinal";
-  case cudaErrorStreamCaptureUnjoined: return "capture was not ended: a stream beside it was not joined";
-  default: return "an error of the emulated GPU";
-  }
-}
-cudaError_t cudaGetLastError() { return std::exchange(last, cudaSuccess); }
-cudaError_t cudaGetDeviceCount(int *count) { return *count = device_count(), cudaSuccess; }
-cudaError_t cudaGetDevice(int *current) { return *current = device, cudaSuccess; }
-cudaError_t cudaSetDevice(int wanted) {
-  if (wanted < 0 || wanted >= device_count()) return result(cudaErrorInvalidDevice);
-  return device = wanted, cudaSuccess;
-}
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int) {
-  *properties = {"emulated GPU", kTotal, 9, 0, 4, 1 << 20};
-  return cudaSuccess;
-}
-cudaError_t cudaDriverGetVersion(int *version) { return *version = CUDART_VERSION, cudaSuccess; }
-
-cudaError_t cudaMalloc(void **memory, size_t bytes) { return allocate(memory, bytes, false); }
-cudaError_t cudaFree(void *memory) { return release(memory); }
-cudaError_t cudaMallocHost(void **memory, size_t bytes) { return allocate(memory, bytes, true); }
-cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned) { return allocate(memory, bytes, true); }
-cudaError_t cudaFreeHost(void *memory) { return release(memory); }
-cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
-  std::lock_guard<std::mutex> lock(mutex);
-  *total = kTotal, *free_bytes = kTotal - used[device];
-  return cudaSuccess;
-}
 
 // What is not pinned the driver copies before it returns, in both directions.
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
@@ -225,23 +148,20 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stre
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
-  *stream = new Stream();
+  auto made = std::make_shared<Stream>();
+  *stream = made.get();
   std::lock_guard<std::mutex> lock(mutex);
-  streams.insert(*stream);
+  streams[*stream] = std::move(made);
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  std::shared_ptr<Stream> kept;
   {
     std::lock_guard<std::mutex> lock(mutex);
+    kept = std::move(streams[stream]);
     streams.erase(stream);
   }
-  {
-    std::lock_guard<std::mutex> lock(stream->mutex);
-    stream->ending = true;
-    stream->changed.notify_all();
-  }
-  stream->worker.join();
-  delete stream;
+  kept->end();
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
@@ -259,7 +179,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
   *graph = stream->capture;
   if (!*graph) return result(cudaErrorInvalidValue);
   std::lock_guard<std::mutex> lock(mutex);
-  for (Stream *one : streams)
+  for (const auto &[one, _] : streams)
     if (one->capture == *graph) one->capture = nullptr;
   return (*graph)->unjoined.empty() ? cudaSuccess : result(cudaErrorStreamCaptureUnjoined);
 }
