@@ -19,7 +19,7 @@ int32_t arbor_attention(arbor_stream *stream, int32_t type, void *out, float *ls
   if (tokens == 0 || segment_count == 0) return ARBOR_OK;
   const AttentionTensors tensors = {q, k, v, out, lse};
   if (!for_tensor_cores(type, head_dim, out, q, k, v)) return attend_simple(stream, type, shape, tensors);
-  return segment_count == tokens ? attend_decode(stream, shape, tensors) : attend_prefill(stream, shape, tensors);
+  return segment_count == tokens ? attend_decode(stream, shape, tensors, false) : attend_prefill(stream, shape, tensors);
 }
 
 // The device shares what its cache holds; nothing is packed.

@@ -5,10 +5,12 @@
 
 namespace arbor {
 
-// A lane's two of the 16 rows, lane / 4 and 8 more: maximum of the scores so far, this lane's part of the sum of weights, the weighted sums
-// of values.
+constexpr float kMostFloat = 3.402823466e38f;
+
+// A lane's two of the 16 rows, lane / 4 and 8 more: maximum of the scores so far (a number also before there is one, so that differences are), this
+// lane's part of the sum of weights, the weighted sums of values.
 template <int D> struct Sums {
-  float peak[2] = {-INFINITY, -INFINITY}, total[2] = {0, 0}, out[D / 8][4] = {};
+  float peak[2] = {-kMostFloat, -kMostFloat}, total[2] = {0, 0}, out[D / 8][4] = {};
 };
 
 // Minus infinity for the keys from seen[row] on; `first` is the block's first.
@@ -29,8 +31,7 @@ __device__ __forceinline__ float sum_of_four(float x) {
   return x + __shfl_xor_sync(0xffffffffu, x, 2);
 }
 
-// Scores times `scale` become weights; the sums so far shrink to the new peaks. Where a row sees none of the keys nothing changes, to the bit:
-// every row sees a key of the first block, so its peak is a number then.
+// Scores times `scale` become weights; the sums so far shrink to the new peaks. Where a row sees none of the keys nothing changes, to the bit.
 template <int D, int Keys> __device__ __forceinline__ void soften(float (&scores)[Keys / 8][4], Sums<D> &sums, float scale) {
 #pragma unroll
   for (int row = 0; row < 2; row++) {
