@@ -344,7 +344,7 @@ function* attentionCases(backend: Backend, arena: Arena, tree: Tree): Generator<
   const keys = () => filled(backend, arena, [slots, kvHeads * headDim])
   const all = { out: rows(), q: rows(), k: keys(), v: keys(), plan, lse: arena.tensor([tokens, heads]), heads, kvHeads, headDim }
   const [flops, bytes] = [4 * seen * heads * headDim, 8 * slots * kvHeads * headDim]
-  yield { name: `attention ${tree.name}`, run: () => backend.ops.attention(all), flops, bytes }
+  yield { name: `attention ${tree.name}`, run: () => backend.ops.attention({ ...all, decode: tree.length === 1 }), flops, bytes }
   if (tree.length === 1) return
   const gradients = { dq: rows(), dk: keys(), dv: keys(), dOut: rows() }
   const run = () => backend.ops.attentionBackward({ ...all, ...gradients })

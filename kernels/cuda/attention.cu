@@ -1,14 +1,15 @@
 // Softmax attention over a plan of segments, grouped heads (its gradient: attention_backward.cu). Here the way is chosen:
-//   attention_decode.cu   bf16, one row in every segment: the keys of a row are split over blocks
-//   attention_prefill.cu  bf16, any segments: flash attention (Dao, 2023) on tensor cores
+//   attention_decode.cu   bf16, rows that decode: a block's warps divide the keys of a few rows among them
+//   attention_prefill.cu  bf16, all others: flash attention (Dao, 2023) on tensor cores
 //   attention_simple.cu   f32, and widths that the tensor cores don't have
-// In each of them a row's sums have one order, given by its own context alone: what is computed beside it changes nothing.
+// In each of them a row's sums have one order, given by its own context alone: what is computed beside it changes nothing. Their orders differ, so the
+// caller says which rows decode: a prompt's last token, alone behind those that a cache holds, must have the bits it had behind them in one pass.
 
 #include "attention.cuh"
 
 int32_t arbor_attention(arbor_stream *stream, int32_t type, void *out, float *lse, const void *q, const void *k, const void *v,
                         const int32_t *segments, const int32_t *context, int64_t segment_count, int64_t context_capacity, int64_t tokens,
-                        int64_t slot_count, int64_t heads, int64_t kv_heads, int64_t head_dim) {
+                        int64_t slot_count, int64_t heads, int64_t kv_heads, int64_t head_dim, int32_t decode) {
   using namespace arbor;
   AttentionShape shape;
   ARBOR_ENTER(stream, "arbor_attention",
@@ -19,7 +20,7 @@ int32_t arbor_attention(arbor_stream *stream, int32_t type, void *out, float *ls
   if (tokens == 0 || segment_count == 0) return ARBOR_OK;
   const AttentionTensors tensors = {q, k, v, out, lse};
   if (!for_tensor_cores(type, head_dim, out, q, k, v)) return attend_simple(stream, type, shape, tensors);
-  return segment_count == tokens ? attend_decode(stream, shape, tensors, false) : attend_prefill(stream, shape, tensors);
+  return decode ? attend_decode(stream, shape, tensors) : attend_prefill(stream, shape, tensors);
 }
 
 // The device shares what its cache holds; nothing is packed.

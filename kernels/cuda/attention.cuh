@@ -22,8 +22,8 @@ struct AttentionGradients {
   int first_tile;
 };
 
-// Segments of one row each, bf16. `decode`: of the keys that a row sees only the last was written by the op before.
-int32_t attend_decode(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t, bool decode);
+// Any segments, bf16; made for those of one row. Its bits are its own.
+int32_t attend_decode(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t);
 // Any segments, bf16.
 int32_t attend_prefill(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t);
 // Any segments, any width up to kMostSimple.

@@ -24,13 +24,13 @@ template <int D, int Warps> struct alignas(256) Strips {
 
 // The rows of a block: lane r of every warp knows row r. Row m of the tile is head m % heads of row m / heads.
 struct Rows {
-  int count, longest, head, heads; // heads [head, head + heads), under one key head
+  int count, longest, first, head, heads; // the lowest of them that is there; heads [head, head + heads), under one key head
   Segment own;
   int own_row, own_length;
 
-  __device__ __forceinline__ Rows(const AttentionShape &shape, int first, int most) : count(0), longest(0), head(0), heads(0), own{0, 0, 0, 0} {
+  __device__ __forceinline__ Rows(const AttentionShape &shape, int from, int most) : count(0), longest(0), first(0), head(0), heads(0), own{0, 0, 0, 0} {
     const int lane = int(threadIdx.x) & 31;
-    if (lane < most && first + lane < shape.segment_count) read_segment(shape, first + lane, own);
+    if (lane < most && from + lane < shape.segment_count) read_segment(shape, from + lane, own);
   }
 
   // Goes to the segments' rows number `query`; false when there are none.
@@ -38,7 +38,7 @@ struct Rows {
     const bool here = query < own.row_count;
     const unsigned all = __ballot_sync(0xffffffffu, here);
     own_row = own.row_start + query, own_length = here ? own.seen(query) : 0;
-    count = 32 - __clz(all);
+    count = 32 - __clz(all), first = max(0, __ffs(all) - 1);
     longest = __reduce_max_sync(0xffffffffu, own_length);
     return all != 0;
   }
@@ -57,8 +57,7 @@ struct alignas(16) PerRow {
 };
 static_assert(kMostRows == 4, "as many as PerRow has");
 
-// A warp's way through its strips: in each, rows [begin, end) are served together, as they list the same slots there, or one alone. The newest key
-// of a row is in no strip that it shares.
+// A warp's way through its strips: in each, rows [begin, end) are served together, as they list the same slots there, or one alone.
 struct Passes {
   const int32_t *context;
   int count, longest, first, step, begin = 0, end = 0;
@@ -80,12 +79,10 @@ struct Passes {
   __device__ __forceinline__ int slot(const AttentionShape &shape) const {
     return first + (int(threadIdx.x) & 31) < length() ? checked_slot(shape, slots.at(begin)) : -1;
   }
-  // The newest key's place in the strip; elsewhere, no place.
-  __device__ __forceinline__ int newest() const { return length() - 1 - first; }
 
   // Whether row r, the next, can be served with those from `begin` on.
   __device__ __forceinline__ bool joins(int r) const {
-    return r == end && r < count && first + kStrip < min(length(), lengths.at(r)) &&
+    return r == end && r < count && first + kStrip <= min(length(), lengths.at(r)) &&
            __all_sync(0xffffffffu, slots.at(r) == slots.at(begin));
   }
 
@@ -107,25 +104,15 @@ struct Passes {
   }
 };
 
-// Copies the rows of keys or values in these slots (lane's: of row lane) into a strip; not row `without`.
-template <int D> __device__ __forceinline__ void copy_strip(bf16 *strip, const bf16 *from, int slot, int width, int without) {
+// Copies the rows of keys or values in these slots (lane's: of row lane) into a strip.
+template <int D> __device__ __forceinline__ void copy_strip(bf16 *strip, const bf16 *from, int slot, int width) {
   constexpr int kPieces = D / 8, kAtOnce = 32 / kPieces;
   const int lane = int(threadIdx.x) & 31, piece = lane % kPieces;
 #pragma unroll
   for (int i = 0; i < kStrip / kAtOnce; i++) {
     const int r = i * kAtOnce + lane / kPieces, one = __shfl_sync(0xffffffffu, slot, r);
-    if (r != without) copy_piece(strip + tile_at<D>(r, piece), from + (one >= 0 ? int64_t(one) * width : 0) + piece * 8, one >= 0);
+    copy_piece(strip + tile_at<D>(r, piece), from + (one >= 0 ? int64_t(one) * width : 0) + piece * 8, one >= 0);
   }
-}
-
-// And that row alone.
-template <int D> __device__ __forceinline__ void copy_newest(bf16 *keys, bf16 *values, const bf16 *k, const bf16 *v, int slot, int width, int newest) {
-  constexpr int kPieces = D / 8;
-  if (unsigned(newest) >= unsigned(kStrip)) return;
-  const int lane = int(threadIdx.x) & 31, piece = lane % kPieces, one = __shfl_sync(0xffffffffu, slot, newest);
-  const int64_t at = (one >= 0 ? int64_t(one) * width : 0) + piece * 8;
-  if (lane < kPieces) copy_piece(keys + tile_at<D>(newest, piece), k + at, one >= 0);
-  else if (lane < 2 * kPieces) copy_piece(values + tile_at<D>(newest, piece), v + at, one >= 0);
 }
 
 template <int D, int Warps>
@@ -156,26 +143,21 @@ __device__ __forceinline__ void lay_down(const Sums<D> &sums, int count, float s
 }
 
 // A warp's sums over its strips, from key `first` on, one every `step` keys; they are left in shared memory. The next keys are on their way while
-// the values are used, and the next values while the keys are. With `early` all keys but the rows' newest were there before the kernel before.
+// the values are used, and the next values while the keys are.
 template <int D, int Warps>
-__device__ __forceinline__ void attend_strips(const AttentionShape &shape, const Rows &rows, int first, int step, bool early, const bf16 *q,
-                                              const bf16 *k, const bf16 *v, float scale, Sums<D> &sums, Strips<D, Warps> &shared) {
+__device__ __forceinline__ void attend_strips(const AttentionShape &shape, const Rows &rows, int first, int step, const bf16 *q, const bf16 *k,
+                                              const bf16 *v, float scale, Sums<D> &sums, Strips<D, Warps> &shared) {
   const int lane = int(threadIdx.x) & 31, warp = int(threadIdx.x) >> 5, width = shape.kv_width();
   bf16 *const keys = shared.strips[warp][0], *const values = shared.strips[warp][1];
   Passes pass(shape.context, rows, first + warp * kStrip, step);
   bool more = pass.next();
   const bool any = more;
   int slot = more ? pass.slot(shape) : -1;
-  if (early && more) {
-    copy_strip<D>(keys, k, slot, width, pass.newest());
-    copy_strip<D>(values, v, slot, width, pass.newest());
-  }
-  after_kernels_before();
+  after_kernels_before(); // what rows see is the host's to say, and read; all else is not
   copy_queries<D, Warps>(shape, rows, q, shared.queries);
-  if (early && more) copy_newest<D>(keys, values, k, v, slot, width, pass.newest());
-  if (!early && more) copy_strip<D>(keys, k, slot, width, -1);
+  if (more) copy_strip<D>(keys, k, slot, width);
   close_copies();
-  if (!early && more) copy_strip<D>(values, v, slot, width, -1);
+  if (more) copy_strip<D>(values, v, slot, width);
   close_copies();
   wait_copies<1>();
   __syncthreads(); // the queries are every warp's
@@ -189,7 +171,7 @@ __device__ __forceinline__ void attend_strips(const AttentionShape &shape, const
     more = pass.next();
     slot = more ? pass.slot(shape) : -1;
     __syncwarp();
-    if (more) copy_strip<D>(keys, k, slot, width, -1);
+    if (more) copy_strip<D>(keys, k, slot, width);
     close_copies();
     if (at + kStrip > length || end - begin < rows.count) {
       const int seen[2] = {one >= begin && one < end ? length : 0, two >= begin && two < end ? length : 0};
@@ -202,7 +184,7 @@ __device__ __forceinline__ void attend_strips(const AttentionShape &shape, const
     __syncwarp();
     add_weighted_rows<D, kStrip>(sums.out, weights, values, 0, lane);
     __syncwarp();
-    if (more) copy_strip<D>(values, v, slot, width, -1);
+    if (more) copy_strip<D>(values, v, slot, width);
     close_copies();
   }
   wait_copies<0>(); // the strips are written anew

@@ -147,7 +147,7 @@ export class Model {
       delta = tail(scratch.delta, start)
       const policies = rowsFrom(batch.policies, start)
       for (const linear of ['o', 'gateUp', 'down'] as const) a.loras[linear] = loraSlices(l, linear, policies, options)
-      ops.attention({ out: a.attnOut, q: a.q, k, v, plan, heads, kvHeads, headDim, ...(a.lse && { lse: a.lse }) })
+      ops.attention({ out: a.attnOut, q: a.q, k, v, plan, heads, kvHeads, headDim, decode, ...(a.lse && { lse: a.lse }) })
       ops.linear({ y: delta, x: a.attnOut, ...w.o, loras: a.loras.o, decode })
 
       ops.rmsNorm({ y: normed, rstd: a.mlpRstd, x: a.attnInput, delta, sum: a.mlpInput, weight: w.mlpNorm, eps })

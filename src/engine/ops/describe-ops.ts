@@ -2,8 +2,8 @@
 // all tensors, the invariance of rows, captures. `describeOps('native', openNative)` is a whole test file.
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { causal, planValues, tree } from './cases/attention-cases'
 import { count, type OpCase, Random, stale, type Values } from './cases/case'
+import { checkDecoding, checkDivision } from './check-attention'
 import type { Backend, DType, Ops, Tensor, TypedArray } from './ops'
 import { opCases } from './ops.case'
 import { toBf16 } from './tensors.fixture'
@@ -65,9 +65,11 @@ export function describeOps(name: string, open: () => Promise<Backend>, options:
         if (one.rowwise && options.invariant !== false) await checkRowsAlone(backend, one, actual)
       })
     }
-    if (options.invariant !== false && !options.decodesApart)
-      it('attention of a row has the same bits in a prefill, in a prefix tree and in a decode step', () =>
-        checkAttentionInvariance(backend))
+    if (options.invariant !== false) {
+      it('attention of a row has the same bits in a prefill, in a prefix tree and in a segment of its own', () =>
+        checkDivision(backend, options.decodesApart ?? false))
+      it('attention of a row that decodes has the same bits alone and among others', () => checkDecoding(backend))
+    }
     it('a capture runs nothing when recorded, and replays on new inputs', () => checkCapture(backend))
   })
 }
@@ -196,34 +198,6 @@ async function checkRowsAlone(backend: Backend, one: OpCase, together: Downloade
     const alone = await runCase(backend, { ...one, tensors: Object.fromEntries(tensors) })
     for (const name of one.outputs)
       expectSame(alone[name]!, cut(name, together[name]!), `${name} of ${length} rows from ${start}, alone`)
-  }
-}
-
-async function checkAttentionInvariance(backend: Backend): Promise<void> {
-  for (const plan of [causal(70), tree()]) {
-    const heads = { heads: 4, kvHeads: 2, headDim: 16 }
-    const random = new Random(5)
-    const tensors = {
-      out: stale([plan.tokens, 64]),
-      q: random.normal([plan.tokens, 64]),
-      k: random.normal([plan.slots, 32]),
-      v: random.normal([plan.slots, 32]),
-    }
-    const run = async (p: typeof plan) => {
-      const one: OpCase = {
-        ...{ op: 'attention', name: p.name, outputs: ['out'], tensors: { ...tensors, ...planValues(p) } },
-        run: (ops, t) => {
-          const attentionPlan = { segments: t['segments']!, context: t['context']!, segmentCount: p.segments.length }
-          ops.attention({ out: t['out']!, q: t['q']!, k: t['k']!, v: t['v']!, plan: attentionPlan, ...heads })
-        },
-      }
-      return (await runCase(backend, one))['out']
-    }
-    // The same rows, each a decode step of its own over the part of the context that it sees.
-    const single = plan.segments.flatMap(([rowStart, rows, contextStart, length]) =>
-      Array.from({ length: rows }, (_, i) => [rowStart + i, 1, contextStart, length - rows + i + 1] as const),
-    )
-    expect(await run({ ...plan, segments: single }), plan.name).toEqual(await run(plan))
   }
 }
 

@@ -121,7 +121,7 @@ function attentionOps(bind: Bind) {
   const attention = bind('attention', 'arbor_attention')
   const attentionBackward = bind('attentionBackward', 'arbor_attention_backward')
   return {
-    attention({ out, q, k, v, plan, heads, kvHeads, headDim, lse }) {
+    attention({ out, q, k, v, plan, heads, kvHeads, headDim, lse, decode = false }) {
       const tokens = q.shape[0]!
       const slots = k.shape[0]!
       const { segments, context, segmentCount } = plan
@@ -130,7 +130,7 @@ function attentionOps(bind: Bind) {
       need('attention', tokens * heads, 'lse', lse)
       need('attention', segmentCount * 4, 'segments', segments)
       const given = [at(out), at(lse), at(q), at(k), at(v), at(segments), at(context)] as const
-      attention(typeOf(q), ...given, segmentCount, lengthOf(context), tokens, slots, heads, kvHeads, headDim)
+      attention(typeOf(q), ...given, segmentCount, lengthOf(context), tokens, slots, heads, kvHeads, headDim, Number(decode))
     },
     attentionBackward({ dq, dk, dv, dOut, out, q, k, v, lse, plan, heads, kvHeads, headDim }) {
       const tokens = q.shape[0]!

@@ -179,7 +179,10 @@ export interface Ops {
     headDim: number
   }): void
 
-  /** Softmax attention at scale 1/√headDim; saves logsumexp per row and head when `lse` is given. */
+  /**
+   * Softmax attention at scale 1/√headDim; saves logsumexp per row and head when `lse` is given. `decode`: as for `linear`, each segment is one row. Without
+   * it a query has the same bits in a segment of its own as in a longer one.
+   */
   attention(args: {
     out: Tensor // [tokens, heads * headDim]
     q: Tensor
@@ -190,6 +193,7 @@ export interface Ops {
     kvHeads: number
     headDim: number
     lse?: Tensor // f32 [tokens, heads]
+    decode?: boolean
   }): void
   /** Overwrites dq and dk, dv (f32). Sums into a shared ancestor run over its descendants in segment order. */
   attentionBackward(args: {

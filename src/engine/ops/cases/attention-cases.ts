@@ -1,22 +1,19 @@
 // Cases of attention and of ropeStoreKv: causal runs, prefix trees, prefill over a cached prefix, decode over scattered slots.
 
-import { buildPacks } from '../../prefix-tree'
 import type { AttentionPlan } from '../ops'
+import {
+  causal,
+  continued,
+  decode,
+  distant,
+  distantRun,
+  type Heads,
+  type Plan,
+  planValues,
+  shared,
+  tree,
+} from './attention-plans'
 import { count, intsOf, type OpCase, Random, stale, type Tensors, type Values } from './case'
-
-interface Heads {
-  readonly heads: number
-  readonly kvHeads: number
-  readonly headDim: number
-}
-
-interface Plan {
-  readonly name: string
-  readonly tokens: number
-  readonly slots: number
-  readonly segments: readonly (readonly [rowStart: number, rowCount: number, contextStart: number, contextLength: number])[]
-  readonly context: readonly number[]
-}
 
 const HEADS: readonly Heads[] = [
   { heads: 4, kvHeads: 2, headDim: 16 },
@@ -26,65 +23,20 @@ const HEADS: readonly Heads[] = [
 
 const PLANS: readonly Plan[] = [causal(1), causal(9), causal(150), tree(), continued(), decode()]
 
+/** Widths that devices have ways of their own for, groups of 6, of 2 and of more heads than a tile's 16 rows. */
+const DECODE_HEADS: readonly Heads[] = [
+  ...HEADS,
+  { heads: 12, kvHeads: 2, headDim: 128 },
+  { heads: 4, kvHeads: 2, headDim: 32 },
+  { heads: 20, kvHeads: 1, headDim: 32 },
+]
+const DECODE_PLANS: readonly Plan[] = [decode(1), decode(), shared(), distant(), distantRun(), tree()]
+
 export const attentionCases: readonly OpCase[] = [
   ...HEADS.flatMap((heads, i) => PLANS.flatMap((plan, j) => [forward(plan, heads, i + j), backward(plan, heads, i + j)])),
+  ...DECODE_HEADS.flatMap((heads, i) => DECODE_PLANS.map((plan, j) => forward(plan, heads, i + j, true))),
   ...HEADS.flatMap((heads) => [rope(1, heads), rope(7, heads)]).flat(),
 ]
-
-/** One run of rows that sees itself. */
-export function causal(tokens: number): Plan {
-  const context = Array.from({ length: tokens }, (_, i) => i)
-  return { name: `${tokens} causal rows`, tokens, slots: tokens, segments: [[0, tokens, 0, tokens]], context }
-}
-
-/** A pack as the trainer makes it. */
-export function tree(): Plan {
-  const [one, two] = [
-    [5, 6, 7, 8, 9],
-    [5, 6, 7, 3],
-  ]
-  const sequences = [
-    { prompt: one!, completion: [1, 2, 3, 4] },
-    { prompt: one!, completion: [1, 2, 9] },
-    { prompt: one!, completion: [2, 2] },
-    { prompt: two!, completion: [1, 1, 1, 1, 1, 1] },
-    { prompt: two!, completion: [1, 1, 2, 1, 1] },
-    { prompt: [8, 1], completion: [4, 4] },
-  ]
-  const pack = buildPacks(sequences, 1000).trees[0]!.packs[0]!
-  const segments = Array.from({ length: pack.segments.length / 4 }, (_, s) => {
-    const [rowStart, rowCount, contextStart, contextLength] = pack.segments.subarray(4 * s, 4 * s + 4)
-    return [rowStart!, rowCount!, contextStart!, contextLength!] as const
-  })
-  return { name: 'prefix tree', tokens: pack.tokens, slots: pack.tokens, segments, context: [...pack.context] }
-}
-
-/** Two prompts go on after prefixes that lie somewhere in the cache. */
-function continued(): Plan {
-  const slots = [...new Random(3).distinct(22, 40)]
-  const segments = [[0, 4, 0, 13] as const, [4, 2, 13, 9] as const]
-  return { name: 'two runs over cached prefixes', tokens: 6, slots: 40, segments, context: slots }
-}
-
-/** One new row for each of five sequences of different length, one of them its first. */
-function decode(): Plan {
-  const random = new Random(4)
-  const lengths = [3, 1, 17, 130, 64]
-  const all = [...random.distinct(215, 230)]
-  let start = 0
-  const segments = lengths.map((length, row) => {
-    const segment = [row, 1, start, length] as const
-    start += length
-    return segment
-  })
-  return { name: 'decode of five rows', tokens: 5, slots: 230, segments, context: all }
-}
-
-/** The plan's arrays, with room to spare after the segments that count. */
-export function planValues(plan: Plan): { segments: Values; context: Values } {
-  const segments = [...plan.segments.flat(), 0, 1, 0, 1]
-  return { segments: intsOf(segments, [plan.segments.length + 1, 4]), context: intsOf([...plan.context, 0, 0]) }
-}
 
 function planOf(plan: Plan, t: Tensors): AttentionPlan {
   return { segments: t['segments']!, context: t['context']!, segmentCount: plan.segments.length }
@@ -101,20 +53,20 @@ function forwardTensors(plan: Plan, { heads, kvHeads, headDim }: Heads, random: 
   }
 }
 
-function runForward(plan: Plan, heads: Heads): OpCase['run'] {
+function runForward(plan: Plan, heads: Heads, decode = false): OpCase['run'] {
   return (ops, t) => {
     const tensors = { out: t['out']!, q: t['q']!, k: t['k']!, v: t['v']!, lse: t['lse']! }
-    ops.attention({ ...tensors, plan: planOf(plan, t), ...heads })
+    ops.attention({ ...tensors, plan: planOf(plan, t), ...heads, decode })
   }
 }
 
-function forward(plan: Plan, heads: Heads, seed: number): OpCase {
+function forward(plan: Plan, heads: Heads, seed: number, decode = false): OpCase {
   return {
     op: 'attention',
-    name: `attention ${plan.name}, heads ${heads.heads}/${heads.kvHeads} of ${heads.headDim}`,
+    name: `attention ${plan.name}, heads ${heads.heads}/${heads.kvHeads} of ${heads.headDim}${decode ? ', decode' : ''}`,
     tensors: forwardTensors(plan, heads, new Random(seed)),
     outputs: ['out', 'lse'],
-    run: runForward(plan, heads),
+    run: runForward(plan, heads, decode),
   }
 }
 

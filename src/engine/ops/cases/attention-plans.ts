@@ -1,0 +1,111 @@
+// Who sees what, in the cases of attention.
+
+import { buildPacks } from '../../prefix-tree'
+import { intsOf, Random, type Values } from './case'
+
+export interface Heads {
+  readonly heads: number
+  readonly kvHeads: number
+  readonly headDim: number
+}
+
+export interface Plan {
+  readonly name: string
+  readonly tokens: number
+  readonly slots: number
+  readonly segments: readonly (readonly [rowStart: number, rowCount: number, contextStart: number, contextLength: number])[]
+  readonly context: readonly number[]
+}
+
+/** One run of rows that sees itself. */
+export function causal(tokens: number): Plan {
+  const context = Array.from({ length: tokens }, (_, i) => i)
+  return { name: `${tokens} causal rows`, tokens, slots: tokens, segments: [[0, tokens, 0, tokens]], context }
+}
+
+/** A pack as the trainer makes it. */
+export function tree(): Plan {
+  const [one, two] = [
+    [5, 6, 7, 8, 9],
+    [5, 6, 7, 3],
+  ]
+  const sequences = [
+    { prompt: one!, completion: [1, 2, 3, 4] },
+    { prompt: one!, completion: [1, 2, 9] },
+    { prompt: one!, completion: [2, 2] },
+    { prompt: two!, completion: [1, 1, 1, 1, 1, 1] },
+    { prompt: two!, completion: [1, 1, 2, 1, 1] },
+    { prompt: [8, 1], completion: [4, 4] },
+  ]
+  const pack = buildPacks(sequences, 1000).trees[0]!.packs[0]!
+  const segments = Array.from({ length: pack.segments.length / 4 }, (_, s) => {
+    const [rowStart, rowCount, contextStart, contextLength] = pack.segments.subarray(4 * s, 4 * s + 4)
+    return [rowStart!, rowCount!, contextStart!, contextLength!] as const
+  })
+  return { name: 'prefix tree', tokens: pack.tokens, slots: pack.tokens, segments, context: [...pack.context] }
+}
+
+/** Two prompts go on after prefixes that lie somewhere in the cache. */
+export function continued(): Plan {
+  const slots = [...new Random(3).distinct(22, 40)]
+  const segments = [[0, 4, 0, 13] as const, [4, 2, 13, 9] as const]
+  return { name: 'two runs over cached prefixes', tokens: 6, slots: 40, segments, context: slots }
+}
+
+/** One new row for each of five sequences of different length, one of them its first; or of fewer. */
+export function decode(sequences = 5): Plan {
+  const random = new Random(4)
+  const lengths = [64, 1, 17, 130, 3].slice(0, sequences)
+  const slots = [...random.distinct(215, 230)]
+  return {
+    name: `decode of ${sequences} rows`,
+    ...singles(
+      lengths.map((length) => slots.splice(0, length)),
+      230,
+    ),
+  }
+}
+
+/** Two prompts' three sequences each, that begin alike; one of the last begins unlike the others, and two are the same. */
+export function shared(): Plan {
+  const slots = [...new Random(6).distinct(400, 420)]
+  const take = (length: number) => slots.splice(0, length)
+  const common = take(40)
+  const prompts = [take(60), take(24)].map((own) => [...common, ...own])
+  const contexts = prompts.flatMap((prompt) => [3, 30, 41].map((length) => [...prompt, ...take(length)]))
+  return {
+    name: 'decode of rows that share keys',
+    ...singles([...contexts, [...take(5), ...contexts[0]!.slice(5)], contexts[3]!, contexts[3]!], 420),
+  }
+}
+
+/** Rows that see more keys than a block has room for; two of them the same first ones. */
+export function distant(): Plan {
+  const slots = [...new Random(7).distinct(1300, 1310)]
+  const common = slots.splice(0, 380)
+  const contexts = [[...common, ...slots.splice(0, 9)], [...common, ...slots.splice(0, 500)], slots.splice(0, 50)]
+  return { name: 'decode of rows far from their first keys', ...singles(contexts, 1310) }
+}
+
+/** One run of three such rows, which is no decode step; devices take it for one all the same. */
+export function distantRun(): Plan {
+  const context = [...new Random(8).distinct(810, 820)]
+  return { name: 'a run far from its first keys', tokens: 3, slots: 820, segments: [[0, 3, 0, 810]], context }
+}
+
+/** A row that is the last of each context. */
+function singles(contexts: readonly (readonly number[])[], slots: number): Omit<Plan, 'name'> {
+  let start = 0
+  const segments = contexts.map(({ length }, row) => {
+    const segment = [row, 1, start, length] as const
+    start += length
+    return segment
+  })
+  return { tokens: contexts.length, slots, segments, context: contexts.flat() }
+}
+
+/** The plan's arrays, with room to spare after the segments that count. */
+export function planValues(plan: Plan): { segments: Values; context: Values } {
+  const segments = [...plan.segments.flat(), 0, 1, 0, 1]
+  return { segments: intsOf(segments, [plan.segments.length + 1, 4]), context: intsOf([...plan.context, 0, 0]) }
+}
