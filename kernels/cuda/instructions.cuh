@@ -8,10 +8,10 @@
 
 namespace arbor {
 
-// Waits until the kernels before have ended and all they wrote is to be seen; the kernel behind may then be made ready.
+// Lets the kernel behind be made ready (it waits as well), and waits until the kernels before have ended and all they wrote is to be seen.
 __device__ __forceinline__ void after_kernels_before() {
 #if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;\n\tgriddepcontrol.launch_dependents;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;\n\tgriddepcontrol.wait;" ::: "memory");
 #endif
 }
 

@@ -119,7 +119,7 @@ __global__ __launch_bounds__(kThreads) void project_down(const bf16 *x, int64_t 
 __global__ void sum_pieces(float *xa, bf16 *rounded, const float *sums, int64_t count, int32_t pieces) {
   const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= count) return;
-  const float total = add_pieces(sums + i, count, pieces);
+  const float total = add_pieces_singly(sums + i, count, pieces);
   xa[i] = total;
   if (rounded) rounded[i] = __float2bfloat16_rn(total);
 }

@@ -1,20 +1,22 @@
 // scale xa bᵀ and the bias for rows that decode: left undone by arbor_linear, and done by the op that reads the outputs next, in its own kernel, where
 // it knows how (rope, swiglu, the norm): a launch and a pass over the outputs less. Whatever op comes instead does it first, on its own (lora_up.cu).
+//
+// A warp has 16 rows and 32 columns of the outputs: two products m16n8k16 for each 16 ranks and 8 columns. The columns are dealt so that a thread ends
+// up with 8 neighbours of a row, 16 bytes. All it reads is asked for at once: these kernels are short, and wait for memory more than for anything else.
 #pragma once
 
-#include <type_traits>
-
 #include "lora.cuh"
+#include "mma.cuh"
 
 namespace arbor {
 
-constexpr int kGroup = 8; // rows that share a read of b
+constexpr int kGroup = 16;   // rows of a warp
+constexpr int kColumns = 32; // its columns
 
-// Runs of rows under one adapter, or under none (rank 0), in groups of 8.
+// Runs of rows under one adapter, or under none (rank 0), in groups of 16.
 struct Runs {
   int32_t count = 0;
   int32_t pieces = 0;
-  bool rounded = false; // xa and b to bf16, as the tensor cores take them in a prompt and in training
   const float *sums = nullptr;
   const float *bias = nullptr;
   int32_t groups = 0;
@@ -22,6 +24,8 @@ struct Runs {
   int64_t start[2 * kMostAdapters + 1]; // of its sums
   Adapter at[2 * kMostAdapters + 1];
 
+  void add(const Adapter &adapter, int64_t its_sums);
+  Runs only(bool on_tensor_cores, int64_t out) const;
   size_t shared_bytes() const; // of kGroup rows of xa
 };
 
@@ -36,47 +40,51 @@ struct Pending {
 
   // Every row is in a run with `all_rows` or a bias.
   Runs runs(bool all_rows) const;
-  // What all adapters have; 0 where they differ.
-  int32_t rank() const;
 };
 
 Pending &pending_of(arbor_stream *stream);
 // Does what is left undone.
 void finish_pending(arbor_stream *stream);
-// The work left undone on these outputs, which is the caller's from now on; nothing (false) where its kernels don't know these ranks or this type.
+// The work left undone on these outputs, which is the caller's from now on; nothing (false) where its kernels don't take these adapters or this type.
 bool take_pending(arbor_stream *stream, const void *y, int32_t type, int64_t tokens, int64_t out, Pending &taken);
 
-// Calls run(std::integral_constant<int, rank>) for a rank that `take_pending` lets through.
-template <class Run> void by_rank(int32_t rank, const Run &run) {
-  rank == 8 ? run(std::integral_constant<int, 8>()) : rank == 16 ? run(std::integral_constant<int, 16>()) : run(std::integral_constant<int, 32>());
+// Whether an adapter's share is computed on tensor cores, of xa and b rounded to bf16 as a prompt's is. It hangs on the adapter alone.
+inline bool up_on_tensor_cores(const Adapter &adapter, int64_t out) {
+  bool even = adapter.rank % 8 == 0 && out % kColumns == 0;
+  for (int p = 0; p < adapter.part_count; p++) even = even && adapter.parts[p] % kColumns == 0;
+  return even;
 }
 
 // ---- device -------------------------------------------------------------------------------------------------------------------
 
-// The pieces' sums in order. `stride`: from a piece to the next.
-__device__ __forceinline__ float add_pieces(const float *sums, int64_t stride, int32_t pieces) {
+// The pieces' sums of two neighbours in order. `stride`: floats from a piece to the next.
+__device__ __forceinline__ float2 add_pieces(const float *sums, int64_t stride, int32_t pieces) {
   constexpr int kAtOnce = 6;
-  float total = 0;
+  float2 total = make_float2(0, 0);
   for (int32_t start = 0; start < pieces; start += kAtOnce) { // loads under way together, added in order
-    float values[kAtOnce];
+    float2 values[kAtOnce];
 #pragma unroll
-    for (int j = 0; j < kAtOnce; j++) values[j] = start + j < pieces ? sums[(start + j) * stride] : 0.0f;
+    for (int j = 0; j < kAtOnce; j++)
+      values[j] = start + j < pieces ? __ldcg(reinterpret_cast<const float2 *>(sums + (start + j) * stride)) : make_float2(0, 0);
 #pragma unroll
-    for (int j = 0; j < kAtOnce; j++) total += values[j];
+    for (int j = 0; j < kAtOnce; j++) total.x += values[j].x, total.y += values[j].y;
   }
   return total;
 }
-
-__device__ __forceinline__ float factor(const Runs &runs, float value) { return runs.rounded ? to_float(__float2bfloat16_rn(value)) : value; }
-
-// An output with its adapter's share, scale times `low`, and its bias. A prompt's rows are rounded once they have the first, and again with the second.
-// (fmaf in so many words, here and in what follows: a row has the same bits whichever kernel finishes it, so none is left to the compiler.)
-template <class Y> __device__ __forceinline__ Y finished(const Runs &runs, float y, float scale, float low, float bias) {
-  const float sum = fmaf(scale, low, y);
-  return from_float<Y>((runs.rounded ? to_float(from_float<Y>(sum)) : sum) + bias);
+__device__ __forceinline__ float add_pieces_singly(const float *sums, int64_t stride, int32_t pieces) {
+  float total = 0;
+  for (int32_t piece = 0; piece < pieces; piece++) total += sums[piece * stride];
+  return total;
 }
 
-// Rows of one run: those that a block works on together, or one.
+// An output with its adapter's share, scale times `low`, and its bias. A prompt's rows are rounded once they have the first, and again with the second.
+// (fmaf in so many words: a row has the same bits whichever kernel finishes it, so none is left to the compiler.)
+template <class Y> __device__ __forceinline__ Y finished(float y, float scale, float low, float bias, bool rounded) {
+  const float sum = fmaf(scale, low, y);
+  return from_float<Y>((rounded ? to_float(from_float<Y>(sum)) : sum) + bias);
+}
+
+// Rows of one run: those that a warp works on together, or one.
 struct Group {
   int32_t run = 0, first, count = 1;
 
@@ -95,70 +103,117 @@ struct Group {
   }
 };
 
-// x aᵀ of a group's rows into shared memory; the block that is to `keep` it writes it down as well.
-__device__ __forceinline__ void load_xa(float *shared, const Runs &runs, const Group &group, bool keep) {
-  const Adapter &adapter = runs.at[group.run];
-  const int32_t width = adapter.width();
-  const float *sums = runs.sums + runs.start[group.run] + int64_t(group.first) * width;
-  for (int i = threadIdx.x; i < group.count * width; i += blockDim.x) {
-    const float value = add_pieces(sums + i, int64_t(adapter.row_count) * width, runs.pieces);
-    shared[i] = factor(runs, value);
-    if (keep) adapter.xa[int64_t(group.first) * width + i] = value;
-  }
-}
+// low[tile][i]: what a thread has of xa bᵀ for the warp's rows and the 32 columns from `first` on, a multiple of 32: of row (lane / 4) i = 0, 1 and of
+// the row 8 below i = 2, 3, at columns 8 (lane % 4) + 2 tile and the next.
+using LowRank = float[4][4];
 
-template <int kRank> __device__ __forceinline__ float inner_product(const float *a, const float (&b)[kRank]) {
-  float sum = 0;
-#pragma unroll
-  for (int r = 0; r < kRank; r++) sum = fmaf(a[r], b[r], sum);
-  return sum;
-}
+// What a thread needs for 16 ranks of it, of the member that column `first` belongs to, from rank k on. Loading and multiplying are apart, so that all
+// loads of a warp are under way together.
+struct Xa {
+  float2 at[4];
+  int64_t place; // of the first in the adapter's xa
 
-// A row of b, rounded where a prompt's is. `b` is aligned to 16 bytes.
-template <int kRank> __device__ __forceinline__ void load_b(float (&to)[kRank], const Runs &runs, const float *b) {
+  __device__ __forceinline__ void load(const Runs &runs, const Group &group, int64_t first, int k) {
+    const Adapter &adapter = runs.at[group.run];
+    const int lane = int(threadIdx.x) & 31, line = lane >> 2, width = adapter.width();
+    place = int64_t(group.first + line) * width + adapter.part_of(first) * adapter.rank + k + (lane & 3) * 2;
 #pragma unroll
-  for (int r = 0; r < kRank; r += 4) *reinterpret_cast<float4 *>(to + r) = *reinterpret_cast<const float4 *>(b + r);
-#pragma unroll
-  for (int r = 0; r < kRank; r++) to[r] = factor(runs, to[r]);
-}
-
-// Finishes this thread's `columns` of the block's rows (blockIdx.y: its group) and gives each row's to `each(row, outputs)`. Rows of b wait in registers
-// for the kernels before to end. `shared` holds kGroup rows of xa. All of a block's threads come here; `there`: whether the columns are.
-template <int kRank, class Y, int kColumns, class Each>
-__device__ __forceinline__ void finish_rows(Y *y, int64_t out, const Runs &runs, const int64_t (&columns)[kColumns], bool there, float *shared,
-                                            const Each &each) {
-  const Group group = Group::of_number(runs, int32_t(blockIdx.y));
-  const Adapter &adapter = runs.at[group.run];
-  const bool adapted = adapter.rank > 0;
-  float b[kColumns][kRank] = {}, plain[kColumns] = {};
-  int32_t offset[kColumns] = {};
-#pragma unroll
-  for (int c = 0; c < kColumns; c++) {
-    if (there && adapted) load_b(b[c], runs, adapter.b + columns[c] * kRank), offset[c] = adapter.part_of(columns[c]) * kRank;
-    if (there && runs.bias) plain[c] = runs.bias[columns[c]];
-  }
-  after_kernels_before();
-  load_xa(shared, runs, group, blockIdx.x == 0);
-  Y *const rows = y + (int64_t(adapter.row_start) + group.first) * out;
-  float values[kGroup][kColumns] = {};
-#pragma unroll
-  for (int j = 0; j < kGroup; j++)
-#pragma unroll
-    for (int c = 0; c < kColumns; c++)
-      if (there && j < group.count) values[j][c] = to_float(rows[j * out + columns[c]]);
-  __syncthreads();
-  if (!there) return;
-#pragma unroll
-  for (int j = 0; j < kGroup; j++) {
-    if (j >= group.count) continue;
-    Y outputs[kColumns];
-#pragma unroll
-    for (int c = 0; c < kColumns; c++) {
-      const float low = adapted ? inner_product(shared + j * adapter.width() + offset[c], b[c]) : 0.0f;
-      outputs[c] = finished<Y>(runs, values[j][c], adapter.scale, low, plain[c]);
-      rows[j * out + columns[c]] = outputs[c];
+    for (int i = 0; i < 4; i++) {
+      const float *sums = runs.sums + runs.start[group.run] + place + (i & 1) * 8 * width + (i >> 1) * 8;
+      at[i] = there(group, adapter, i, k) ? add_pieces(sums, int64_t(adapter.row_count) * width, runs.pieces) : make_float2(0, 0);
     }
-    each(int64_t(adapter.row_start) + group.first + j, outputs);
+  }
+  // Writes it down, for those who ask for it later: by the warp that has a member's first columns.
+  __device__ __forceinline__ void keep(const Runs &runs, const Group &group, int64_t first, int k) const {
+    const Adapter &adapter = runs.at[group.run];
+    if (first != 0 && adapter.part_of(first - 1) == adapter.part_of(first)) return;
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+      if (there(group, adapter, i, k)) *reinterpret_cast<float2 *>(adapter.xa + place + (i & 1) * 8 * adapter.width() + (i >> 1) * 8) = at[i];
+  }
+
+private:
+  __device__ __forceinline__ static bool there(const Group &group, const Adapter &adapter, int i, int k) {
+    return (int(threadIdx.x & 31) >> 2) + (i & 1) * 8 < group.count && k + (i >> 1) * 8 < adapter.rank;
+  }
+};
+struct B {
+  float2 at[4][2];
+
+  __device__ __forceinline__ void load(const Adapter &adapter, int64_t first, int k) {
+    const int lane = int(threadIdx.x) & 31, line = lane >> 2, rank = adapter.rank;
+    const float *from = adapter.b + (first + (line >> 1) * 8 + (line & 1)) * rank + k + (lane & 3) * 2;
+#pragma unroll
+    for (int tile = 0; tile < 4; tile++) {
+      at[tile][0] = *reinterpret_cast<const float2 *>(from + tile * 2 * rank);
+      at[tile][1] = k + 8 < rank ? *reinterpret_cast<const float2 *>(from + tile * 2 * rank + 8) : make_float2(0, 0);
+    }
+  }
+  __device__ __forceinline__ void multiply(LowRank &low, const Xa &xa) const {
+    uint32_t left[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) left[i] = pack_pair(xa.at[i].x, xa.at[i].y);
+#pragma unroll
+    for (int tile = 0; tile < 4; tile++) mma(low[tile], left, pack_pair(at[tile][0].x, at[tile][0].y), pack_pair(at[tile][1].x, at[tile][1].y));
+  }
+};
+
+// Eight neighbouring outputs of a row.
+template <class Y> struct alignas(16) Eight {
+  Y at[8];
+  __device__ __forceinline__ static Eight load(const Y *from) {
+    Eight eight;
+#pragma unroll
+    for (int i = 0; i < int(sizeof(Eight) / 16); i++) reinterpret_cast<uint4 *>(&eight)[i] = reinterpret_cast<const uint4 *>(from)[i];
+    return eight;
+  }
+  __device__ __forceinline__ void store(Y *to) const {
+#pragma unroll
+    for (int i = 0; i < int(sizeof(Eight) / 16); i++) reinterpret_cast<uint4 *>(to)[i] = reinterpret_cast<const uint4 *>(this)[i];
+  }
+  // Finishes them: columns `column` on, of the row 8 · below below the warp's line.
+  __device__ __forceinline__ void finish(const Runs &runs, const Adapter &adapter, const LowRank &low, int below, int64_t column) {
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+      at[i] = finished<Y>(to_float(at[i]), adapter.scale, low[i >> 1][below * 2 + (i & 1)], runs.bias ? runs.bias[column + i] : 0.0f, true);
+  }
+};
+
+// Finishes group `number`'s rows at kSets times 32 columns, from first[...] on, after the kernels before. `each` is asked to begin with a row
+// (begin(below, row): what it needs of memory) and to end with its outputs (end(below, row, outputs)): thread by thread 8 columns of each set.
+template <class Y, int kSets, class Each>
+__device__ __forceinline__ void finish_columns(Y *y, int64_t out, const Runs &runs, int32_t number, const int64_t (&first)[kSets], Each &each) {
+  const Group group = Group::of_number(runs, number);
+  const Adapter &adapter = runs.at[group.run];
+  const int lane = int(threadIdx.x) & 31, line = lane >> 2, column = (lane & 3) * 8;
+  const int64_t row = int64_t(adapter.row_start) + group.first + line;
+  after_kernels_before();
+  Eight<Y> outputs[2][kSets];
+#pragma unroll
+  for (int below = 0; below < 2; below++) {
+    if (line + below * 8 >= group.count) continue;
+    each.begin(below, row + below * 8);
+#pragma unroll
+    for (int s = 0; s < kSets; s++) outputs[below][s] = Eight<Y>::load(y + (row + below * 8) * out + first[s] + column);
+  }
+  LowRank low[kSets] = {};
+  for (int k = 0; k < adapter.rank; k += 16) {
+    Xa xa[kSets];
+    B b[kSets];
+#pragma unroll
+    for (int s = 0; s < kSets; s++) xa[s].load(runs, group, first[s], k), b[s].load(adapter, first[s], k);
+#pragma unroll
+    for (int s = 0; s < kSets; s++) b[s].multiply(low[s], xa[s]), xa[s].keep(runs, group, first[s], k);
+  }
+#pragma unroll
+  for (int below = 0; below < 2; below++) {
+    if (line + below * 8 >= group.count) continue;
+#pragma unroll
+    for (int s = 0; s < kSets; s++) {
+      outputs[below][s].finish(runs, adapter, low[s], below, first[s] + column);
+      outputs[below][s].store(y + (row + below * 8) * out + first[s] + column);
+    }
+    each.end(below, row + below * 8, outputs[below]);
   }
 }
 

@@ -12,7 +12,7 @@ constexpr int kThreads = 256;
 // Runs over a row in packs of 16 bytes where its width allows, else value by value.
 template <class T, bool kWide, class Body> __device__ __forceinline__ void over_row(int64_t hidden, const Body &body) {
   constexpr int kStep = kWide ? Pack<T>::kCount : 1;
-  for (int64_t i = int64_t(threadIdx.x) * kStep; i < hidden; i += int64_t(blockDim.x) * kStep) body(i);
+  for (int64_t i = int64_t(threadIdx.x) * kStep; threadIdx.x < kThreads && i < hidden; i += int64_t(kThreads) * kStep) body(i);
 }
 
 template <class T, bool kWide> struct Row {
@@ -39,69 +39,110 @@ template <class T, bool kWide> struct Row {
   }
 };
 
-template <class T, bool kWide> __device__ __forceinline__ void scale_row(T *y, const T *x, const float *weight, int64_t hidden, float by) {
+constexpr int kKept = 2; // packs of a row that a thread keeps between the two looks at them
+
+// A block's row: the sum of x and delta, its norm. Threads beyond the first 256 only look on, so that sums have one order.
+template <class T, bool kWide>
+__device__ __forceinline__ void norm_row(T *y, float *rstd, T *sum, const T *x, const T *delta, const float *weight, int64_t hidden, float eps) {
   using Values = Row<T, kWide>;
-  over_row<T, kWide>(hidden, [&](int64_t i) {
-    Values v = Values::load(x + i);
+  __shared__ float shared[33];
+  float squares = 0;
+  const auto first_look = [&](int64_t i, Values &v) {
+    v = Values::load(x + i);
+    if (delta) {
+      const Values d = Values::load(delta + i);
 #pragma unroll
-    for (int j = 0; j < Values::kCount; j++) v.at[j] *= by * weight[i + j];
+      for (int j = 0; j < Values::kCount; j++) v.at[j] = to_float(from_float<T>(v.at[j] + d.at[j]));
+      v.store(sum + i);
+    }
+#pragma unroll
+    for (int j = 0; j < Values::kCount; j++) squares = fmaf(v.at[j], v.at[j], squares);
+  };
+  const auto scaled = [&](int64_t i, Values &v, const float *weights, float by) {
+#pragma unroll
+    for (int j = 0; j < Values::kCount; j++) v.at[j] *= by * weights[j];
     v.store(y + i);
+  };
+  const auto rstd_of_row = [&] {
+    const float r = rsqrtf(block_sum(squares, shared) / float(hidden) + eps);
+    if (threadIdx.x == 0) *rstd = r;
+    return r;
+  };
+  if (hidden <= int64_t(kKept) * kThreads * Values::kCount) {
+    Values kept[kKept];
+    float weights[kKept][Values::kCount];
+    const auto each = [&](auto &&visit) {
+#pragma unroll
+      for (int s = 0; s < kKept; s++) {
+        const int64_t i = (int64_t(threadIdx.x) + s * kThreads) * Values::kCount;
+        if (threadIdx.x < kThreads && i < hidden) visit(s, i);
+      }
+    };
+    each([&](int s, int64_t i) {
+#pragma unroll
+      for (int j = 0; j < Values::kCount; j++) weights[s][j] = weight[i + j];
+    });
+    each([&](int s, int64_t i) { first_look(i, kept[s]); });
+    const float r = rstd_of_row();
+    each([&](int s, int64_t i) { scaled(i, kept[s], weights[s], r); });
+    return;
+  }
+  Values v;
+  over_row<T, kWide>(hidden, [&](int64_t i) { first_look(i, v); });
+  const float r = rstd_of_row();
+  over_row<T, kWide>(hidden, [&](int64_t i) {
+    v = Values::load((delta ? sum : x) + i);
+    scaled(i, v, weight + i, r);
   });
 }
 
 template <class T, bool kWide>
 __global__ void rms_norm(T *y, float *rstd, T *sum, const T *x, const T *delta, const float *weight, int64_t hidden, float eps) {
-  using Values = Row<T, kWide>;
-  __shared__ float shared[33];
   const int64_t base = int64_t(blockIdx.x) * hidden;
-  float squares = 0;
   after_kernels_before();
-  over_row<T, kWide>(hidden, [&](int64_t i) {
-    Values v = Values::load(x + base + i);
-    if (delta) {
-      const Values d = Values::load(delta + base + i);
-#pragma unroll
-      for (int j = 0; j < Values::kCount; j++) v.at[j] = to_float(from_float<T>(v.at[j] + d.at[j]));
-      v.store(sum + base + i);
-    }
-#pragma unroll
-    for (int j = 0; j < Values::kCount; j++) squares = fmaf(v.at[j], v.at[j], squares);
-  });
-  const float r = rsqrtf(block_sum(squares, shared) / float(hidden) + eps);
-  if (threadIdx.x == 0) rstd[blockIdx.x] = r;
-  scale_row<T, kWide>(y + base, (delta ? sum : x) + base, weight, hidden, r);
+  norm_row<T, kWide>(y + base, rstd + blockIdx.x, sum + base, x + base, delta ? delta + base : nullptr, weight, hidden, eps);
 }
 
-// The same of decoding rows whose delta waits for its adapters, sums in the same order.
-template <bool kWide, int kRank>
-__global__ void finish_rms_norm(bf16 *y, float *rstd, bf16 *sum, const bf16 *x, bf16 *delta, const float *weight, int64_t hidden, float eps,
+constexpr int kFinishThreads = 384, kSets = 4;
+constexpr int64_t kMostFinished = 64; // rows; with more, every one's own look at b costs more than a pass of its own
+
+// The same of decoding rows whose delta waits for its adapters.
+__global__ __launch_bounds__(kFinishThreads) void finish_rms_norm(bf16 *y, float *rstd, bf16 *sum, const bf16 *x, bf16 *delta, const float *weight, int64_t hidden, float eps,
                                 const __grid_constant__ Runs runs) {
-  using Values = Row<bf16, kWide>;
-  extern __shared__ float xa[]; // of this row
-  __shared__ float shared[33];
+  extern __shared__ __align__(16) unsigned char memory[];
+  bf16 *finished_delta = reinterpret_cast<bf16 *>(memory);
   const Group row = Group::of_row(runs, int32_t(blockIdx.x));
   const Adapter &adapter = runs.at[row.run];
   const int64_t base = int64_t(blockIdx.x) * hidden;
-  float squares = 0;
+  const int lane = int(threadIdx.x) & 31, warp = int(threadIdx.x) >> 5, column = (lane & 3) * 8;
   after_kernels_before();
-  load_xa(xa, runs, row, true);
-  __syncthreads();
-  over_row<bf16, kWide>(hidden, [&](int64_t i) {
-    Values v = Values::load(x + base + i), d = Values::load(delta + base + i);
+  for (int64_t start = warp * kColumns; start < hidden; start += kSets * kFinishThreads) { // a warp's sets of 32 columns, kSets at a time
+    Eight<bf16> outputs[kSets];
+    LowRank low[kSets] = {};
+    const auto each = [&](auto &&visit) {
 #pragma unroll
-    for (int j = 0; j < Values::kCount; j++) {
-      float b[kRank], low = 0;
-      if (adapter.rank > 0) load_b(b, runs, adapter.b + (i + j) * kRank), low = inner_product(xa + adapter.part_of(i + j) * kRank, b);
-      d.at[j] = to_float(finished<bf16>(runs, d.at[j], adapter.scale, low, runs.bias ? runs.bias[i + j] : 0.0f));
-      v.at[j] = to_float(from_float<bf16>(v.at[j] + d.at[j]));
-      squares = fmaf(v.at[j], v.at[j], squares);
+      for (int s = 0; s < kSets; s++)
+        if (start + s * kFinishThreads < hidden) visit(s, start + s * kFinishThreads);
+    };
+    each([&](int s, int64_t first) {
+      if (lane < 4) outputs[s] = Eight<bf16>::load(delta + base + first + column);
+    });
+    for (int k = 0; k < adapter.rank; k += 16) {
+      Xa xa; // delta has one member
+      B b[kSets];
+      xa.load(runs, row, 0, k);
+      each([&](int s, int64_t first) { b[s].load(adapter, first, k); });
+      each([&](int s, int64_t) { b[s].multiply(low[s], xa); });
+      if (start == 0) xa.keep(runs, row, 0, k);
     }
-    d.store(delta + base + i);
-    v.store(sum + base + i);
-  });
-  const float r = rsqrtf(block_sum(squares, shared) / float(hidden) + eps);
-  if (threadIdx.x == 0) rstd[blockIdx.x] = r;
-  scale_row<bf16, kWide>(y + base, sum + base, weight, hidden, r);
+    each([&](int s, int64_t first) {
+      if (lane >= 4) return;
+      outputs[s].finish(runs, adapter, low[s], 0, first + column);
+      outputs[s].store(delta + base + first + column), outputs[s].store(finished_delta + first + column);
+    });
+  }
+  __syncthreads();
+  norm_row<bf16, true>(y + base, rstd + blockIdx.x, sum + base, x + base, finished_delta, weight, hidden, eps);
 }
 
 template <class T, bool kWide>
@@ -144,21 +185,13 @@ int32_t arbor_rms_norm(arbor_stream *stream, int32_t type, void *y, float *rstd,
                        int64_t tokens, int64_t hidden, double eps) {
   using namespace arbor;
   Pending pending;
-  const bool waits = stream && delta && take_pending(stream, delta, type, tokens, hidden, pending);
+  const bool fits = tokens <= kMostFinished && is_wide<bf16>(hidden, {y, x, delta, sum});
+  const bool waits = stream && delta && fits && take_pending(stream, delta, type, tokens, hidden, pending);
   ARBOR_ENTER(stream, "arbor_rms_norm", given(y, rstd, x, weight) && (!delta || sum) && tokens >= 0 && hidden > 0);
   if (tokens == 0) return ARBOR_OK;
   if (waits) {
-    const Runs runs = pending.runs(true);
-    by_rank(pending.rank(), [&](auto rank) {
-      const auto run = [&](auto kernel) {
-        launch_after(kernel, dim3(unsigned(tokens)), kThreads, runs.shared_bytes() / kGroup, cuda_stream(stream), static_cast<bf16 *>(y), rstd,
-                     static_cast<bf16 *>(sum), static_cast<const bf16 *>(x), static_cast<bf16 *>(pending.y), weight, hidden, float(eps), runs);
-      };
-      if (is_wide<bf16>(hidden, {y, x, delta, sum}))
-        run(finish_rms_norm<true, decltype(rank)::value>);
-      else
-        run(finish_rms_norm<false, decltype(rank)::value>);
-    });
+    launch_after(finish_rms_norm, dim3(unsigned(tokens)), kFinishThreads, size_t(hidden) * 2, cuda_stream(stream), static_cast<bf16 *>(y), rstd,
+                 static_cast<bf16 *>(sum), static_cast<const bf16 *>(x), static_cast<bf16 *>(pending.y), weight, hidden, float(eps), pending.runs(true));
     return launched(stream, "arbor_rms_norm");
   }
   ARBOR_BY_TYPE(type, "arbor_rms_norm", {

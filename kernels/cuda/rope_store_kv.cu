@@ -47,27 +47,48 @@ template <class T> __global__ void rope_store_kv(const T *qkv, T *q, T *k, T *v,
   for (int64_t i = threadIdx.x; i < kv_width; i += blockDim.x) v[slot * kv_width + i] = row[q_width + kv_width + i];
 }
 
-constexpr int kThreads = 128;
+constexpr int kThreads = 64;
 
-// The same of decoding rows whose qkv waits for its adapters. A thread has the two values that turn together, of a head of queries, keys or values.
-template <int kRank>
+// The same of decoding rows whose qkv waits for its adapters: a warp has 32 pairs of values that turn together, of a head of queries, keys or values.
+struct Turned {
+  bf16 *q, *k, *v;
+  const Places &p;
+  Fault *fault;
+  int64_t first; // column of qkv that the thread's eight pairs begin at
+  int j;         // the same in its head
+  int64_t slot[2];
+  bool found[2];
+  Eight<float> cosines[2], sines[2];
+
+  __device__ __forceinline__ void begin(int below, int64_t row) {
+    int64_t position;
+    found[below] = placed(p, row, position, slot[below], fault);
+    if (!found[below]) return;
+    const float *at = p.rope + position * p.head_dim + j;
+    cosines[below] = Eight<float>::load(at), sines[below] = Eight<float>::load(at + p.head_dim / 2);
+  }
+  __device__ __forceinline__ void end(int below, int64_t row, const Eight<bf16> (&pair)[2]) {
+    if (!found[below]) return;
+    const int64_t q_width = p.heads * p.head_dim, kv_width = p.kv_heads * p.head_dim, half = p.head_dim / 2, in_k = first - q_width, in_v = in_k - kv_width;
+    bf16 *to = in_v >= 0 ? v + slot[below] * kv_width + in_v : in_k >= 0 ? k + slot[below] * kv_width + in_k : q + row * q_width + first;
+    Eight<bf16> low = pair[0], high = pair[1];
+    if (in_v < 0)
+#pragma unroll
+      for (int i = 0; i < 8; i++) {
+        const float2 values = turned(to_float(pair[0].at[i]), to_float(pair[1].at[i]), cosines[below].at[i], sines[below].at[i]);
+        low.at[i] = from_float<bf16>(values.x), high.at[i] = from_float<bf16>(values.y);
+      }
+    low.store(to), high.store(to + half);
+  }
+};
+
 __global__ __launch_bounds__(kThreads) void finish_rope_store_kv(bf16 *qkv, bf16 *q, bf16 *k, bf16 *v, Places p, const __grid_constant__ Runs runs, Fault *fault) {
-  extern __shared__ float shared[];
-  const int half = int(p.head_dim) / 2, item = int(blockIdx.x) * kThreads + int(threadIdx.x), head = item / half, j = item % half;
-  const int64_t q_width = p.heads * p.head_dim, kv_width = p.kv_heads * p.head_dim, first = head * p.head_dim + j, columns[] = {first, first + half};
-  finish_rows<kRank>(qkv, q_width + 2 * kv_width, runs, columns, head < p.heads + 2 * p.kv_heads, shared, [&](int64_t row, const bf16 *pair) {
-    int64_t position, slot;
-    if (!placed(p, row, position, slot, fault)) return;
-    const int64_t in_k = first - q_width, in_v = in_k - kv_width;
-    if (in_v >= 0) {
-      v[slot * kv_width + in_v] = pair[0], v[slot * kv_width + in_v + half] = pair[1];
-      return;
-    }
-    bf16 *to = in_k < 0 ? q + row * q_width + first : k + slot * kv_width + in_k;
-    const float *cosines = p.rope + position * p.head_dim, *sines = cosines + half;
-    const float2 values = turned(to_float(pair[0]), to_float(pair[1]), cosines[j], sines[j]);
-    to[0] = from_float<bf16>(values.x), to[half] = from_float<bf16>(values.y);
-  });
+  const int half = int(p.head_dim) / 2, item = (int(blockIdx.x) * (kThreads / 32) + int(threadIdx.x) / 32) * kColumns, head = item / half;
+  if (head >= p.heads + 2 * p.kv_heads) return;
+  const int64_t column = head * p.head_dim + item % half, first[] = {column, column + half};
+  const int own = int(threadIdx.x & 3) * 8;
+  Turned each{q, k, v, p, fault, column + own, item % half + own};
+  finish_columns(qkv, (p.heads + 2 * p.kv_heads) * p.head_dim, runs, int32_t(blockIdx.y), first, each);
 }
 
 template <class T> __global__ void rope_store_kv_backward(T *dqkv, const T *dq, const float *dk, const float *dv, Places p, Fault *fault) {
@@ -108,16 +129,15 @@ int32_t arbor_rope_store_kv(arbor_stream *stream, int32_t type, const void *qkv,
   using namespace arbor;
   const Places places{positions, slots, rope, slot_count, position_count, heads, kv_heads, head_dim};
   Pending pending;
-  const bool waits = stream && take_pending(stream, qkv, type, tokens, (heads + 2 * kv_heads) * head_dim, pending);
+  const bool fits = head_dim % (2 * kColumns) == 0 && (reinterpret_cast<uint64_t>(q) | reinterpret_cast<uint64_t>(k) | reinterpret_cast<uint64_t>(v)) % 16 == 0;
+  const bool waits = stream && fits && take_pending(stream, qkv, type, tokens, (heads + 2 * kv_heads) * head_dim, pending);
   ARBOR_ENTER(stream, "arbor_rope_store_kv", given(qkv, q, k, v) && sizes_valid(tokens, places));
   if (tokens == 0) return ARBOR_OK;
   if (waits) {
     const Runs runs = pending.runs(true);
     const dim3 grid(unsigned(ceil_div((heads + 2 * kv_heads) * head_dim / 2, kThreads)), unsigned(runs.groups));
-    by_rank(pending.rank(), [&](auto rank) {
-      launch_after(finish_rope_store_kv<decltype(rank)::value>, grid, kThreads, runs.shared_bytes(), cuda_stream(stream), static_cast<bf16 *>(pending.y),
-                   static_cast<bf16 *>(q), static_cast<bf16 *>(k), static_cast<bf16 *>(v), places, runs, fault_of(stream));
-    });
+    launch_after(finish_rope_store_kv, grid, kThreads, 0, cuda_stream(stream), static_cast<bf16 *>(pending.y), static_cast<bf16 *>(q),
+                 static_cast<bf16 *>(k), static_cast<bf16 *>(v), places, runs, fault_of(stream));
     return launched(stream, "arbor_rope_store_kv");
   }
   ARBOR_BY_TYPE(type, "arbor_rope_store_kv", {

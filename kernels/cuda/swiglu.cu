@@ -41,15 +41,28 @@ template <class T, int kCount> __global__ void swiglu(T *y, const T *gate_up, in
 
 constexpr int kThreads = 128;
 
-// The same of decoding rows whose gate_up waits for its adapters.
-template <int kRank> __global__ __launch_bounds__(kThreads) void finish_swiglu(bf16 *y, bf16 *gate_up, int64_t inner, const __grid_constant__ Runs runs) {
-  extern __shared__ float shared[];
-  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x, columns[] = {i, inner + i};
-  finish_rows<kRank>(gate_up, 2 * inner, runs, columns, i < inner, shared, [&](int64_t row, const bf16 *pair) {
-    float gate = to_float(pair[0]);
-    gate *= sigmoid(gate) * to_float(pair[1]);
-    y[row * inner + i] = from_float<bf16>(gate);
-  });
+// The same of decoding rows whose gate_up waits for its adapters: a warp has 32 gates and what they let through.
+struct Gates {
+  bf16 *y;
+  int64_t inner, column;
+  __device__ __forceinline__ void begin(int, int64_t) {}
+  __device__ __forceinline__ void end(int, int64_t row, const Eight<bf16> (&pair)[2]) {
+    Eight<bf16> outputs;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+      float gate = to_float(pair[0].at[i]);
+      gate *= sigmoid(gate) * to_float(pair[1].at[i]);
+      outputs.at[i] = from_float<bf16>(gate);
+    }
+    outputs.store(y + row * inner + column);
+  }
+};
+
+__global__ __launch_bounds__(kThreads) void finish_swiglu(bf16 *y, bf16 *gate_up, int64_t inner, const __grid_constant__ Runs runs) {
+  const int64_t i = (int64_t(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32) * kColumns, first[] = {i, inner + i};
+  if (i >= inner) return;
+  Gates gates{y, inner, i + (threadIdx.x & 3) * 8};
+  finish_columns(gate_up, 2 * inner, runs, int32_t(blockIdx.y), first, gates);
 }
 
 template <class T, int kCount> __global__ void swiglu_backward(T *d_gate_up, const T *dy, const T *gate_up, int64_t inner) {
@@ -92,15 +105,12 @@ uint64_t bits(const void *a, const void *b, const void *c = nullptr) {
 int32_t arbor_swiglu(arbor_stream *stream, int32_t type, void *y, const void *gate_up, int64_t tokens, int64_t inner) {
   using namespace arbor;
   Pending pending;
-  const bool waits = stream && take_pending(stream, gate_up, type, tokens, 2 * inner, pending);
+  const bool waits = stream && inner % kColumns == 0 && take_pending(stream, gate_up, type, tokens, 2 * inner, pending);
   ARBOR_ENTER(stream, "arbor_swiglu", given(y, gate_up) && tokens >= 0 && inner > 0);
   if (waits) {
     const Runs runs = pending.runs(true);
     const dim3 grid(unsigned(ceil_div(inner, kThreads)), unsigned(runs.groups));
-    by_rank(pending.rank(), [&](auto rank) {
-      launch_after(finish_swiglu<decltype(rank)::value>, grid, kThreads, runs.shared_bytes(), cuda_stream(stream), static_cast<bf16 *>(y),
-                   static_cast<bf16 *>(pending.y), inner, runs);
-    });
+    launch_after(finish_swiglu, grid, kThreads, 0, cuda_stream(stream), static_cast<bf16 *>(y), static_cast<bf16 *>(pending.y), inner, runs);
     return launched(stream, "arbor_swiglu");
   }
   ARBOR_BY_TYPE(type, "arbor_swiglu", {

@@ -54,27 +54,27 @@ interface Case {
 }
 
 const CASES: Readonly<Record<string, Case>> = {
-  swiglu: {
-    inner: 40,
-    parts: [72, 72],
-    following: ({ tensor }, gateUp) => {
-      const y = tensor([ROWS, 72], null, 'bf16')
-      return { run: () => backend.ops.swiglu({ y, gateUp }), outputs: [y] }
-    },
-  },
-  'rope and the cache': {
-    inner: 48,
-    parts: [64, 32, 32],
-    following: ({ tensor, ints }, qkv) => {
-      const [q, k, v] = [tensor([ROWS, 64], null, 'bf16'), tensor([20, 32], null, 'bf16'), tensor([20, 32], null, 'bf16')]
-      const positions = ints(Array.from({ length: ROWS }, (_, i) => (5 * i) % 9))
-      const slots = ints(Array.from({ length: ROWS }, (_, i) => (7 * i) % 20))
-      const places = { positions, slots, rope: tensor([9, 16], 6), heads: 4, kvHeads: 2, headDim: 16 }
-      return { run: () => backend.ops.ropeStoreKv({ qkv, q, k, v, ...places }), outputs: [q, k, v] }
-    },
-  },
-  'the norm': { inner: 56, parts: [64], following: (kit, y) => norm(kit, y, 64) },
+  swiglu: { inner: 40, parts: [96, 96], following: (kit, gateUp) => swiglu(kit, gateUp, 96) },
+  'swiglu of an odd width': { inner: 40, parts: [72, 72], following: (kit, gateUp) => swiglu(kit, gateUp, 72) },
+  'rope and the cache': { inner: 48, parts: [256, 128, 128], following: (kit, qkv) => rope(kit, qkv, 64) },
+  'rope and the cache, small heads': { inner: 48, parts: [64, 32, 32], following: (kit, qkv) => rope(kit, qkv, 16) },
+  'the norm': { inner: 1100, parts: [640], following: (kit, y) => norm(kit, y, 640) },
+  'the norm of wide rows': { inner: 56, parts: [4128], following: (kit, y) => norm(kit, y, 4128) },
   'the norm of rows of an odd width': { inner: 56, parts: [52], following: (kit, y) => norm(kit, y, 52) },
+}
+
+function swiglu({ tensor }: Kit, gateUp: Tensor, inner: number): Following {
+  const y = tensor([ROWS, inner], null, 'bf16')
+  return { run: () => backend.ops.swiglu({ y, gateUp }), outputs: [y] }
+}
+
+/** Of four heads of queries and two of keys and values. */
+function rope({ tensor, ints }: Kit, qkv: Tensor, headDim: number): Following {
+  const [q, k, v] = [4, 2, 2].map((heads, i) => tensor([i === 0 ? ROWS : 20, heads * headDim], null, 'bf16')) as [Tensor, Tensor, Tensor]
+  const positions = ints(Array.from({ length: ROWS }, (_, i) => (5 * i) % 9))
+  const slots = ints(Array.from({ length: ROWS }, (_, i) => (7 * i) % 20))
+  const places = { positions, slots, rope: tensor([9, headDim], 6), heads: 4, kvHeads: 2, headDim }
+  return { run: () => backend.ops.ropeStoreKv({ qkv, q, k, v, ...places }), outputs: [q, k, v] }
 }
 
 function norm({ tensor }: Kit, delta: Tensor, hidden: number): Following {
@@ -126,4 +126,12 @@ describe(`adapters of rows that decode, on ${CUDA}`, () => {
       expect(await outputsOf(of, ranks, false)).toEqual(apart)
       for (const values of apart) expect(values.some((value) => value !== 0)).toBe(true)
     })
+
+  it.each([8, 16, 32, 3, 12])('rows under an adapter of rank %i have the same bits whatever rank the one beside has', async (rank) => {
+    const of = CASES['the norm']!
+    const [width] = of.parts
+    const first = async (beside: number) => (await outputsOf(of, [rank, beside], false)).slice(0, 3).map((values) => values.slice(0, 5 * width!))
+    const alike = await first(rank)
+    for (const beside of [3, 8, 16, 40]) expect(await first(beside)).toEqual(alike)
+  })
 })
