@@ -124,11 +124,16 @@ ARBOR_API int32_t arbor_rms_norm_backward(arbor_stream *stream, int32_t type, vo
 
 // y = x Wᵀ + bias + Σ adapters scale (x aᵀ) bᵀ, part by part; xa = x aᵀ. `loras` (host, read at the call) holds 13 numbers for each of the
 // `lora_count` adapters: rowStart, rowCount, rank, scale, four parts (rows of b; unused ones 0, their sum is `out`), and the addresses of a, b, xa,
-// da, db; the last two are 0 here. `y_type` is `type` or ARBOR_F32. `decode` (0 or 1): the rows are few, one for each sequence that decodes; a row's
-// bits are then the same among any others that decode.
+// da, db; the last two are 0 here. `y_type` is `type` or ARBOR_F32. `decode` (1, or 2 when adapters have been laid behind the weight): the rows are
+// few, one for each sequence that decodes; a row's bits are then the same among any others that decode.
 ARBOR_API int32_t arbor_linear(arbor_stream *stream, int32_t type, void *y, int32_t y_type, const void *x, const void *weight,
                                int32_t weight_type, const float *bias, int64_t tokens, int64_t in, int64_t out, const double *loras,
                                int64_t lora_count, int32_t decode);
+// Before linears of rows that decode: the adapters' a are laid behind frozen weights of `weight_type`, where a library keeps room for them; those linears
+// are then called with `decode` 2, the same adapters in the same order. `weights` (host) holds for each weight its address, out, in and its number of
+// adapters; `loras` theirs, one weight's behind the other's, 13 numbers each as arbor_linear takes them (rows and xa are not looked at).
+ARBOR_API int32_t arbor_lay_adapters(arbor_stream *stream, int32_t weight_type, const double *weights, int64_t weight_count, const double *loras,
+                                     int64_t lora_count);
 // dx = dy W + Σ scale (dy b) a; dWeight += dyᵀ x; dBias += Σ dy; da += scale (dy b)ᵀ x; db += scale dyᵀ xa. Each of dx, d_weight, d_bias may be
 // null.
 ARBOR_API int32_t arbor_linear_backward(arbor_stream *stream, int32_t type, void *dx, const void *dy, const void *x,

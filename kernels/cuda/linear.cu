@@ -13,19 +13,17 @@ int32_t arbor_linear(arbor_stream *stream, int32_t type, void *y, int32_t y_type
                      read_adapters(adapters, loras, lora_count, tokens, out, false);
   ARBOR_ENTER(stream, "arbor_linear", valid);
   if (tokens == 0) return ARBOR_OK;
+  // Of rows that decode, the op that reads the outputs adds the adapters' share (lora_up.cuh).
+  const bool few = decode && type == ARBOR_BF16;
+  if (few && weight_type == ARBOR_BF16 && y_type == ARBOR_BF16 && adapters.count > 0 && projects_down(type, x, in, adapters))
+    return decode_adapted(stream, y, x, weight, bias, tokens, in, out, adapters, decode == 2);
   Product base{tokens, out, in};
   base.a = {x, type, in};
   base.b = {weight_as(stream, type, weight, weight_type, out * in, 2), type, in, true};
   if (!base.b.data) return ARBOR_UNSUPPORTED;
-  base.out = y, base.out_type = y_type, base.out_ld = out, base.by_row = true, base.few_rows = decode && type == ARBOR_BF16;
-  // The adapters' x aᵀ of rows that decode runs beside the base's product, begun first: a large product leaves no room beside itself.
-  const bool beside = decode && adapters.count > 0 && projects_down(type, x, in, adapters);
-  PieceSums sums;
-  if (beside && !begin_decode_adapters(stream, x, tokens, in, adapters, sums)) return ARBOR_OUT_OF_MEMORY;
+  base.out = y, base.out_type = y_type, base.out_ld = out, base.by_row = true, base.few_rows = few, base.family = few ? out : 0;
   const int32_t code = product(stream, "arbor_linear", base);
-  if (!beside) return code == ARBOR_OK ? add_adapters(stream, type, y, y_type, x, bias, tokens, in, out, adapters) : code;
-  end_decode_adapters(stream, y, y_type, bias, tokens, out, adapters, sums);
-  return code;
+  return code == ARBOR_OK ? add_adapters(stream, type, y, y_type, x, bias, tokens, in, out, adapters) : code;
 }
 
 int32_t arbor_linear_backward(arbor_stream *stream, int32_t type, void *dx, const void *dy, const void *x, const void *weight, int32_t weight_type,

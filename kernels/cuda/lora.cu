@@ -10,24 +10,27 @@
 
 namespace arbor {
 
+bool read_adapter(Adapter &to, const double *n, int64_t out) {
+  const auto pointer = [](double number) { return reinterpret_cast<float *>(uint64_t(number)); };
+  to.row_start = int32_t(n[0]), to.row_count = int32_t(n[1]), to.rank = int32_t(n[2]), to.scale = float(n[3]);
+  int64_t rows = 0;
+  to.part_count = 0;
+  for (int p = 0; p < kParts; p++) {
+    to.parts[p] = int32_t(n[4 + p]);
+    rows += to.parts[p];
+    if (to.parts[p] > 0) to.part_count = p + 1;
+  }
+  to.a = pointer(n[8]), to.b = pointer(n[9]), to.xa = pointer(n[10]), to.da = pointer(n[11]), to.db = pointer(n[12]);
+  return to.rank >= 1 && rows == out && given(to.a, to.b);
+}
+
 bool read_adapters(Adapters &to, const double *loras, int64_t count, int64_t tokens, int64_t out, bool backward) {
   if (count < 0 || count > kMostAdapters || (count > 0 && !loras)) return false;
   to.count = int32_t(count);
-  const auto pointer = [](double number) { return reinterpret_cast<float *>(uint64_t(number)); };
   for (int64_t i = 0; i < count; i++) {
-    const double *n = loras + i * kLoraNumbers;
     Adapter &a = to.at[i];
-    a.row_start = int32_t(n[0]), a.row_count = int32_t(n[1]), a.rank = int32_t(n[2]), a.scale = float(n[3]);
-    int64_t rows = 0;
-    a.part_count = 0;
-    for (int p = 0; p < kParts; p++) {
-      a.parts[p] = int32_t(n[4 + p]);
-      rows += a.parts[p];
-      if (a.parts[p] > 0) a.part_count = p + 1;
-    }
-    a.a = pointer(n[8]), a.b = pointer(n[9]), a.xa = pointer(n[10]), a.da = pointer(n[11]), a.db = pointer(n[12]);
-    if (a.row_start < 0 || a.row_count < 0 || int64_t(a.row_start) + a.row_count > tokens || a.rank < 1 || rows != out) return false;
-    if (!given(a.a, a.b, a.xa) || (backward && !given(a.da, a.db))) return false;
+    if (!read_adapter(a, loras + i * kLoraNumbers, out) || !given(a.xa) || (backward && !given(a.da, a.db))) return false;
+    if (a.row_start < 0 || a.row_count < 0 || int64_t(a.row_start) + a.row_count > tokens) return false;
   }
   return true;
 }

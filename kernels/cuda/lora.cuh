@@ -32,7 +32,9 @@ struct Adapters {
   Adapter at[kMostAdapters];
 };
 
-// False when a number makes no sense. `backward`: gradients must be there.
+// One adapter of a linear with so many outputs. False when a number makes no sense.
+bool read_adapter(Adapter &to, const double *numbers, int64_t out);
+// All of them. `backward`: gradients must be there.
 bool read_adapters(Adapters &to, const double *loras, int64_t count, int64_t tokens, int64_t out, bool backward);
 
 // Whether the kernels of lora_down.cu take these: bf16, and widths that 16-byte loads can read.
@@ -49,11 +51,35 @@ struct PieceSums {
   int64_t start[kMostAdapters];
 };
 
-// For rows that decode. x aᵀ, on a stream beside: it runs while the base's product does. False when there is no memory.
-bool begin_decode_adapters(arbor_stream *stream, const void *x, int64_t tokens, int64_t in, const Adapters &adapters, PieceSums &sums);
-// y += bias + Σ scale xa bᵀ, once x aᵀ is there: by the op that reads y, or before whatever else comes (lora_up.cuh).
-void end_decode_adapters(arbor_stream *stream, void *y, int32_t y_type, const float *bias, int64_t tokens, int64_t out, const Adapters &adapters,
-                         const PieceSums &sums);
+// The pieces' sums of x aᵀ, in scratch memory 1. False when there is none.
+bool project_down(arbor_stream *stream, const void *x, int64_t tokens, int64_t in, const Adapters &adapters, PieceSums &sums);
+
+// ---- rows that decode (lora_beside.cu) -----------------------------------------------------------------------------------------
+
+// Rows behind a frozen bf16 weight's own, for adapters' a: the product with the weight computes x aᵀ as well.
+constexpr int64_t kSpareRows = 384;
+
+// Whether an adapter's share is computed on tensor cores, of xa and b rounded to bf16 as a prompt's is. It hangs on adapter and weight alone.
+constexpr int kColumns = 32; // of a warp
+inline bool up_on_tensor_cores(const Adapter &adapter, int64_t out) {
+  bool even = adapter.rank % 8 == 0 && out % kColumns == 0;
+  for (int p = 0; p < adapter.part_count; p++) even = even && adapter.parts[p] % kColumns == 0;
+  return even;
+}
+
+// Outputs without what adapters add to them, and where each adapter's x aᵀ is.
+struct Unfinished {
+  const bf16 *outputs = nullptr;
+  int64_t ld = 0;
+  const bf16 *low[kMostAdapters] = {}; // [tokens, low_ld], the adapter's own columns; null: in `sums`
+  int64_t low_ld[kMostAdapters] = {};
+  PieceSums sums{};
+};
+
+// y = x Wᵀ + bias + Σ scale (x aᵀ) bᵀ, all but the last part, which the op that reads y does, or whatever else comes before (lora_up.cuh). `laid`: the
+// adapters' a have been laid behind the weight (arbor_lay_adapters).
+int32_t decode_adapted(arbor_stream *stream, void *y, const void *x, const void *weight, const float *bias, int64_t tokens, int64_t in, int64_t out,
+                       const Adapters &adapters, bool laid);
 
 // y += bias + Σ scale (x aᵀ) bᵀ, and xa. `y` is of the activations' type or f32. Without adapters only the bias is added.
 int32_t add_adapters(arbor_stream *stream, int32_t type, void *y, int32_t y_type, const void *x, const float *bias, int64_t tokens, int64_t in,

@@ -96,7 +96,7 @@ __device__ __forceinline__ const Adapter &adapter_of_block(const Adapters &adapt
 }
 
 template <int kTiles>
-__global__ __launch_bounds__(kThreads) void project_down(const bf16 *x, int64_t tokens, int64_t in, const __grid_constant__ Adapters adapters,
+__global__ __launch_bounds__(kThreads) void down_kernel(const bf16 *x, int64_t tokens, int64_t in, const __grid_constant__ Adapters adapters,
                                                          const __grid_constant__ PieceSums to) {
   __shared__ Partials<kTiles> partials;
   const int64_t token = int64_t(blockIdx.y) * 8 * kTiles;
@@ -119,7 +119,7 @@ __global__ __launch_bounds__(kThreads) void project_down(const bf16 *x, int64_t 
 __global__ void sum_pieces(float *xa, bf16 *rounded, const float *sums, int64_t count, int32_t pieces) {
   const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= count) return;
-  const float total = add_pieces_singly(sums + i, count, pieces);
+  const float total = add_pieces(sums + i, count, pieces);
   xa[i] = total;
   if (rounded) rounded[i] = __float2bfloat16_rn(total);
 }
@@ -131,7 +131,7 @@ void launch_down(cudaStream_t on, const void *x, int64_t tokens, int64_t in, con
     const dim3 grid(unsigned(blocks), unsigned(ceil_div(tokens, tile)), unsigned(ceil_div(in, kPiece)));
     kernel<<<grid, kThreads, 0, on>>>(static_cast<const bf16 *>(x), tokens, in, adapters, sums);
   };
-  tokens <= 8 ? run(project_down<1>, 8) : tokens <= 16 ? run(project_down<2>, 16) : tokens <= 64 ? run(project_down<4>, 32) : run(project_down<8>, 64);
+  tokens <= 8 ? run(down_kernel<1>, 8) : tokens <= 16 ? run(down_kernel<2>, 16) : tokens <= 64 ? run(down_kernel<4>, 32) : run(down_kernel<8>, 64);
 }
 
 } // namespace
@@ -168,9 +168,9 @@ int32_t project_down_rounded(arbor_stream *stream, const void *x, int64_t tokens
   return launched(stream, "arbor_linear");
 }
 
-bool begin_decode_adapters(arbor_stream *stream, const void *x, int64_t tokens, int64_t in, const Adapters &adapters, PieceSums &sums) {
+bool project_down(arbor_stream *stream, const void *x, int64_t tokens, int64_t in, const Adapters &adapters, PieceSums &sums) {
   if (!make_room(stream, adapters, in, sums)) return false;
-  launch_down(fork(stream), x, tokens, in, adapters, sums);
+  launch_down(cuda_stream(stream), x, tokens, in, adapters, sums);
   return true;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "convert.cuh"
+#include "lora.cuh"
 #include "stream.cuh"
 
 namespace arbor {
@@ -63,7 +64,7 @@ int32_t arbor_weight_type(int32_t precision) { return precision; }
 
 int64_t arbor_weight_bytes(int32_t weight_type, int64_t out, int64_t in) {
   if (weight_type != ARBOR_F32 && weight_type != ARBOR_BF16) return arbor::unsupported("arbor_weight_bytes", "weights are f32 or bf16");
-  return out * in * (weight_type == ARBOR_BF16 ? 2 : 4);
+  return weight_type == ARBOR_BF16 ? (out + arbor::kSpareRows) * in * 2 : out * in * 4;
 }
 
 int32_t arbor_prepare_weight(arbor_stream *stream, void *to, int32_t weight_type, const float *from, int64_t out, int64_t in) {
@@ -78,6 +79,7 @@ int32_t arbor_prepare_weight(arbor_stream *stream, void *to, int32_t weight_type
   constexpr int64_t kPiece = 16 << 20; // values staged at a time
   float *staged = static_cast<float *>(scratch(stream, 1, std::min(kPiece, out * in) * 4));
   if (!staged) return ARBOR_OUT_OF_MEMORY;
+  cudaMemsetAsync(static_cast<bf16 *>(to) + out * in, 0, size_t(kSpareRows * in) * 2, s);
   for (int64_t start = 0; start < out * in; start += kPiece) {
     const int64_t count = std::min(kPiece, out * in - start);
     cudaMemcpyAsync(staged, from + start, size_t(count) * 4, cudaMemcpyHostToDevice, s);

@@ -26,6 +26,8 @@ struct Product {
   bool by_row = false;
   // Of rows that decode: the reference may divide the sum over k, which fills the device when rows are few.
   bool few_rows = false;
+  // By row: products of one family share a reference, so a column has the same bits however many stand beside it. Usually `columns`.
+  int64_t family = 0;
 };
 
 class Products;

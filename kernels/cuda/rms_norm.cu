@@ -125,7 +125,7 @@ __global__ __launch_bounds__(kFinishThreads) void finish_rms_norm(bf16 *y, float
         if (start + s * kFinishThreads < hidden) visit(s, start + s * kFinishThreads);
     };
     each([&](int s, int64_t first) {
-      if (lane < 4) outputs[s] = Eight<bf16>::load(delta + base + first + column);
+      if (lane < 4) outputs[s] = Eight<bf16>::load(runs.outputs + blockIdx.x * runs.ld + first + column);
     });
     for (int k = 0; k < adapter.rank; k += 16) {
       Xa xa; // delta has one member
@@ -191,7 +191,7 @@ int32_t arbor_rms_norm(arbor_stream *stream, int32_t type, void *y, float *rstd,
   if (tokens == 0) return ARBOR_OK;
   if (waits) {
     launch_after(finish_rms_norm, dim3(unsigned(tokens)), kFinishThreads, size_t(hidden) * 2, cuda_stream(stream), static_cast<bf16 *>(y), rstd,
-                 static_cast<bf16 *>(sum), static_cast<const bf16 *>(x), static_cast<bf16 *>(pending.y), weight, hidden, float(eps), pending.runs(true));
+                 static_cast<bf16 *>(sum), static_cast<const bf16 *>(x), static_cast<bf16 *>(pending.y), weight, hidden, float(eps), pending.runs());
     return launched(stream, "arbor_rms_norm");
   }
   ARBOR_BY_TYPE(type, "arbor_rms_norm", {

@@ -134,7 +134,7 @@ int32_t arbor_rope_store_kv(arbor_stream *stream, int32_t type, const void *qkv,
   ARBOR_ENTER(stream, "arbor_rope_store_kv", given(qkv, q, k, v) && sizes_valid(tokens, places));
   if (tokens == 0) return ARBOR_OK;
   if (waits) {
-    const Runs runs = pending.runs(true);
+    const Runs runs = pending.runs();
     const dim3 grid(unsigned(ceil_div((heads + 2 * kv_heads) * head_dim / 2, kThreads)), unsigned(runs.groups));
     launch_after(finish_rope_store_kv, grid, kThreads, 0, cuda_stream(stream), static_cast<bf16 *>(pending.y), static_cast<bf16 *>(q),
                  static_cast<bf16 *>(k), static_cast<bf16 *>(v), places, runs, fault_of(stream));

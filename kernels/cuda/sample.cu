@@ -42,7 +42,21 @@ __device__ void find_best(Shared &shared, const float *x, int64_t vocab) {
   const auto take = [&](float value, int32_t id) {
     if (value > best || (value == best && id < at)) best = value, at = id;
   };
-  for (int64_t i = threadIdx.x; i < vocab; i += kThreads) take(x[i], int32_t(i));
+  int64_t done = 0;
+  if (vocab % 4 == 0) { // rows begin at multiples of 16 bytes
+    constexpr int kAhead = 4; // loads under way together
+    for (; done + 4 * kAhead * kThreads <= vocab; done += 4 * kAhead * kThreads) {
+      float4 values[kAhead];
+#pragma unroll
+      for (int j = 0; j < kAhead; j++) values[j] = reinterpret_cast<const float4 *>(x + done)[j * kThreads + threadIdx.x];
+#pragma unroll
+      for (int j = 0; j < kAhead; j++) {
+        const int32_t id = int32_t(done) + 4 * (j * kThreads + int32_t(threadIdx.x));
+        take(values[j].x, id), take(values[j].y, id + 1), take(values[j].z, id + 2), take(values[j].w, id + 3);
+      }
+    }
+  }
+  for (int64_t i = done + threadIdx.x; i < vocab; i += kThreads) take(x[i], int32_t(i));
   for (int offset = 16; offset > 0; offset >>= 1)
     take(__shfl_xor_sync(0xffffffffu, best, offset), __shfl_xor_sync(0xffffffffu, at, offset));
   if ((threadIdx.x & 31) == 0) shared.best[threadIdx.x >> 5] = best, shared.at[threadIdx.x >> 5] = at;
@@ -64,7 +78,14 @@ __device__ void sum_weights(Shared &shared, const float *x, int64_t vocab, float
   for (int32_t b = threadIdx.x >> 5; b < blocks; b += kWarps) {
     double sum = 0;
     const int64_t end = min(vocab, int64_t(b + 1) * kBlock);
-    for (int64_t i = int64_t(b) * kBlock + lane; i < end; i += 32) sum += double(weight_of(x[i], peak, temperature));
+    constexpr int kAhead = 8; // loads under way together; added in order
+    for (int64_t first = int64_t(b) * kBlock + lane; first < end; first += 32 * kAhead) {
+      float values[kAhead];
+#pragma unroll
+      for (int j = 0; j < kAhead; j++) values[j] = first + 32 * j < end ? x[first + 32 * j] : -INFINITY;
+#pragma unroll
+      for (int j = 0; j < kAhead; j++) sum += double(weight_of(values[j], peak, temperature));
+    }
     for (int offset = 16; offset > 0; offset >>= 1) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
     if (lane == 0) shared.sums[b] = sum;
   }

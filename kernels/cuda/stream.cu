@@ -27,8 +27,7 @@ struct arbor_capture {
 struct arbor_stream {
   int device = 0;
   int processors = 0;
-  cudaStream_t stream = nullptr, beside = nullptr;
-  cudaEvent_t forked = nullptr, joined = nullptr;
+  cudaStream_t stream = nullptr;
   arbor::Fault *fault = nullptr;
   arbor::StreamMemory memory;
   std::unique_ptr<arbor::Products, arbor::DeleteProducts> products;
@@ -75,17 +74,6 @@ void *scratch(arbor_stream *stream, int number, int64_t bytes) {
 
 int32_t *zeroed_counters(arbor_stream *stream, int64_t count) { return stream->memory.counters(count); }
 
-cudaStream_t fork(arbor_stream *stream) {
-  cudaEventRecord(stream->forked, stream->stream);
-  cudaStreamWaitEvent(stream->beside, stream->forked, 0);
-  return stream->beside;
-}
-
-void join(arbor_stream *stream) {
-  cudaEventRecord(stream->joined, stream->beside);
-  cudaStreamWaitEvent(stream->stream, stream->joined, 0);
-}
-
 } // namespace arbor
 
 using arbor::fail;
@@ -105,10 +93,7 @@ void release(arbor_stream *stream) {
   if (stream->fault) cudaFreeHost(stream->fault);
   stream->products.reset();
   stream->memory.close();
-  for (cudaEvent_t event : {stream->forked, stream->joined})
-    if (event) cudaEventDestroy(event);
-  for (cudaStream_t one : {stream->stream, stream->beside})
-    if (one) cudaStreamDestroy(one);
+  if (stream->stream) cudaStreamDestroy(stream->stream);
   delete stream;
 }
 
@@ -150,9 +135,6 @@ arbor_stream *arbor_open(int32_t device) {
   stream->processors = properties.multiProcessorCount;
   if (error == cudaSuccess && properties.major < 9) arbor::programmatic_launches = false;
   if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream->stream, cudaStreamNonBlocking);
-  if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream->beside, cudaStreamNonBlocking);
-  for (cudaEvent_t *event : {&stream->forked, &stream->joined})
-    if (error == cudaSuccess) error = cudaEventCreateWithFlags(event, cudaEventDisableTiming);
   if (error == cudaSuccess) error = cudaHostAlloc(reinterpret_cast<void **>(&stream->fault), sizeof(arbor::Fault), cudaHostAllocMapped);
   if (error == cudaSuccess) error = stream->transfers.open();
   if (error == cudaSuccess && properties.major < 8) {

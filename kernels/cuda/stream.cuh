@@ -33,14 +33,10 @@ int32_t multiprocessors(arbor_stream *stream);
 
 // Memory for the ops of this stream, valid until the next op takes scratch with the same number: 0 to kScratches - 1. It only grows, and what a
 // capture recorded stays alive. Null (and an error kept) when there is none. Contents are whatever was there.
-constexpr int kScratches = 6;
+constexpr int kScratches = 9;
 void *scratch(arbor_stream *stream, int number, int64_t bytes);
 // Counters that are zero before the first use and that every user leaves at zero.
 int32_t *zeroed_counters(arbor_stream *stream, int64_t count);
-
-// A stream beside the stream: what is launched there after `fork` runs beside what the stream is given until `join`.
-cudaStream_t fork(arbor_stream *stream);
-void join(arbor_stream *stream);
 
 // Checks a launch; ARBOR_OK or ARBOR_FAILED with the op's name.
 int32_t launched(arbor_stream *stream, const char *op);

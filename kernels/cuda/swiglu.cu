@@ -108,7 +108,7 @@ int32_t arbor_swiglu(arbor_stream *stream, int32_t type, void *y, const void *ga
   const bool waits = stream && inner % kColumns == 0 && take_pending(stream, gate_up, type, tokens, 2 * inner, pending);
   ARBOR_ENTER(stream, "arbor_swiglu", given(y, gate_up) && tokens >= 0 && inner > 0);
   if (waits) {
-    const Runs runs = pending.runs(true);
+    const Runs runs = pending.runs();
     const dim3 grid(unsigned(ceil_div(inner, kThreads)), unsigned(runs.groups));
     launch_after(finish_swiglu, grid, kThreads, 0, cuda_stream(stream), static_cast<bf16 *>(y), static_cast<bf16 *>(pending.y), inner, runs);
     return launched(stream, "arbor_swiglu");

@@ -2,7 +2,7 @@
 // the bottom up; there is no graph and no autograd. Dimension words: tokens, hidden, heads, kvHeads, headDim, inner, vocab.
 
 import type { Batch, KvStore, LiveRows, PolicyRows } from './batch'
-import { type FusedLinear, linearShapes } from './linears'
+import { FUSED_LINEARS, type FusedLinear, linearShapes } from './linears'
 import type { ModelConfig } from './model-config'
 import { type LinearParts, loadModelWeights, type ModelParts, type ModelWeights } from './model-weights'
 import type { Arena, Backend, DType, LoraGradSlice, Tensor } from './ops/ops'
@@ -121,6 +121,8 @@ export class Model {
     const { ops } = this.backend
     const { arena, saved } = options
     const { decode = false } = batch
+    const laid = decode && !options.weights // own weights are trained: there is no room beside them
+    if (laid) this.layAdapters(batch, options)
     const { rope } = this.base
     const { embedding, layers, finalNorm } = options.weights ?? this.base
     const { heads, kvHeads, headDim, normEps: eps } = this.config
@@ -136,7 +138,7 @@ export class Model {
       all.loras.qkv = loraSlices(l, 'qkv', batch.policies, options)
       const carried = l === 0 ? {} : { delta, sum: all.attnInput } // the layer below's output joins the stream here
       ops.rmsNorm({ y: scratch.normed, rstd: all.attnRstd, x, weight: w.attnNorm, eps, ...carried })
-      ops.linear({ y: scratch.qkv, x: scratch.normed, ...w.qkv, loras: all.loras.qkv, decode })
+      ops.linear({ y: scratch.qkv, x: scratch.normed, ...w.qkv, loras: all.loras.qkv, decode, laid })
       const places = { positions: batch.positions, slots: batch.slots, rope, heads, kvHeads, headDim }
       ops.ropeStoreKv({ qkv: scratch.qkv, q: all.q, k, v, ...places })
 
@@ -148,12 +150,12 @@ export class Model {
       const policies = rowsFrom(batch.policies, start)
       for (const linear of ['o', 'gateUp', 'down'] as const) a.loras[linear] = loraSlices(l, linear, policies, options)
       ops.attention({ out: a.attnOut, q: a.q, k, v, plan, heads, kvHeads, headDim, decode, ...(a.lse && { lse: a.lse }) })
-      ops.linear({ y: delta, x: a.attnOut, ...w.o, loras: a.loras.o, decode })
+      ops.linear({ y: delta, x: a.attnOut, ...w.o, loras: a.loras.o, decode, laid })
 
       ops.rmsNorm({ y: normed, rstd: a.mlpRstd, x: a.attnInput, delta, sum: a.mlpInput, weight: w.mlpNorm, eps })
-      ops.linear({ y: a.gateUp, x: normed, ...w.gateUp, loras: a.loras.gateUp, decode })
+      ops.linear({ y: a.gateUp, x: normed, ...w.gateUp, loras: a.loras.gateUp, decode, laid })
       ops.swiglu({ y: inner, gateUp: a.gateUp })
-      ops.linear({ y: delta, x: inner, ...w.down, loras: a.loras.down, decode })
+      ops.linear({ y: delta, x: inner, ...w.down, loras: a.loras.down, decode, laid })
 
       x = a.mlpInput
       if (!saved) arena.reset(mark) // the layers' LoRA scratch
@@ -166,6 +168,14 @@ export class Model {
     const normed = tail(scratch.normed, start)
     ops.rmsNorm({ y: normed, rstd: final.rstd, x, delta, sum: final.x, weight: finalNorm, eps })
     return normed
+  }
+
+  /** The adapters of all linears of a pass, beside the base's weights. */
+  private layAdapters({ policies }: Batch, options: ForwardOptions): void {
+    const linears = this.base.layers.flatMap((layer, l) => FUSED_LINEARS.map((linear) => ({ l, linear, weight: layer[linear].weight })))
+    this.backend.ops.layAdapters(
+      linears.map(({ l, linear, weight }) => ({ weight, adapters: matricesOf(l, linear, policies, options).map(({ matrix }) => matrix) })),
+    )
   }
 
   /** Adds the gradient of every adapter that took part in the forward pass to its `da` and `db`, those of the weights to `gradients`. */
@@ -330,12 +340,16 @@ function loraSlices(
   policies: readonly PolicyRows[],
   options: ForwardOptions,
 ): LoraGradSlice[] {
-  const slices: LoraGradSlice[] = []
-  for (const { policy, rowStart, rowCount } of policies) {
-    const matrix = options.loras(policy).matrix(layer, linear)
-    if (matrix === null || rowCount === 0) continue
+  return matricesOf(layer, linear, policies, options).map(({ rowStart, rowCount, matrix }) => {
     const xa = options.arena.tensor([rowCount, matrix.parts.length * matrix.rank])
-    slices.push({ rowStart, rowCount, xa, ...matrix })
-  }
-  return slices
+    return { rowStart, rowCount, xa, ...matrix }
+  })
+}
+
+/** The adapters of a linear that rows of the pass are under. */
+function matricesOf(layer: number, linear: FusedLinear, policies: readonly PolicyRows[], { loras }: ForwardOptions) {
+  return policies.flatMap(({ policy, rowStart, rowCount }) => {
+    const matrix = loras(policy).matrix(layer, linear)
+    return matrix === null || rowCount === 0 ? [] : [{ rowStart, rowCount, matrix }]
+  })
 }

@@ -83,8 +83,15 @@ function norm({ tensor }: Kit, delta: Tensor, hidden: number): Following {
   return { run: () => backend.ops.rmsNorm({ y, rstd, x, weight, eps: 1e-5, delta, sum }), outputs: [y, sum, rstd] }
 }
 
-/** All outputs of the linear and the op behind it, as they lie on the device; with `apart` the linear's are read between. */
-async function outputsOf({ inner, parts, following }: Case, ranks: readonly [number, number], apart: boolean) {
+/** All outputs of the linear and the op behind it, as they lie on the device. */
+interface Way {
+  /** The linear's outputs are read before the op behind it is run. */
+  readonly apart?: boolean
+  /** The adapters lie beside the weight. */
+  readonly laid?: boolean
+}
+
+async function outputsOf({ inner, parts, following }: Case, ranks: readonly [number, number], { apart = false, laid = false }: Way) {
   const arena = backend.arena(4 << 20)
   const kit: Kit = {
     tensor(shape, seed, dtype = 'f32') {
@@ -105,7 +112,8 @@ async function outputsOf({ inner, parts, following }: Case, ranks: readonly [num
   const [y, x, bias] = [kit.tensor([ROWS, out], null, 'bf16'), kit.tensor([ROWS, inner], 4, 'bf16'), kit.tensor([out], 5)]
   const weight = backend.prepareWeight([out, inner], noise(out * inner, 3))
   const { run, outputs } = following(kit, y)
-  backend.ops.linear({ y, x, weight, bias, loras, decode: true })
+  if (laid) backend.ops.layAdapters([{ weight, adapters: loras }])
+  backend.ops.linear({ y, x, weight, bias, loras, decode: true, laid })
   if (apart) await backend.download(y)
   run()
   const values = await Promise.all([y, ...outputs, ...loras.map(({ xa }) => xa)].map((tensor) => backend.download(tensor)))
@@ -122,16 +130,18 @@ describe(`adapters of rows that decode, on ${CUDA}`, () => {
       [16, 8],
       [3, 3],
     ] as const)(`${name}: ranks %i and %i, the same bits in the op that follows as before it`, async (...ranks) => {
-      const apart = await outputsOf(of, ranks, true)
-      expect(await outputsOf(of, ranks, false)).toEqual(apart)
+      const apart = await outputsOf(of, ranks, { apart: true })
+      expect(await outputsOf(of, ranks, {})).toEqual(apart)
+      expect(await outputsOf(of, ranks, { laid: true })).toEqual(apart)
+      expect(await outputsOf(of, ranks, { laid: true, apart: true })).toEqual(apart)
       for (const values of apart) expect(values.some((value) => value !== 0)).toBe(true)
     })
 
   it.each([8, 16, 32, 3, 12])('rows under an adapter of rank %i have the same bits whatever rank the one beside has', async (rank) => {
     const of = CASES['the norm']!
     const [width] = of.parts
-    const first = async (beside: number) => (await outputsOf(of, [rank, beside], false)).slice(0, 3).map((values) => values.slice(0, 5 * width!))
+    const first = async (beside: number) => (await outputsOf(of, [rank, beside], { laid: true })).slice(0, 3).map((values) => values.slice(0, 5 * width!))
     const alike = await first(rank)
-    for (const beside of [3, 8, 16, 40]) expect(await first(beside)).toEqual(alike)
+    for (const beside of [3, 8, 16, 40, 384]) expect(await first(beside)).toEqual(alike)
   })
 })

@@ -2,7 +2,7 @@
 
 import { BackendError } from '../../errors'
 import { at, native, need, needEqual, width } from './native-arguments'
-import type { LoraGradSlice, LoraSlice, Tensor } from './ops'
+import type { Adapter, LoraGradSlice, LoraSlice, Tensor } from './ops'
 
 const PARTS = 4 // most members a fused weight may have
 const LORA_NUMBERS = 13
@@ -12,7 +12,7 @@ export class PackedLoras {
   private numbers = new Float64Array(8 * LORA_NUMBERS)
 
   /** Null when there are none. */
-  pack(op: string, slices: readonly Adapter[], weight: Tensor, tokens: number): Float64Array | null {
+  pack(op: string, slices: readonly Slice[], weight: Tensor, tokens: number): Float64Array | null {
     if (slices.length === 0) return null
     if (slices.length * LORA_NUMBERS > this.numbers.length) this.numbers = new Float64Array(2 * slices.length * LORA_NUMBERS)
     for (let i = 0; i < slices.length; i++) {
@@ -22,7 +22,23 @@ export class PackedLoras {
     return this.numbers
   }
 
-  private write({ rowStart, rowCount, parts, rank, scale, a, b, xa, da, db }: Adapter, start: number): void {
+  /** Adapters of many weights, one weight's behind the other's; rows and xa are left open. */
+  packAll(of: readonly { weight: Tensor; adapters: readonly Adapter[] }[]): { weights: Float64Array; loras: Float64Array; count: number } {
+    const all = of.flatMap(({ adapters }) => adapters)
+    const weights = Float64Array.from(of.flatMap(({ weight, adapters }) => [native(weight).address, ...weight.shape, adapters.length]))
+    const loras = new Float64Array(Math.max(1, all.length) * LORA_NUMBERS)
+    for (const [i, { parts, rank, scale, a, b }] of all.entries()) {
+      const own = loras.subarray(i * LORA_NUMBERS)
+      own[2] = rank
+      own[3] = scale
+      for (const [p, rows] of parts.entries()) own[4 + p] = rows
+      own[8] = native(a).address
+      own[9] = native(b).address
+    }
+    return { weights, loras, count: all.length }
+  }
+
+  private write({ rowStart, rowCount, parts, rank, scale, a, b, xa, da, db }: Slice, start: number): void {
     const { numbers } = this
     numbers[start] = rowStart
     numbers[start + 1] = rowCount
@@ -37,11 +53,11 @@ export class PackedLoras {
   }
 }
 
-type Adapter = LoraSlice & Partial<LoraGradSlice>
+type Slice = LoraSlice & Partial<LoraGradSlice>
 
 function checkAdapter(
   op: string,
-  { rowStart, rowCount, parts, rank, a, b, xa, da, db }: Adapter,
+  { rowStart, rowCount, parts, rank, a, b, xa, da, db }: Slice,
   weight: Tensor,
   tokens: number,
 ): void {

@@ -90,10 +90,11 @@ const NO_ADAPTERS: readonly (LoraSlice & Partial<LoraGradSlice>)[] = []
 
 function linearOps(bind: Bind) {
   const linear = bind('linear', 'arbor_linear')
+  const layAdapters = bind('layAdapters', 'arbor_lay_adapters')
   const linearBackward = bind('linearBackward', 'arbor_linear_backward')
   const adapters = new PackedLoras()
   return {
-    linear({ y, x, weight, bias, loras = NO_ADAPTERS, decode = false }) {
+    linear({ y, x, weight, bias, loras = NO_ADAPTERS, decode = false, laid = false }) {
       const [out, inner] = weight.shape as [number, number]
       const tokens = x.shape[0]!
       needEqual('linear', 'columns of x and of the weight', width(x), inner)
@@ -101,7 +102,12 @@ function linearOps(bind: Bind) {
       need('linear', out, 'bias', bias)
       const packed = adapters.pack('linear', loras, weight, tokens)
       const given = [at(y), typeOf(y), at(x), at(weight), typeOf(weight), at(bias)] as const
-      linear(typeOf(x), ...given, tokens, inner, out, packed, loras.length, Number(decode))
+      linear(typeOf(x), ...given, tokens, inner, out, packed, loras.length, decode ? 1 + Number(laid) : 0)
+    },
+    layAdapters(of) {
+      if (of.length === 0) return
+      const { weights, loras, count } = adapters.packAll(of)
+      layAdapters(typeOf(of[0]!.weight), weights, of.length, loras, count)
     },
     linearBackward({ dx, dy, x, weight, loras = NO_ADAPTERS, dWeight, dBias }) {
       const [out, inner] = weight.shape as [number, number]

@@ -83,18 +83,21 @@ export interface Backend {
 }
 
 /**
- * One LoRA adapter on a range of rows of a linear. A fused weight (qkv, gate_up) has one part per member:
- * `a` stacks the members' A's [parts.length * rank, in], `b` stacks their B's by output rows [out, rank].
+ * A linear's LoRA matrices. A fused weight (qkv, gate_up) has one part per member: `a` stacks the members' A's, `b` stacks their B's by output rows.
  * A part may be switched off (member not targeted) by zeros in `b` and in its gradients (`partMask`).
  */
-export interface LoraSlice {
-  readonly rowStart: number
-  readonly rowCount: number
+export interface Adapter {
   readonly a: Tensor // [parts * rank, in]
   readonly b: Tensor // [out, rank]
   readonly parts: readonly number[] // output rows of each member, sum = out
   readonly rank: number
   readonly scale: number // lora_alpha / r
+}
+
+/** One LoRA adapter on a range of rows of a linear. */
+export interface LoraSlice extends Adapter {
+  readonly rowStart: number
+  readonly rowCount: number
   readonly xa: Tensor // [rowCount, parts * rank], its row 0 is row rowStart of x; written by linear, read by linearBackward
 }
 
@@ -138,9 +141,19 @@ export interface Ops {
 
   /**
    * y = x Wᵀ + bias + Σ slices scale (x Aᵀ) Bᵀ. `y` is of x's type or f32. `decode`: the rows are one for each sequence that decodes, so a device may
-   * take the way that suits few rows; a row has the same bits among any others that decode.
+   * take the way that suits few rows; a row has the same bits among any others that decode. `laid`: `layAdapters` had these adapters, in this order.
    */
-  linear(args: { y: Tensor; x: Tensor; weight: Tensor; bias?: Tensor; loras?: readonly LoraSlice[]; decode?: boolean }): void // [tokens, out], [tokens, in], [out, in], [out]
+  linear(args: {
+    y: Tensor // [tokens, out]
+    x: Tensor // [tokens, in]
+    weight: Tensor // [out, in]
+    bias?: Tensor // [out]
+    loras?: readonly LoraSlice[]
+    decode?: boolean
+    laid?: boolean
+  }): void
+  /** Before linears with `laid`: lays each weight's adapters beside it, where the device gains by that. Weights are of `prepareWeight`. */
+  layAdapters(of: readonly { weight: Tensor; adapters: readonly Adapter[] }[]): void
   /** dx = dy W + Σ scale (dy B) A (overwrites dx); da, db, dWeight, dBias accumulate. `x` is the forward's input. */
   linearBackward(args: {
     dx?: Tensor

@@ -60,7 +60,7 @@ function normOps(tf: Tf): Pick<Ops, 'rmsNorm' | 'rmsNormBackward'> {
   }
 }
 
-function linearOps(tf: Tf): Pick<Ops, 'linear' | 'linearBackward'> {
+function linearOps(tf: Tf): Pick<Ops, 'linear' | 'layAdapters' | 'linearBackward'> {
   const product = (x: TfTensor, w: TfTensor) => tf.matMul(x as Tensor2D, w as Tensor2D, false, true)
   const low = ({ parts, rank, scale }: LoraSlice) => {
     return (x: TfTensor, a: TfTensor, b: TfTensor): TfTensor => {
@@ -82,6 +82,7 @@ function linearOps(tf: Tf): Pick<Ops, 'linear' | 'linearBackward'> {
         accumulate(y.rows(slice.rowStart, slice.rowCount), low(slice)(load(tf, rows), a, b))
       }
     },
+    layAdapters() {},
     linearBackward({ dx, dy, x, weight, loras, dWeight, dBias }) {
       const affine = (input: TfTensor, w: TfTensor, bias: TfTensor) => product(input, w).add(bias)
       const gradient = load(tf, dy)
