@@ -110,12 +110,18 @@ constexpr int64_t kMostFinished = 64; // rows; with more, every one's own look a
 __global__ __launch_bounds__(kFinishThreads) void finish_rms_norm(bf16 *y, float *rstd, bf16 *sum, const bf16 *x, bf16 *delta, const float *weight, int64_t hidden, float eps,
                                 const __grid_constant__ Runs runs) {
   extern __shared__ __align__(16) unsigned char memory[];
-  bf16 *finished_delta = reinterpret_cast<bf16 *>(memory);
+  bf16 *const finished_delta = reinterpret_cast<bf16 *>(memory), *const own_x = finished_delta + hidden;
+  float *const own_weight = reinterpret_cast<float *>(own_x + hidden);
   const Group row = Group::of_row(runs, int32_t(blockIdx.x));
   const Adapter &adapter = runs.at[row.run];
   const int64_t base = int64_t(blockIdx.x) * hidden;
   const int lane = int(threadIdx.x) & 31, warp = int(threadIdx.x) >> 5, column = (lane & 3) * 8;
   after_kernels_before();
+  for (int64_t i = threadIdx.x * 8; i < hidden; i += kFinishThreads * 8) { // under way while delta is finished
+    copy_piece(own_x + i, x + base + i, true);
+    copy_piece(own_weight + i, weight + i, true), copy_piece(own_weight + i + 4, weight + i + 4, true);
+  }
+  close_copies();
   for (int64_t start = warp * kColumns; start < hidden; start += kSets * kFinishThreads) { // a warp's sets of 32 columns, kSets at a time
     Eight<bf16> outputs[kSets];
     LowRank low[kSets] = {};
@@ -141,8 +147,9 @@ __global__ __launch_bounds__(kFinishThreads) void finish_rms_norm(bf16 *y, float
       outputs[s].store(delta + base + first + column), outputs[s].store(finished_delta + first + column);
     });
   }
+  wait_copies<0>();
   __syncthreads();
-  norm_row<bf16, true>(y + base, rstd + blockIdx.x, sum + base, x + base, finished_delta, weight, hidden, eps);
+  norm_row<bf16, true>(y + base, rstd + blockIdx.x, sum + base, own_x, finished_delta, own_weight, hidden, eps);
 }
 
 template <class T, bool kWide>
@@ -185,12 +192,12 @@ int32_t arbor_rms_norm(arbor_stream *stream, int32_t type, void *y, float *rstd,
                        int64_t tokens, int64_t hidden, double eps) {
   using namespace arbor;
   Pending pending;
-  const bool fits = tokens <= kMostFinished && is_wide<bf16>(hidden, {y, x, delta, sum});
+  const bool fits = tokens <= kMostFinished && hidden * 8 <= 48 << 10 && is_wide<bf16>(hidden, {y, x, delta, sum}) && reinterpret_cast<uint64_t>(weight) % 16 == 0;
   const bool waits = stream && delta && fits && take_pending(stream, delta, type, tokens, hidden, pending);
   ARBOR_ENTER(stream, "arbor_rms_norm", given(y, rstd, x, weight) && (!delta || sum) && tokens >= 0 && hidden > 0);
   if (tokens == 0) return ARBOR_OK;
   if (waits) {
-    launch_after(finish_rms_norm, dim3(unsigned(tokens)), kFinishThreads, size_t(hidden) * 2, cuda_stream(stream), static_cast<bf16 *>(y), rstd,
+    launch_after(finish_rms_norm, dim3(unsigned(tokens)), kFinishThreads, size_t(hidden) * 8, cuda_stream(stream), static_cast<bf16 *>(y), rstd,
                  static_cast<bf16 *>(sum), static_cast<const bf16 *>(x), static_cast<bf16 *>(pending.y), weight, hidden, float(eps), pending.runs());
     return launched(stream, "arbor_rms_norm");
   }

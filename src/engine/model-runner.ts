@@ -23,6 +23,8 @@ export class ModelRunner implements Runner {
   readonly #memory: Arena
   readonly #slots: number
   readonly #captures: CaptureCache
+  /** Whose adapters lie beside the base's weights, and after how many updates. */
+  #laid: readonly { readonly weights: PolicyWeights; readonly step: number }[] = []
 
   constructor(
     private readonly backend: Backend,
@@ -52,6 +54,7 @@ export class ModelRunner implements Runner {
     const live = plan.liveStart === 0 ? null : this.#uploadLive(plan)
     const { history, allowed } = this.#inputs
     const sample = () => backend.ops.sample({ ...views.sampling, history, allowed })
+    this.#layAdapters(plan)
     this.#captures.run(this.#shape(plan, watched), () => {
       if (plan.ahead) this.#feed(views)
       this.#forward(this.#batch(plan, views, live), views)
@@ -112,12 +115,29 @@ export class ModelRunner implements Runner {
     return { tokens, ids: ahead ? fed : ids, positions, slots, plan: attention, policies, decode, ...(live && { live }) }
   }
 
+  /** A pass ahead decodes under the adapters of the pass before it, which lie beside the weights already, unless one was updated since. */
+  #layAdapters({ decode, ahead, policies }: BatchPlan): void {
+    if (!decode || this.#ownModel(policies) !== null) return
+    const now = policies.map(({ policy }) => this.policies(policy)).map((weights) => ({ weights, step: weights.step }))
+    const before = this.#laid
+    this.#laid = now
+    const same =
+      now.length === before.length &&
+      now.every(({ weights, step }, i) => weights === before[i]!.weights && step === before[i]!.step)
+    if (!ahead || !same) this.model.layAdapters(policies, this.policies)
+  }
+
+  /** The scheduler puts rows of one set of weights into a pass, so the first policy's are everybody's. */
+  #ownModel(policies: Batch['policies']): PolicyWeights['own'] {
+    return policies.length > 0 ? this.policies(policies[0]!.policy).own : null
+  }
+
   /** Hidden states of the batch and the logits of its sampled rows, if any. */
   #forward(batch: Batch, { sampleRows, sampled, sampling: { logits } }: PassViews): void {
     this.#scratch.reset()
-    // The scheduler puts rows of one set of weights into a pass, so the first policy's are everybody's.
-    const own = batch.policies.length > 0 ? this.policies(batch.policies[0]!.policy).own : null
-    const options = { arena: this.#scratch, loras: this.policies, ...(own && { weights: own.weights }) }
+    const own = this.#ownModel(batch.policies)
+    const laid = batch.decode === true && own === null // own weights are trained: there is no room beside them
+    const options = { arena: this.#scratch, loras: this.policies, laid, ...(own && { weights: own.weights }) }
     const hidden = this.model.forward(batch, this.#kv, options)
     if (sampled.shape[0] === 0) return
     this.backend.ops.gatherRows({ out: sampled, from: hidden, rows: sampleRows })

@@ -38,6 +38,8 @@ export interface ForwardOptions {
   readonly weights?: ModelParts<Tensor>
   /** Made by `activations`, when a backward pass will follow. Without it, layers share their buffers. */
   readonly saved?: Activations
+  /** Rows decode, and `layAdapters` had the adapters of their policies. */
+  readonly laid?: boolean
 }
 
 export interface BackwardOptions {
@@ -121,8 +123,7 @@ export class Model {
     const { ops } = this.backend
     const { arena, saved } = options
     const { decode = false } = batch
-    const laid = decode && !options.weights // own weights are trained: there is no room beside them
-    if (laid) this.layAdapters(batch, options)
+    const { laid = false } = options
     const { rope } = this.base
     const { embedding, layers, finalNorm } = options.weights ?? this.base
     const { heads, kvHeads, headDim, normEps: eps } = this.config
@@ -170,11 +171,16 @@ export class Model {
     return normed
   }
 
-  /** The adapters of all linears of a pass, beside the base's weights. */
-  private layAdapters({ policies }: Batch, options: ForwardOptions): void {
-    const linears = this.base.layers.flatMap((layer, l) => FUSED_LINEARS.map((linear) => ({ l, linear, weight: layer[linear].weight })))
+  /** Lays the adapters of a decode pass beside the base's weights, for forward passes that are told so (`laid`). */
+  layAdapters(policies: readonly PolicyRows[], loras: ForwardOptions['loras']): void {
+    const linears = this.base.layers.flatMap((layer, l) =>
+      FUSED_LINEARS.map((linear) => ({ l, linear, weight: layer[linear].weight })),
+    )
     this.backend.ops.layAdapters(
-      linears.map(({ l, linear, weight }) => ({ weight, adapters: matricesOf(l, linear, policies, options).map(({ matrix }) => matrix) })),
+      linears.map(({ l, linear, weight }) => ({
+        weight,
+        adapters: matricesOf(l, linear, policies, { loras }).map(({ matrix }) => matrix),
+      })),
     )
   }
 
@@ -347,7 +353,12 @@ function loraSlices(
 }
 
 /** The adapters of a linear that rows of the pass are under. */
-function matricesOf(layer: number, linear: FusedLinear, policies: readonly PolicyRows[], { loras }: ForwardOptions) {
+function matricesOf(
+  layer: number,
+  linear: FusedLinear,
+  policies: readonly PolicyRows[],
+  { loras }: Pick<ForwardOptions, 'loras'>,
+) {
   return policies.flatMap(({ policy, rowStart, rowCount }) => {
     const matrix = loras(policy).matrix(layer, linear)
     return matrix === null || rowCount === 0 ? [] : [{ rowStart, rowCount, matrix }]

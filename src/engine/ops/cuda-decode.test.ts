@@ -70,7 +70,11 @@ function swiglu({ tensor }: Kit, gateUp: Tensor, inner: number): Following {
 
 /** Of four heads of queries and two of keys and values. */
 function rope({ tensor, ints }: Kit, qkv: Tensor, headDim: number): Following {
-  const [q, k, v] = [4, 2, 2].map((heads, i) => tensor([i === 0 ? ROWS : 20, heads * headDim], null, 'bf16')) as [Tensor, Tensor, Tensor]
+  const [q, k, v] = [4, 2, 2].map((heads, i) => tensor([i === 0 ? ROWS : 20, heads * headDim], null, 'bf16')) as [
+    Tensor,
+    Tensor,
+    Tensor,
+  ]
   const positions = ints(Array.from({ length: ROWS }, (_, i) => (5 * i) % 9))
   const slots = ints(Array.from({ length: ROWS }, (_, i) => (7 * i) % 20))
   const places = { positions, slots, rope: tensor([9, headDim], 6), heads: 4, kvHeads: 2, headDim }
@@ -91,7 +95,11 @@ interface Way {
   readonly laid?: boolean
 }
 
-async function outputsOf({ inner, parts, following }: Case, ranks: readonly [number, number], { apart = false, laid = false }: Way) {
+async function outputsOf(
+  { inner, parts, following }: Case,
+  ranks: readonly [number, number],
+  { apart = false, laid = false }: Way,
+) {
   const arena = backend.arena(4 << 20)
   const kit: Kit = {
     tensor(shape, seed, dtype = 'f32') {
@@ -137,11 +145,15 @@ describe(`adapters of rows that decode, on ${CUDA}`, () => {
       for (const values of apart) expect(values.some((value) => value !== 0)).toBe(true)
     })
 
-  it.each([8, 16, 32, 3, 12])('rows under an adapter of rank %i have the same bits whatever rank the one beside has', async (rank) => {
-    const of = CASES['the norm']!
-    const [width] = of.parts
-    const first = async (beside: number) => (await outputsOf(of, [rank, beside], { laid: true })).slice(0, 3).map((values) => values.slice(0, 5 * width!))
-    const alike = await first(rank)
-    for (const beside of [3, 8, 16, 40, 384]) expect(await first(beside)).toEqual(alike)
-  })
+  it.each([8, 16, 32, 3, 12])(
+    'rows under an adapter of rank %i have the same bits whatever rank the one beside has',
+    async (rank) => {
+      const of = CASES['the norm']!
+      const [width] = of.parts
+      const first = async (beside: number) =>
+        (await outputsOf(of, [rank, beside], { laid: true })).slice(0, 3).map((values) => values.slice(0, 5 * width!))
+      const alike = await first(rank)
+      for (const beside of [3, 8, 16, 40, 384]) expect(await first(beside)).toEqual(alike)
+    },
+  )
 })

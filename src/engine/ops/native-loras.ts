@@ -23,9 +23,15 @@ export class PackedLoras {
   }
 
   /** Adapters of many weights, one weight's behind the other's; rows and xa are left open. */
-  packAll(of: readonly { weight: Tensor; adapters: readonly Adapter[] }[]): { weights: Float64Array; loras: Float64Array; count: number } {
+  packAll(of: readonly { weight: Tensor; adapters: readonly Adapter[] }[]): {
+    weights: Float64Array
+    loras: Float64Array
+    count: number
+  } {
     const all = of.flatMap(({ adapters }) => adapters)
-    const weights = Float64Array.from(of.flatMap(({ weight, adapters }) => [native(weight).address, ...weight.shape, adapters.length]))
+    const weights = Float64Array.from(
+      of.flatMap(({ weight, adapters }) => [native(weight).address, ...weight.shape, adapters.length]),
+    )
     const loras = new Float64Array(Math.max(1, all.length) * LORA_NUMBERS)
     for (const [i, { parts, rank, scale, a, b }] of all.entries()) {
       const own = loras.subarray(i * LORA_NUMBERS)
