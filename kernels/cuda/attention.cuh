@@ -25,9 +25,9 @@ struct AttentionGradients {
 // Any segments, bf16; made for those of one row. Its bits are its own.
 int32_t attend_decode(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t);
 // Any segments, bf16.
-int32_t attend_prefill(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t);
+int32_t attend_prefill(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t, bool same_plan);
 // Any segments, any width up to kMostSimple.
-int32_t attend_simple(arbor_stream *stream, int32_t type, const AttentionShape &shape, const AttentionTensors &t);
+int32_t attend_simple(arbor_stream *stream, int32_t type, const AttentionShape &shape, const AttentionTensors &t, bool same_plan);
 constexpr int kMostSimple = 256;
 
 // dq of all rows, then the shares of `tile_count` key tiles in dk and dv. `tiles` are planned as the constants say.

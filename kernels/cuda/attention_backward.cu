@@ -91,13 +91,14 @@ int32_t sum_shares(arbor_stream *stream, const AttentionShape &shape, const Atte
   return launched(stream, "arbor_attention_backward");
 }
 
-int32_t backward(arbor_stream *stream, int32_t type, const AttentionShape &shape, AttentionGradients &t, const void *out) {
+int32_t backward(arbor_stream *stream, int32_t type, const AttentionShape &shape, AttentionGradients &t, const void *out,
+                 bool same_plan) {
   const bool tensor_cores = for_tensor_cores(type, shape.dim, t.q, t.k, t.v, t.d_out, t.dq);
   const int tile_keys = tensor_cores ? kMmaKeys : kSimpleKeys;
   const int merged = int(std::min<int64_t>(kMostMerged, int64_t(shape.segment_count) * shape.kv_heads / kBlocksWanted));
   AttentionTiles tiles;
   const int32_t planned =
-      plan_attention(stream, "arbor_attention_backward", shape, tensor_cores ? kMmaRows : kSimpleRows, tile_keys, merged, tiles);
+      plan_attention(stream, "arbor_attention_backward", shape, same_plan, tensor_cores ? kMmaRows : kSimpleRows, tile_keys, merged, tiles);
   if (planned != ARBOR_OK) return planned;
 
   const int64_t tile_bytes = int64_t(tile_keys) * 2 * shape.kv_width() * 4;
@@ -125,7 +126,7 @@ int32_t backward(arbor_stream *stream, int32_t type, const AttentionShape &shape
 int32_t arbor_attention_backward(arbor_stream *stream, int32_t type, void *dq, void *dk, void *dv, const void *d_out, const void *out,
                                  const void *q, const void *k, const void *v, const float *lse, const int32_t *segments,
                                  const int32_t *context, int64_t segment_count, int64_t context_capacity, int64_t tokens,
-                                 int64_t slot_count, int64_t heads, int64_t kv_heads, int64_t head_dim) {
+                                 int64_t slot_count, int64_t heads, int64_t kv_heads, int64_t head_dim, int32_t same_plan) {
   using namespace arbor;
   AttentionShape shape;
   ARBOR_ENTER(stream, "arbor_attention_backward",
@@ -141,5 +142,5 @@ int32_t arbor_attention_backward(arbor_stream *stream, int32_t type, void *dq, v
     return launched(stream, "arbor_attention_backward");
   }
   AttentionGradients gradients = {q, k, v, d_out, lse, dq, static_cast<float *>(dk), static_cast<float *>(dv), nullptr, nullptr, 0};
-  return backward(stream, type, shape, gradients, out);
+  return backward(stream, type, shape, gradients, out, same_plan);
 }

@@ -3,6 +3,7 @@
 #include <climits>
 
 #include "attention_plan.cuh"
+#include "memory.cuh"
 
 namespace arbor {
 namespace {
@@ -110,7 +111,7 @@ bool place_tables(arbor_stream *stream, const AttentionShape &shape, AttentionTi
   const int64_t bytes[] = {16, keys * 16, keys * 16, int64_t(tiles.query_bound) * 8, slots * 8, keys * tiles.tile_keys * 4};
   int64_t at[6], total = 0;
   for (int i = 0; i < 6; i++) at[i] = total, total += ceil_div(bytes[i], 16) * 16;
-  char *const memory = static_cast<char *>(scratch(stream, kPlanScratch, total));
+  char *const memory = static_cast<char *>(scratch(stream, keys > 0 ? kTablesScratch : kPlanScratch, total));
   if (!memory) return false;
   tiles.counts = reinterpret_cast<int *>(memory + at[0]);
   tiles.keys = reinterpret_cast<KeyTile *>(memory + at[1]);
@@ -121,21 +122,35 @@ bool place_tables(arbor_stream *stream, const AttentionShape &shape, AttentionTi
   return true;
 }
 
+// All that tables are made from but the values in segments and context.
+ScratchNote note_of(const AttentionShape &shape, int tile_rows, int tile_keys, int merged) {
+  return {int64_t(reinterpret_cast<uintptr_t>(shape.segments)), int64_t(reinterpret_cast<uintptr_t>(shape.context)), shape.segment_count,
+          shape.context_capacity, shape.tokens, shape.slots, shape.heads, shape.kv_heads, tile_rows, tile_keys, merged};
+}
+
 } // namespace
 
-int32_t plan_attention(arbor_stream *stream, const char *op, const AttentionShape &shape, int tile_rows, int tile_keys, int merged,
-                       AttentionTiles &tiles) {
+int32_t plan_attention(arbor_stream *stream, const char *op, const AttentionShape &shape, bool same_plan, int tile_rows, int tile_keys,
+                       int merged, AttentionTiles &tiles) {
   tiles.tile_rows = tile_rows, tiles.tile_keys = tile_keys;
   tiles.query_bound = int(int64_t(shape.tokens) * shape.group() / tile_rows) + shape.segment_count;
   tiles.key_bound = tile_keys > 0 ? shape.context_capacity / tile_keys + shape.segment_count : 0;
   if (!place_tables(stream, shape, tiles)) return ARBOR_OUT_OF_MEMORY;
+  // A capture fills its own when it is replayed; what it records is not there yet.
+  const bool recording = is_recording(stream);
+  const ScratchNote sizes = note_of(shape, tile_rows, tile_keys, merged);
+  ScratchNote &note = scratch_note(stream, tiles.key_bound > 0 ? kTablesScratch : kPlanScratch);
+  if (same_plan && note == sizes && !recording) return ARBOR_OK;
+  note = {};
   const cudaStream_t on = cuda_stream(stream);
   plan_kernel<<<1, kPlanThreads, 0, on>>>(shape, tiles);
   if (tiles.key_bound > 0) {
     span_kernel<<<unsigned(ceil_div(tiles.key_bound, kSpanWarps)), kSpanWarps * 32, 0, on>>>(shape, tiles, merged);
     if (shape.slots > 0) list_slots(on, shape, tiles);
   }
-  return launched(stream, op);
+  const int32_t code = launched(stream, op);
+  if (code == ARBOR_OK && !recording) note = sizes;
+  return code;
 }
 
 } // namespace arbor

@@ -34,11 +34,12 @@ struct AttentionTiles {
   int query_bound, key_bound, tile_rows, tile_keys; // tile_keys 0: no key tiles
 };
 
-constexpr int kPlanScratch = 2, kPartialScratch = 3, kDeltaScratch = 4;
+constexpr int kPlanScratch = 2, kPartialScratch = 3, kDeltaScratch = 4, kTablesScratch = 6; // the last: tables with key tiles
 
-// Launches what fills the tables. `merged`: at most so many segments share a key tile.
-int32_t plan_attention(arbor_stream *stream, const char *op, const AttentionShape &shape, int tile_rows, int tile_keys, int merged,
-                       AttentionTiles &tiles);
+// Launches what fills the tables; not where they are those of the call before, for `same_plan` (arbor_ops.h) and the same sizes. `merged`: at
+// most so many segments share a key tile.
+int32_t plan_attention(arbor_stream *stream, const char *op, const AttentionShape &shape, bool same_plan, int tile_rows, int tile_keys,
+                       int merged, AttentionTiles &tiles);
 // Its last part: listings and entries, from keys and spans.
 void list_slots(cudaStream_t on, const AttentionShape &shape, const AttentionTiles &tiles);
 

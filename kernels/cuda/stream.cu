@@ -73,6 +73,8 @@ void *scratch(arbor_stream *stream, int number, int64_t bytes) {
   return stream->memory.take(number, bytes);
 }
 
+ScratchNote &scratch_note(arbor_stream *stream, int number) { return stream->memory.note(number); }
+
 int32_t *zeroed_counters(arbor_stream *stream, int64_t count) { return stream->memory.counters(count); }
 
 cudaStream_t fork(arbor_stream *stream) {

@@ -4,6 +4,7 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#include <array>
 #include <cstdint>
 #include <string>
 
@@ -33,8 +34,11 @@ int32_t multiprocessors(arbor_stream *stream);
 
 // Memory for the ops of this stream, valid until the next op takes scratch with the same number: 0 to kScratches - 1. It only grows, and what a
 // capture recorded stays alive. Null (and an error kept) when there is none. Contents are whatever was there.
-constexpr int kScratches = 6;
+constexpr int kScratches = 7;
 void *scratch(arbor_stream *stream, int number, int64_t bytes);
+// What the one op that takes this number has noted of what it left there, for its next call; zeros when the memory is new.
+using ScratchNote = std::array<int64_t, 12>;
+ScratchNote &scratch_note(arbor_stream *stream, int number);
 // Counters that are zero before the first use and that every user leaves at zero.
 int32_t *zeroed_counters(arbor_stream *stream, int64_t count);
 
