@@ -151,10 +151,12 @@ ARBOR_API int32_t arbor_rope_store_kv_backward(arbor_stream *stream, int32_t typ
 
 // `segments` is [segment_count, 4]: rowStart, rowCount, contextStart, contextLength; `context` holds slots. `lse` may be null. `decode` (0 or 1): as
 // for arbor_linear, segments of one row each. Without it a query has the same bits in a segment of its own as in a longer one, whatever the sizes.
+// `same_plan` (0 or 1): what `segments` and `context` hold is as it was at this function's call before on the stream, so what was made of it then need
+// not be made again, where they are the same memory too.
 ARBOR_API int32_t arbor_attention(arbor_stream *stream, int32_t type, void *out, float *lse, const void *q, const void *k,
                                   const void *v, const int32_t *segments, const int32_t *context, int64_t segment_count,
                                   int64_t context_capacity, int64_t tokens, int64_t slot_count, int64_t heads, int64_t kv_heads,
-                                  int64_t head_dim, int32_t decode);
+                                  int64_t head_dim, int32_t decode, int32_t same_plan);
 // For tests: how often, since the library was loaded, a segment of one query read a block of keys that another had already packed.
 ARBOR_API int64_t arbor_attention_shared_blocks(void);
 // `dk` and `dv` are f32, whatever the type.
@@ -162,7 +164,7 @@ ARBOR_API int32_t arbor_attention_backward(arbor_stream *stream, int32_t type, v
                                            const void *out, const void *q, const void *k, const void *v, const float *lse,
                                            const int32_t *segments, const int32_t *context, int64_t segment_count,
                                            int64_t context_capacity, int64_t tokens, int64_t slot_count, int64_t heads,
-                                           int64_t kv_heads, int64_t head_dim);
+                                           int64_t kv_heads, int64_t head_dim, int32_t same_plan);
 
 ARBOR_API int32_t arbor_swiglu(arbor_stream *stream, int32_t type, void *y, const void *gate_up, int64_t tokens, int64_t inner);
 ARBOR_API int32_t arbor_swiglu_backward(arbor_stream *stream, int32_t type, void *d_gate_up, const void *dy, const void *gate_up,

@@ -148,7 +148,8 @@ void attend(const AttentionShape &shape, const Task &task, const Tensors &t) {
 
 int32_t arbor_attention(arbor_stream *stream, int32_t type, void *out, float *lse, const void *q, const void *k, const void *v,
                         const int32_t *segments, const int32_t *context, int64_t segment_count, int64_t context_capacity,
-                        int64_t tokens, int64_t slot_count, int64_t heads, int64_t kv_heads, int64_t head_dim, int32_t /* decode */) {
+                        int64_t tokens, int64_t slot_count, int64_t heads, int64_t kv_heads, int64_t head_dim, int32_t /* decode */,
+                        int32_t /* same_plan */) {
   using namespace arbor;
   const AttentionShape shape = {reinterpret_cast<const Segment *>(segments), context, segment_count, context_capacity, tokens,
                                 slot_count, heads, kv_heads, head_dim};

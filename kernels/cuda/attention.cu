@@ -9,7 +9,7 @@
 
 int32_t arbor_attention(arbor_stream *stream, int32_t type, void *out, float *lse, const void *q, const void *k, const void *v,
                         const int32_t *segments, const int32_t *context, int64_t segment_count, int64_t context_capacity, int64_t tokens,
-                        int64_t slot_count, int64_t heads, int64_t kv_heads, int64_t head_dim, int32_t decode) {
+                        int64_t slot_count, int64_t heads, int64_t kv_heads, int64_t head_dim, int32_t decode, int32_t same_plan) {
   using namespace arbor;
   AttentionShape shape;
   ARBOR_ENTER(stream, "arbor_attention",
@@ -19,8 +19,8 @@ int32_t arbor_attention(arbor_stream *stream, int32_t type, void *out, float *ls
   if (head_dim > kMostSimple) return unsupported("arbor_attention", "heads have up to 256 numbers");
   if (tokens == 0 || segment_count == 0) return ARBOR_OK;
   const AttentionTensors tensors = {q, k, v, out, lse};
-  if (!for_tensor_cores(type, head_dim, out, q, k, v)) return attend_simple(stream, type, shape, tensors);
-  return decode ? attend_decode(stream, shape, tensors) : attend_prefill(stream, shape, tensors);
+  if (!for_tensor_cores(type, head_dim, out, q, k, v)) return attend_simple(stream, type, shape, tensors, same_plan);
+  return decode ? attend_decode(stream, shape, tensors) : attend_prefill(stream, shape, tensors, same_plan);
 }
 
 // The device shares what its cache holds; nothing is packed.

@@ -16,29 +16,30 @@ struct AttentionGradients {
   const float *lse;
   void *dq;
   float *dk, *dv;
-  // Between the kernels: Σ dOut · out for each row and head; and for each key tile from `first_tile` on its share of the sums, f32
-  // [tile][tile_keys][dk then dv of all key heads].
+  // Between the kernels: Σ dOut · out for each row and head; and for each key share from `first_share` on its sums, f32
+  // [share][keys of a tile][dk then dv of all key heads].
   float *delta, *partial;
-  int first_tile;
+  int first_share;
 };
 
 // Any segments, bf16; made for those of one row. Its bits are its own.
 int32_t attend_decode(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t);
 // Any segments, bf16.
-int32_t attend_prefill(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t);
+int32_t attend_prefill(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t, bool same_plan);
 // Any segments, any width up to kMostSimple.
-int32_t attend_simple(arbor_stream *stream, int32_t type, const AttentionShape &shape, const AttentionTensors &t);
+int32_t attend_simple(arbor_stream *stream, int32_t type, const AttentionShape &shape, const AttentionTensors &t, bool same_plan);
 constexpr int kMostSimple = 256;
 
-// dq of all rows, then the shares of `tile_count` key tiles in dk and dv. `tiles` are planned as the constants say.
-constexpr int kMmaRows = 128, kMmaKeys = 64, kSimpleRows = 32, kSimpleKeys = 32;
-int32_t query_gradients_mma(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t);
+// dq of all rows, on the stream `on`; the first `count` key shares of dk and dv from `first_share` on. `tiles` are planned as the constants say.
+constexpr int kMmaRows = 128, kMmaKeys = 64, kMmaStepRows = 64, kSimpleRows = 32, kSimpleKeys = 32;
+int32_t query_gradients_mma(arbor_stream *stream, cudaStream_t on, const AttentionShape &shape, const AttentionTiles &tiles,
+                            const AttentionGradients &t);
 int32_t key_gradients_mma(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t,
-                          int tile_count);
-int32_t query_gradients_simple(arbor_stream *stream, int32_t type, const AttentionShape &shape, const AttentionTiles &tiles,
+                          int count);
+int32_t query_gradients_simple(arbor_stream *stream, cudaStream_t on, int32_t type, const AttentionShape &shape, const AttentionTiles &tiles,
                                const AttentionGradients &t);
 int32_t key_gradients_simple(arbor_stream *stream, int32_t type, const AttentionShape &shape, const AttentionTiles &tiles,
-                             const AttentionGradients &t, int tile_count);
+                             const AttentionGradients &t, int count);
 
 // Whether rows of this width, at addresses that 16-byte copies can read, go to the tensor cores.
 template <class... Pointers> bool for_tensor_cores(int32_t type, int64_t dim, const Pointers *...pointers) {

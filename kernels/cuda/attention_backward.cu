@@ -1,6 +1,6 @@
-// Gradient of attention. In turn: delta = Σ dOut · out of each row and head; dq, over the keys of each tile of queries; for each tile of keys of
-// each segment the share of that segment's queries in dk and dv; the sum of these shares for each slot, in the order of the segments. No
-// two blocks add to the same number, so sums have one order.
+// Gradient of attention. In turn: delta = Σ dOut · out of each row and head; dq, over the keys of each tile of queries; beside it for each tile
+// of keys what the queries that see it give to dk and dv, in shares of some of them; the sum of these shares for each slot, in the order of the
+// segments. No two blocks add to the same number, so sums have one order.
 
 #include <algorithm>
 
@@ -9,9 +9,12 @@
 namespace arbor {
 namespace {
 
-constexpr int64_t kPartialBytes = int64_t(1) << 30; // shares kept at a time; further key tiles wait for the next wave
+constexpr int64_t kPartialBytes = int64_t(1) << 30; // shares kept at a time; further ones wait for the next wave
 // So many segments may share a key tile where there are many: fewer shares to write and read, and still blocks enough.
 constexpr int kMostMerged = 8, kBlocksWanted = 128;
+// On tensor cores more may, and what becomes of a tile is cut into shares of about one length: a few blocks for each multiprocessor, but none
+// shorter than is worth writing.
+constexpr int kMostMergedMma = 16, kLeastSteps = 6, kSharesWanted = 512;
 
 // ---- delta ---------------------------------------------------------------------------------------------------------------------
 
@@ -73,49 +76,56 @@ __global__ void __launch_bounds__(32 * kSumWarps) sum_kernel(AttentionShape shap
 
 template <class Pack>
 void launch_sums(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t,
-                 int last_tile) {
+                 int last_share) {
   const int packs = 2 * shape.kv_width() / int(sizeof(Pack) / sizeof(float));
   const dim3 grid(unsigned(ceil_div(shape.slots, kSumWarps)), unsigned(ceil_div(packs, 32)));
   sum_kernel<Pack><<<grid, 32 * kSumWarps, 0, cuda_stream(stream)>>>(shape, tiles, reinterpret_cast<const Pack *>(t.partial),
-                                                                     t.first_tile * tiles.tile_keys, last_tile * tiles.tile_keys,
+                                                                     t.first_share * tiles.sizes.keys, last_share * tiles.sizes.keys,
                                                                      reinterpret_cast<Pack *>(t.dk), reinterpret_cast<Pack *>(t.dv), packs);
 }
 
 int32_t sum_shares(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t,
-                   int last_tile) {
+                   int last_share) {
   const bool aligned = reinterpret_cast<uintptr_t>(t.dk) % 16 == 0 && reinterpret_cast<uintptr_t>(t.dv) % 16 == 0;
   if (shape.kv_width() % 4 == 0 && aligned)
-    launch_sums<float4>(stream, shape, tiles, t, last_tile);
+    launch_sums<float4>(stream, shape, tiles, t, last_share);
   else
-    launch_sums<float>(stream, shape, tiles, t, last_tile);
+    launch_sums<float>(stream, shape, tiles, t, last_share);
   return launched(stream, "arbor_attention_backward");
 }
 
-int32_t backward(arbor_stream *stream, int32_t type, const AttentionShape &shape, AttentionGradients &t, const void *out) {
+int32_t backward(arbor_stream *stream, int32_t type, const AttentionShape &shape, AttentionGradients &t, const void *out,
+                 bool same_plan) {
   const bool tensor_cores = for_tensor_cores(type, shape.dim, t.q, t.k, t.v, t.d_out, t.dq);
-  const int tile_keys = tensor_cores ? kMmaKeys : kSimpleKeys;
   const int merged = int(std::min<int64_t>(kMostMerged, int64_t(shape.segment_count) * shape.kv_heads / kBlocksWanted));
+  const int shares = kSharesWanted / shape.kv_heads + 1;
+  const TileSizes sizes = tensor_cores ? TileSizes{kMmaRows, kMmaKeys, kMostMergedMma, kMmaStepRows, kLeastSteps, shares}
+                                       : TileSizes{kSimpleRows, kSimpleKeys, merged, kSimpleRows};
   AttentionTiles tiles;
-  const int32_t planned =
-      plan_attention(stream, "arbor_attention_backward", shape, tensor_cores ? kMmaRows : kSimpleRows, tile_keys, merged, tiles);
+  const int32_t planned = plan_attention(stream, "arbor_attention_backward", shape, same_plan, sizes, tiles);
   if (planned != ARBOR_OK) return planned;
 
-  const int64_t tile_bytes = int64_t(tile_keys) * 2 * shape.kv_width() * 4;
-  const int wave = int(std::max<int64_t>(1, std::min<int64_t>(tiles.key_bound, kPartialBytes / tile_bytes)));
+  const int64_t share_bytes = int64_t(sizes.keys) * 2 * shape.kv_width() * 4;
+  const int wave = int(std::max<int64_t>(1, std::min<int64_t>(tiles.share_bound, kPartialBytes / share_bytes)));
   t.delta = static_cast<float *>(scratch(stream, kDeltaScratch, int64_t(shape.tokens) * shape.heads * 4));
-  t.partial = static_cast<float *>(scratch(stream, kPartialScratch, wave * tile_bytes));
+  t.partial = static_cast<float *>(scratch(stream, kPartialScratch, wave * share_bytes));
   if (!t.delta || !t.partial) return ARBOR_OUT_OF_MEMORY;
 
   const unsigned delta_blocks = unsigned(ceil_div(int64_t(shape.tokens) * shape.heads, kDeltaWarps));
   ARBOR_BY_TYPE(type, "arbor_attention_backward",
                 delta_kernel<T><<<delta_blocks, 32 * kDeltaWarps, 0, cuda_stream(stream)>>>(
                     shape, tiles.counts, static_cast<const T *>(t.d_out), static_cast<const T *>(out), t.delta, static_cast<T *>(t.dq)));
-  int32_t code = tensor_cores ? query_gradients_mma(stream, shape, tiles, t) : query_gradients_simple(stream, type, shape, tiles, t);
-  for (t.first_tile = 0; code == ARBOR_OK && t.first_tile < tiles.key_bound; t.first_tile += wave) {
-    const int count = std::min(wave, tiles.key_bound - t.first_tile);
+  // dq beside dk and dv, behind them: where one has too few blocks left, those of the other run, and dk and dv take longer.
+  const cudaStream_t beside = fork(stream);
+  int32_t code = ARBOR_OK;
+  for (t.first_share = 0; code == ARBOR_OK && t.first_share < tiles.share_bound; t.first_share += wave) {
+    const int count = std::min(wave, tiles.share_bound - t.first_share);
     code = tensor_cores ? key_gradients_mma(stream, shape, tiles, t, count) : key_gradients_simple(stream, type, shape, tiles, t, count);
-    if (code == ARBOR_OK && shape.slots > 0) code = sum_shares(stream, shape, tiles, t, t.first_tile + count);
+    if (code == ARBOR_OK && shape.slots > 0) code = sum_shares(stream, shape, tiles, t, t.first_share + count);
   }
+  if (code == ARBOR_OK)
+    code = tensor_cores ? query_gradients_mma(stream, beside, shape, tiles, t) : query_gradients_simple(stream, beside, type, shape, tiles, t);
+  join(stream);
   return code;
 }
 
@@ -125,7 +135,7 @@ int32_t backward(arbor_stream *stream, int32_t type, const AttentionShape &shape
 int32_t arbor_attention_backward(arbor_stream *stream, int32_t type, void *dq, void *dk, void *dv, const void *d_out, const void *out,
                                  const void *q, const void *k, const void *v, const float *lse, const int32_t *segments,
                                  const int32_t *context, int64_t segment_count, int64_t context_capacity, int64_t tokens,
-                                 int64_t slot_count, int64_t heads, int64_t kv_heads, int64_t head_dim) {
+                                 int64_t slot_count, int64_t heads, int64_t kv_heads, int64_t head_dim, int32_t same_plan) {
   using namespace arbor;
   AttentionShape shape;
   ARBOR_ENTER(stream, "arbor_attention_backward",
@@ -141,5 +151,5 @@ int32_t arbor_attention_backward(arbor_stream *stream, int32_t type, void *dq, v
     return launched(stream, "arbor_attention_backward");
   }
   AttentionGradients gradients = {q, k, v, d_out, lse, dq, static_cast<float *>(dk), static_cast<float *>(dv), nullptr, nullptr, 0};
-  return backward(stream, type, shape, gradients, out);
+  return backward(stream, type, shape, gradients, out, same_plan);
 }

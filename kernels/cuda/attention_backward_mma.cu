@@ -1,6 +1,6 @@
 // Gradient of attention on tensor cores, bf16. The weights come again from the scores and the saved logsumexp, ds = weight · (dOut · v − delta);
 // both are rounded to bf16 for the products that they enter. One kernel passes over keys and sums dq; the other has a tile of keys, passes
-// over the queries that see them and sums dk and dv.
+// over its share of the queries that see them and sums dk and dv.
 
 #include "attention.cuh"
 
@@ -9,67 +9,74 @@ namespace {
 
 // ---- dq ------------------------------------------------------------------------------------------------------------------------
 
-constexpr int kQueryWarps = 8, kQueryThreads = 32 * kQueryWarps, kRows = 16 * kQueryWarps, kKeyStep = 32;
-static_assert(kRows == kMmaRows, "tiles are planned so");
+// A warp has two strips of 16 rows, so that what it reads of keys and values serves both: shared memory's pace is what limits this.
+constexpr int kStrips = 2, kWarpRows = 16 * kStrips, kRows = kMmaRows, kQueryWarps = kRows / kWarpRows, kQueryThreads = 32 * kQueryWarps,
+              kKeyStep = 32;
 // Tiles of queries and of dOut; two each of keys and of values, few enough that two blocks fit.
 template <int D> constexpr size_t kQueryShared = (2 * kRows + 4 * kKeyStep) * D * sizeof(bf16);
 
-// Writes a warp's rows of dq through its own rows of the tile of queries, that the stores be whole pieces.
-template <int D>
-__device__ __forceinline__ void store_rows(const float (&sums)[D / 8][4], const PackedRows &rows, int warp, int lane, bf16 *tile, bf16 *dq,
-                                           float scale) {
-#pragma unroll
-  for (int row = 0; row < 2; row++)
-#pragma unroll
-    for (int n = 0; n < D / 8; n++)
-      *reinterpret_cast<uint32_t *>(tile + tile_at<D>(16 * warp + 8 * row + (lane >> 2), n) + 2 * (lane & 3)) =
-          pack_pair(sums[n][2 * row] * scale, sums[n][2 * row + 1] * scale);
-  __syncwarp();
-  for (int i = lane; i < 16 * D / 8; i += 32) {
-    const int r = 16 * warp + i / (D / 8), piece = i % (D / 8);
-    if (r < rows.count) store_pack(dq + int64_t(rows.at(r)) * D + 8 * piece, load_pack(tile + tile_at<D>(r, piece)));
-  }
-}
-
-// What a lane knows of its two rows.
+// What a lane knows of its two rows of a strip.
 struct RowState {
-  int seen[2], seen_by_all, seen_by_any; // the last two: of the warp's 16
-  float lse[2] = {}, delta[2] = {};
+  int seen[2];
+  float lse[2], delta[2];
 
-  __device__ RowState(const PackedRows &rows, int warp, int lane, const float *lses, const float *deltas)
-      : seen_by_all(rows.seen(16 * warp)), seen_by_any(16 * warp < rows.count ? rows.seen(16 * warp + 15) : 0) {
+  __device__ __forceinline__ void read(const PackedRows &rows, int first, const float *lses, const float *deltas) {
 #pragma unroll
     for (int row = 0; row < 2; row++) {
-      const int r = 16 * warp + 8 * row + (lane >> 2);
+      const int r = first + 8 * row;
+      const bool valid = r < rows.count;
       seen[row] = rows.seen(r);
-      if (r < rows.count) lse[row] = lses[rows.at(r)] * kLog2e, delta[row] = deltas[rows.at(r)];
+      lse[row] = valid ? lses[rows.at(r)] * kLog2e : 0, delta[row] = valid ? deltas[rows.at(r)] : 0;
     }
   }
 };
 
 // Adds what a block of keys, from entry `first` on, gives to the warp's rows of dq.
 template <int D>
-__device__ __forceinline__ void add_keys(float (&sums)[D / 8][4], const RowState &state, const bf16 *queries, const bf16 *d_outs,
-                                         const bf16 *keys, const bf16 *values, int first, int warp, int lane, float scale) {
-  float scores[kKeyStep / 8][4] = {}, d_weights[kKeyStep / 8][4] = {};
-  add_inner_products<D, kKeyStep>(scores, queries, 16 * warp, keys, 0, lane);
-  add_inner_products<D, kKeyStep>(d_weights, d_outs, 16 * warp, values, 0, lane);
-  const bool masked = first + kKeyStep > state.seen_by_all;
+__device__ __forceinline__ void add_keys(float (&sums)[kStrips][D / 8][4], const RowState (&states)[kStrips], bool masked,
+                                         const bf16 *queries, const bf16 *d_outs, const bf16 *keys, const bf16 *values, int first,
+                                         int own_row, int lane, float scale) {
+  float scores[kStrips][kKeyStep / 8][4] = {}, d_weights[kStrips][kKeyStep / 8][4] = {};
+  add_inner_products<D, kKeyStep, kStrips>(scores, queries, own_row, keys, 0, lane);
+  add_inner_products<D, kKeyStep, kStrips>(d_weights, d_outs, own_row, values, 0, lane);
+  uint32_t ds[kStrips][kKeyStep / 16][4];
 #pragma unroll
-  for (int n = 0; n < kKeyStep / 8; n++)
+  for (int strip = 0; strip < kStrips; strip++) {
+    const RowState &state = states[strip];
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-      const float weight = exp2_fast(fmaf(scores[n][i], scale, -state.lse[i >> 1]));
-      scores[n][i] = weight * (d_weights[n][i] - state.delta[i >> 1]);
-      if (masked && first + 8 * n + 2 * (lane & 3) + (i & 1) >= state.seen[i >> 1]) scores[n][i] = 0;
+    for (int n = 0; n < kKeyStep / 8; n++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        const float weight = exp2_fast(fmaf(scores[strip][n][i], scale, -state.lse[i >> 1]));
+        scores[strip][n][i] = weight * (d_weights[strip][n][i] - state.delta[i >> 1]);
+        if (masked && first + 8 * n + 2 * (lane & 3) + (i & 1) >= state.seen[i >> 1]) scores[strip][n][i] = 0;
+      }
+    as_left_operand<kKeyStep>(ds[strip], scores[strip]);
+  }
+  add_weighted_rows<D, kKeyStep, kStrips>(sums, ds, keys, 0, lane);
+}
+
+// Writes a warp's rows of dq through its own rows of the tile of queries, that the stores be whole pieces.
+template <int D>
+__device__ __forceinline__ void store_rows(const float (&sums)[kStrips][D / 8][4], const PackedRows &rows, int own_row, int lane,
+                                           bf16 *tile, bf16 *dq, float scale) {
+#pragma unroll
+  for (int row = 0; row < 2 * kStrips; row++)
+#pragma unroll
+    for (int n = 0; n < D / 8; n++) {
+      const float(&pair)[4] = sums[row >> 1][n];
+      *reinterpret_cast<uint32_t *>(tile + tile_at<D>(own_row + 8 * row + (lane >> 2), n) + 2 * (lane & 3)) =
+          pack_pair(pair[2 * (row & 1)] * scale, pair[2 * (row & 1) + 1] * scale);
     }
-  uint32_t ds[kKeyStep / 16][4];
-  as_left_operand<kKeyStep>(ds, scores);
-  add_weighted_rows<D, kKeyStep>(sums, ds, keys, 0, lane);
+  __syncwarp();
+  for (int i = lane; i < kWarpRows * D / 8; i += 32) {
+    const int r = own_row + i / (D / 8), piece = i % (D / 8);
+    if (r < rows.count) store_pack(dq + int64_t(rows.at(r)) * D + 8 * piece, load_pack(tile + tile_at<D>(r, piece)));
+  }
 }
 
 template <int D>
-__global__ void __launch_bounds__(kQueryThreads, 2)
+__global__ void __launch_bounds__(kQueryThreads, D == 128 ? 2 : 3)
     query_gradients_kernel(AttentionShape shape, AttentionTiles tiles, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *d_out,
                            const float *lse, const float *delta, bf16 *dq, float scale) {
   extern __shared__ __align__(256) unsigned char memory[];
@@ -81,7 +88,7 @@ __global__ void __launch_bounds__(kQueryThreads, 2)
   Segment segment;
   if (!read_segment(shape, tile.segment, segment)) return;
   const PackedRows rows(shape, segment, kv_head, tile.first, kRows);
-  const int thread = int(threadIdx.x), lane = thread & 31, warp = thread >> 5, length = rows.seen(kRows - 1);
+  const int thread = int(threadIdx.x), lane = thread & 31, own_row = (thread >> 5) * kWarpRows, length = rows.seen(kRows - 1);
 
   KeyCopies<D, kKeyStep, kQueryThreads> copies(shape, shape.context + segment.context_start, length, thread);
   const auto copy_block = [&](int block) {
@@ -96,24 +103,28 @@ __global__ void __launch_bounds__(kQueryThreads, 2)
   copy_rows<D, kRows, kQueryThreads>(d_outs, d_out, rows, thread);
   copy_block(0);
 
-  const RowState state(rows, warp, lane, lse, delta);
-  float sums[D / 8][4] = {};
+  RowState states[kStrips];
+#pragma unroll
+  for (int strip = 0; strip < kStrips; strip++) states[strip].read(rows, own_row + 16 * strip + (lane >> 2), lse, delta);
+  const int seen_by_all = rows.seen(own_row), seen_by_any = own_row < rows.count ? rows.seen(own_row + kWarpRows - 1) : 0;
+  float sums[kStrips][D / 8][4] = {};
   const int blocks = (length + kKeyStep - 1) / kKeyStep;
   for (int block = 0; block < blocks; block++) {
     wait_copies<0>();
     __syncthreads(); // this block is here, and nobody reads the one before any more
     if (block + 1 < blocks) copy_block(block + 1);
     const int first = block * kKeyStep, stage = (block & 1) * kKeyStep * D;
-    if (first < state.seen_by_any)
-      add_keys<D>(sums, state, queries, d_outs, keys + stage, values + stage, first, warp, lane, scale * kLog2e);
+    if (first < seen_by_any)
+      add_keys<D>(sums, states, first + kKeyStep > seen_by_all, queries, d_outs, keys + stage, values + stage, first, own_row, lane,
+                  scale * kLog2e);
   }
-  if (16 * warp < rows.count) store_rows<D>(sums, rows, warp, lane, queries, dq, scale);
+  if (own_row < rows.count) store_rows<D>(sums, rows, own_row, lane, queries, dq, scale);
 }
 
 // ---- dk, dv --------------------------------------------------------------------------------------------------------------------
 
 constexpr int kKeyWarps = 4, kKeyThreads = 32 * kKeyWarps, kKeys = 16 * kKeyWarps, kRowStep = 64, kRowPart = 32;
-static_assert(kKeys == kMmaKeys && kKeyThreads == 2 * kRowStep, "tiles are planned so, and threads copy lse and delta");
+static_assert(kKeys == kMmaKeys && kRowStep == kMmaStepRows && kKeyThreads == 2 * kRowStep, "tiles are planned so, and threads copy lse and delta");
 
 template <int D> struct alignas(256) KeyShared {
   bf16 keys[kKeys * D], values[kKeys * D];
@@ -169,29 +180,32 @@ __device__ __forceinline__ void add_part(float (&dk)[D / 8][4], float (&dv)[D / 
 template <int D>
 __global__ void __launch_bounds__(kKeyThreads)
     key_gradients_kernel(AttentionShape shape, AttentionTiles tiles, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *d_out,
-                         const float *lse, const float *delta, float *partial, int first_tile, float scale) {
+                         const float *lse, const float *delta, float *partial, int first_share, float scale) {
   extern __shared__ __align__(256) unsigned char memory[];
   KeyShared<D> &shared = *reinterpret_cast<KeyShared<D> *>(memory);
-  const int t = first_tile + int(blockIdx.x) / shape.kv_heads, kv_head = int(blockIdx.x) % shape.kv_heads;
-  if (t >= tiles.counts[1]) return;
-  const KeyTile tile = tiles.keys[t];
-  const int end_segment = tile.segment + tiles.spans[t].segments;
+  const int own_share = first_share + int(blockIdx.x) / shape.kv_heads, kv_head = int(blockIdx.x) % shape.kv_heads;
+  if (own_share >= tiles.counts[4]) return;
+  const KeyShare share = tiles.shares[own_share];
+  const KeyTile tile = tiles.keys[share.tile];
+  const int end_segment = tile.segment + tiles.spans[share.tile].segments;
   const int thread = int(threadIdx.x), lane = thread & 31, warp = thread >> 5;
 
   // Where the pass over segments and their rows stands: the next rows to copy, from `next` on, if any.
   Segment segment;
-  int s = tile.segment - 1, next = 0, end = 0;
+  int s = tile.segment - 1, next = 0, end = 0, before = share.first, left = share.end - share.first; // steps of others, of this block
   const auto settle = [&] { // goes on to the next segment where this one has no rows left
     while (next >= end && ++s < end_segment) {
       read_segment(shape, s, segment);
-      next = max(0, tile.first - segment.context_length + segment.row_count) * shape.group(); // the first to see any of the keys
+      next = segment.seer(tile.first) * shape.group(); // the first to see any of the keys
       end = segment.row_count * shape.group();
+      const int passed = min(before, (end - next + kRowStep - 1) / kRowStep);
+      before -= passed, next += passed * kRowStep;
     }
-    return next < end;
+    return left > 0 && next < end;
   };
   const auto copy_next = [&](int stage) {
     copy_stage<D>(shared, stage, PackedRows(shape, segment, kv_head, next, kRowStep), q, d_out, lse, delta);
-    next += kRowStep;
+    next += kRowStep, left--;
   };
   if (!settle()) return;
   {
@@ -217,7 +231,7 @@ __global__ void __launch_bounds__(kKeyThreads)
   for (int row = 0; row < 2; row++) {
     const int j = 16 * warp + (lane >> 2) + 8 * row, width = shape.kv_width();
     if (j >= tile.count) continue;
-    float *const to = partial + (int64_t(t - first_tile) * kKeys + j) * 2 * width + kv_head * D + 2 * (lane & 3);
+    float *const to = partial + (int64_t(own_share - first_share) * kKeys + j) * 2 * width + kv_head * D + 2 * (lane & 3);
 #pragma unroll
     for (int n = 0; n < D / 8; n++) {
       *reinterpret_cast<float2 *>(to + 8 * n) = make_float2(dk[n][2 * row] * scale, dk[n][2 * row + 1] * scale);
@@ -228,11 +242,12 @@ __global__ void __launch_bounds__(kKeyThreads)
 
 } // namespace
 
-int32_t query_gradients_mma(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t) {
+int32_t query_gradients_mma(arbor_stream *stream, cudaStream_t on, const AttentionShape &shape, const AttentionTiles &tiles,
+                            const AttentionGradients &t) {
   ARBOR_BY_WIDTH(shape.dim, {
     if (!allow_shared(query_gradients_kernel<D>, kQueryShared<D>))
       return unsupported("arbor_attention_backward", "too little shared memory on this device");
-    query_gradients_kernel<D><<<unsigned(tiles.query_bound * shape.kv_heads), kQueryThreads, kQueryShared<D>, cuda_stream(stream)>>>(
+    query_gradients_kernel<D><<<unsigned(tiles.query_bound * shape.kv_heads), kQueryThreads, kQueryShared<D>, on>>>(
         shape, tiles, static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k), static_cast<const bf16 *>(t.v),
         static_cast<const bf16 *>(t.d_out), t.lse, t.delta, static_cast<bf16 *>(t.dq), 1 / sqrtf(float(shape.dim)));
   });
@@ -240,13 +255,13 @@ int32_t query_gradients_mma(arbor_stream *stream, const AttentionShape &shape, c
 }
 
 int32_t key_gradients_mma(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t,
-                          int tile_count) {
+                          int count) {
   ARBOR_BY_WIDTH(shape.dim, {
     if (!allow_shared(key_gradients_kernel<D>, sizeof(KeyShared<D>)))
       return unsupported("arbor_attention_backward", "too little shared memory on this device");
-    key_gradients_kernel<D><<<unsigned(tile_count * shape.kv_heads), kKeyThreads, sizeof(KeyShared<D>), cuda_stream(stream)>>>(
+    key_gradients_kernel<D><<<unsigned(count * shape.kv_heads), kKeyThreads, sizeof(KeyShared<D>), cuda_stream(stream)>>>(
         shape, tiles, static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k), static_cast<const bf16 *>(t.v),
-        static_cast<const bf16 *>(t.d_out), t.lse, t.delta, t.partial, t.first_tile, 1 / sqrtf(float(shape.dim)));
+        static_cast<const bf16 *>(t.d_out), t.lse, t.delta, t.partial, t.first_share, 1 / sqrtf(float(shape.dim)));
   });
   return launched(stream, "arbor_attention_backward");
 }

@@ -66,17 +66,17 @@ __global__ void __launch_bounds__(kSimpleThreads)
 template <class T, int Columns>
 __global__ void __launch_bounds__(kSimpleThreads)
     key_gradients_kernel(AttentionShape shape, AttentionTiles tiles, const T *q, const T *k, const T *v, const T *d_out, const float *lse,
-                         const float *delta, float *partial, int first_tile, float scale) {
+                         const float *delta, float *partial, int first_share, float scale) {
   extern __shared__ __align__(16) float memory[];
   const int width = padded(shape.dim), lane = int(threadIdx.x) & 31, warp = int(threadIdx.x) >> 5, own = warp * kOwn;
   Four *const weights = reinterpret_cast<Four *>(memory) + warp * kOthers, *const d_scores = weights + kSimpleThreads;
   float *const keys = memory + 8 * kSimpleThreads, *const values = keys + kSimpleKeys * width;
   float *const queries = values + kSimpleKeys * width, *const d_outs = queries + kOthers * (width + 1);
-  const int t = first_tile + int(blockIdx.x) / shape.kv_heads, kv_head = int(blockIdx.x) % shape.kv_heads;
-  if (t >= tiles.counts[1]) return;
-  const KeyTile tile = tiles.keys[t];
-  const int segments = tiles.spans[t].segments;
-  if (segments == 0) return;
+  const int own_share = first_share + int(blockIdx.x) / shape.kv_heads, kv_head = int(blockIdx.x) % shape.kv_heads;
+  if (own_share >= tiles.counts[4]) return;
+  const KeyShare share = tiles.shares[own_share];
+  const KeyTile tile = tiles.keys[share.tile];
+  const int segments = tiles.spans[share.tile].segments;
   const SlotOfEntry slots{shape, shape.context + tile.at, tile.count};
   load_rows(keys, width, k + kv_head * shape.dim, shape.kv_width(), shape.dim, width, slots);
   load_rows(values, width, v + kv_head * shape.dim, shape.kv_width(), shape.dim, width, slots);
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(kSimpleThreads)
   for (int s = tile.segment; s < tile.segment + segments; s++) {
     Segment segment;
     if (!read_segment(shape, s, segment)) continue;
-    const int first_query = max(0, tile.first - segment.context_length + segment.row_count); // that sees any of the keys
+    const int first_query = segment.seer(tile.first); // that sees any of the keys
     for (int first = first_query * shape.group(); first < segment.row_count * shape.group(); first += kOthers) {
       const PackedRows rows(shape, segment, kv_head, first, kOthers);
       __syncthreads();
@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(kSimpleThreads)
   }
 #pragma unroll
   for (int r = 0; r < kOwn; r++) {
-    float *const to = partial + (int64_t(t - first_tile) * kSimpleKeys + own + r) * 2 * shape.kv_width() + kv_head * shape.dim;
+    float *const to = partial + (int64_t(own_share - first_share) * kSimpleKeys + own + r) * 2 * shape.kv_width() + kv_head * shape.dim;
 #pragma unroll
     for (int i = 0; i < Columns; i++)
       if (own + r < tile.count && lane + 32 * i < shape.dim) to[lane + 32 * i] = dk[r][i], to[shape.kv_width() + lane + 32 * i] = dv[r][i];
@@ -122,14 +122,14 @@ __global__ void __launch_bounds__(kSimpleThreads)
 
 } // namespace
 
-int32_t query_gradients_simple(arbor_stream *stream, int32_t type, const AttentionShape &shape, const AttentionTiles &tiles,
+int32_t query_gradients_simple(arbor_stream *stream, cudaStream_t on, int32_t type, const AttentionShape &shape, const AttentionTiles &tiles,
                                const AttentionGradients &t) {
   const size_t shared = shared_bytes(shape.dim);
   ARBOR_BY_TYPE(type, "arbor_attention_backward", ARBOR_BY_COLUMNS(shape.dim, {
                   if (!allow_shared(query_gradients_kernel<T, Columns>, shared))
                     return unsupported("arbor_attention_backward", "too little shared memory on this device");
                   query_gradients_kernel<T, Columns>
-                      <<<unsigned(tiles.query_bound * shape.kv_heads), kSimpleThreads, shared, cuda_stream(stream)>>>(
+                      <<<unsigned(tiles.query_bound * shape.kv_heads), kSimpleThreads, shared, on>>>(
                           shape, tiles, static_cast<const T *>(t.q), static_cast<const T *>(t.k), static_cast<const T *>(t.v),
                           static_cast<const T *>(t.d_out), t.lse, t.delta, static_cast<T *>(t.dq), 1 / sqrtf(float(shape.dim)));
                 }));
@@ -137,14 +137,14 @@ int32_t query_gradients_simple(arbor_stream *stream, int32_t type, const Attenti
 }
 
 int32_t key_gradients_simple(arbor_stream *stream, int32_t type, const AttentionShape &shape, const AttentionTiles &tiles,
-                             const AttentionGradients &t, int tile_count) {
+                             const AttentionGradients &t, int count) {
   const size_t shared = shared_bytes(shape.dim);
   ARBOR_BY_TYPE(type, "arbor_attention_backward", ARBOR_BY_COLUMNS(shape.dim, {
                   if (!allow_shared(key_gradients_kernel<T, Columns>, shared))
                     return unsupported("arbor_attention_backward", "too little shared memory on this device");
-                  key_gradients_kernel<T, Columns><<<unsigned(tile_count * shape.kv_heads), kSimpleThreads, shared, cuda_stream(stream)>>>(
+                  key_gradients_kernel<T, Columns><<<unsigned(count * shape.kv_heads), kSimpleThreads, shared, cuda_stream(stream)>>>(
                       shape, tiles, static_cast<const T *>(t.q), static_cast<const T *>(t.k), static_cast<const T *>(t.v),
-                      static_cast<const T *>(t.d_out), t.lse, t.delta, t.partial, t.first_tile, 1 / sqrtf(float(shape.dim)));
+                      static_cast<const T *>(t.d_out), t.lse, t.delta, t.partial, t.first_share, 1 / sqrtf(float(shape.dim)));
                 }));
   return launched(stream, "arbor_attention_backward");
 }

@@ -11,8 +11,9 @@ constexpr int kListSlots = 4, kBlockSlots = kListWarps * kListSlots; // slots of
 constexpr int kBatch = 2 * kListThreads, kAhead = 4;
 
 // A tile that may list one of the block's slots.
-struct Candidate {
-  int tile, at, count;
+struct alignas(16) Candidate {
+  int at, count;
+  Listing shares;
 };
 
 struct ListShared {
@@ -43,7 +44,7 @@ __device__ int find_candidates(const AttentionTiles &tiles, int first, int low, 
     if (w % kListWarps == warp && (found[part] >> lane & 1)) {
       const int t = first + part * kListThreads + int(threadIdx.x);
       const KeyTile tile = tiles.keys[t];
-      shared.candidates[total + __popc(found[part] & ((1u << lane) - 1))] = {t, tile.at, tile.count};
+      shared.candidates[total + __popc(found[part] & ((1u << lane) - 1))] = {tile.at, tile.count, tiles.parts[t]};
     }
     total += shared.found[w];
   }
@@ -51,9 +52,9 @@ __device__ int find_candidates(const AttentionTiles &tiles, int first, int low, 
   return total;
 }
 
-// Calls visit(slot of the warp, ballot of the lanes that hold it, the lanes' number) for each half of a tile, in order.
+// Calls visit(slot of the warp, ballot of the lanes that hold it, the tile's shares, the lanes' place in it) for each half of a tile, in order.
 template <class Visit>
-__device__ void for_each_listing(const AttentionShape &shape, const AttentionTiles &tiles, int slot, int count, const ListShared &shared,
+__device__ void for_each_listing(const AttentionShape &shape, int slot, int count, const ListShared &shared,
                                  const Visit &visit) {
   const int lane = int(threadIdx.x) & 31;
   for (int c = 0; c < count; c += kAhead) {
@@ -73,7 +74,7 @@ __device__ void for_each_listing(const AttentionShape &shape, const AttentionTil
 #pragma unroll
         for (int i = 0; i < kListSlots; i++) {
           const unsigned all = __ballot_sync(0xffffffffu, held[a][half] == slot + i);
-          if (all != 0) visit(i, all, shared.candidates[c + a].tile * tiles.tile_keys + 32 * half + lane);
+          if (all != 0) visit(i, all, shared.candidates[c + a].shares, 32 * half + lane);
         }
   }
 }
@@ -86,7 +87,7 @@ __global__ void __launch_bounds__(kListThreads) list_kernel(AttentionShape shape
   int counts[kListSlots] = {}, found = 0;
   for (int first = 0; first < tile_count; first += kBatch) {
     found = find_candidates(tiles, first, low, low + kBlockSlots - 1, shared);
-    for_each_listing(shape, tiles, slot, found, shared, [&](int i, unsigned all, int) { counts[i] += __popc(all); });
+    for_each_listing(shape, slot, found, shared, [&](int i, unsigned all, const Listing &shares, int) { counts[i] += __popc(all) * shares.count; });
   }
 #pragma unroll
   for (int i = 0; i < kListSlots; i++)
@@ -110,9 +111,12 @@ __global__ void __launch_bounds__(kListThreads) list_kernel(AttentionShape shape
   }
   for (int first = 0; first < tile_count; first += kBatch) {
     if (tile_count > kBatch) found = find_candidates(tiles, first, low, low + kBlockSlots - 1, shared); // else they are still there
-    for_each_listing(shape, tiles, slot, found, shared, [&](int i, unsigned all, int number) {
-      if (all >> lane & 1) tiles.entries[at[i] + __popc(all & ((1u << lane) - 1))] = number;
-      at[i] += __popc(all);
+    for_each_listing(shape, slot, found, shared, [&](int i, unsigned all, const Listing &shares, int place) {
+      if (all >> lane & 1) {
+        int *const to = tiles.entries + at[i] + __popc(all & ((1u << lane) - 1)) * shares.count;
+        for (int p = 0; p < shares.count; p++) to[p] = (shares.first + p) * tiles.sizes.keys + place;
+      }
+      at[i] += __popc(all) * shares.count;
     });
   }
 }

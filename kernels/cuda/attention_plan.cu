@@ -3,6 +3,7 @@
 #include <climits>
 
 #include "attention_plan.cuh"
+#include "memory.cuh"
 
 namespace arbor {
 namespace {
@@ -44,28 +45,28 @@ __global__ void __launch_bounds__(kPlanThreads) plan_kernel(AttentionShape shape
     Segment segment = {0, 0, 0, 0};
     if (s < shape.segment_count) read_segment(shape, s, segment);
     const int packed = segment.row_count * shape.group();
-    const int own_queries = (packed + tiles.tile_rows - 1) / tiles.tile_rows;
-    const int own_keys = tiles.tile_keys > 0 && packed > 0 ? (segment.context_length + tiles.tile_keys - 1) / tiles.tile_keys : 0;
+    const int own_queries = (packed + tiles.sizes.rows - 1) / tiles.sizes.rows;
+    const int own_keys = tiles.sizes.keys > 0 && packed > 0 ? (segment.context_length + tiles.sizes.keys - 1) / tiles.sizes.keys : 0;
     int total;
     const int query_at = queries + sum_before(own_queries, shared, total);
     queries += total;
-    for (int i = 0; i < own_queries && query_at + i < tiles.query_bound; i++) tiles.queries[query_at + i] = {s, i * tiles.tile_rows};
+    for (int i = 0; i < own_queries && query_at + i < tiles.query_bound; i++) tiles.queries[query_at + i] = {s, i * tiles.sizes.rows};
     const int key_at = keys + sum_before(own_keys, shared, total);
     keys += total;
     for (int i = 0; i < own_keys && key_at + i < tiles.key_bound; i++) {
-      const int at = i * tiles.tile_keys;
-      tiles.keys[key_at + i] = {s, at, segment.context_start + at, min(tiles.tile_keys, segment.context_length - at)};
+      const int at = i * tiles.sizes.keys;
+      tiles.keys[key_at + i] = {s, at, segment.context_start + at, min(tiles.sizes.keys, segment.context_length - at)};
     }
     sum_before(segment.row_count, shared, total);
     rows += total;
   }
   if (threadIdx.x != 0) return;
   if (queries > tiles.query_bound) report(shape.fault, kFaultAttention, rows, shape.tokens);
-  if (keys > tiles.key_bound) report(shape.fault, kFaultAttention, int64_t(keys) * tiles.tile_keys, shape.context_capacity);
+  if (keys > tiles.key_bound) report(shape.fault, kFaultAttention, int64_t(keys) * tiles.sizes.keys, shape.context_capacity);
   tiles.counts[0] = min(queries, tiles.query_bound);
   tiles.counts[1] = min(keys, tiles.key_bound);
   tiles.counts[2] = rows;
-  tiles.counts[3] = 0;
+  tiles.counts[3] = tiles.counts[4] = 0;
 }
 
 // A key tile's slots in the lanes of a warp.
@@ -85,21 +86,52 @@ __device__ bool lists(const AttentionShape &shape, int s, int first, int count, 
 }
 
 // A warp for each key tile. Segments share a tile within windows of `merged`, so each warp finds out alone what its tile stands for.
-__global__ void __launch_bounds__(kSpanWarps * 32) span_kernel(AttentionShape shape, AttentionTiles tiles, int merged) {
+__global__ void __launch_bounds__(kSpanWarps * 32) span_kernel(AttentionShape shape, AttentionTiles tiles) {
   const int lane = threadIdx.x & 31, t = blockIdx.x * kSpanWarps + (threadIdx.x >> 5);
   if (t >= tiles.counts[1]) return;
   const KeyTile tile = tiles.keys[t];
   const LaneSlots slots(shape, tile.at, tile.count, lane);
   const int low = min(slots.one < 0 ? INT_MAX : slots.one, slots.two < 0 ? INT_MAX : slots.two);
   KeySpan span = {__reduce_min_sync(0xffffffffu, low), __reduce_max_sync(0xffffffffu, max(slots.one, slots.two)), 1, 0};
-  if (merged > 1 && tile.count == tiles.tile_keys) {
+  const int merged = tiles.sizes.merged;
+  if (merged > 1 && tile.count == tiles.sizes.keys) {
     const auto same = [&](int s) { return lists(shape, s, tile.first, tile.count, slots, lane); };
     if (tile.segment % merged != 0 && same(tile.segment - 1))
       span.segments = 0;
     else
       for (int s = tile.segment + 1; s < shape.segment_count && s % merged != 0 && same(s); s++) span.segments++;
   }
-  if (lane == 0) tiles.spans[t] = span;
+  int steps = 0;
+  for (int s = tile.segment; s < tile.segment + span.segments; s++) {
+    Segment segment;
+    read_segment(shape, s, segment);
+    steps += ((segment.row_count - segment.seer(tile.first)) * shape.group() + tiles.sizes.step_rows - 1) / tiles.sizes.step_rows;
+  }
+  if (lane == 0) tiles.spans[t] = span, tiles.parts[t] = {0, steps};
+}
+
+// One block. Cuts the tiles' steps, of which `parts` has the numbers, into shares of about one length.
+__global__ void __launch_bounds__(kPlanThreads) share_kernel(AttentionTiles tiles) {
+  __shared__ int shared[33];
+  const int count = tiles.counts[1], thread = int(threadIdx.x);
+  int64_t steps = 0;
+  for (int first = 0; first < count; first += kPlanThreads) {
+    int total;
+    sum_before(first + thread < count ? tiles.parts[first + thread].count : 0, shared, total);
+    steps += total;
+  }
+  const int64_t most = max(int64_t(tiles.sizes.least_steps), (steps + tiles.sizes.shares - 1) / max(tiles.sizes.shares, 1));
+  int shares = 0;
+  for (int first = 0; first < count; first += kPlanThreads) {
+    const int t = first + thread, own = t < count ? tiles.parts[t].count : 0, parts = int((own + most - 1) / most);
+    int total;
+    const int at = shares + sum_before(parts, shared, total);
+    shares += total;
+    if (t < count) tiles.parts[t] = {at, parts};
+    for (int i = 0; i < parts; i++)
+      tiles.shares[at + i] = {t, int(int64_t(own) * i / parts), int(int64_t(own) * (i + 1) / parts), 0};
+  }
+  if (thread == 0) tiles.counts[4] = shares;
 }
 
 // ---- host ----------------------------------------------------------------------------------------------------------------------
@@ -107,10 +139,11 @@ __global__ void __launch_bounds__(kSpanWarps * 32) span_kernel(AttentionShape sh
 // Takes the tables' memory; false when there is none.
 bool place_tables(arbor_stream *stream, const AttentionShape &shape, AttentionTiles &tiles) {
   const int64_t keys = tiles.key_bound, slots = keys > 0 ? shape.slots : 0;
-  const int64_t bytes[] = {16, keys * 16, keys * 16, int64_t(tiles.query_bound) * 8, slots * 8, keys * tiles.tile_keys * 4};
-  int64_t at[6], total = 0;
-  for (int i = 0; i < 6; i++) at[i] = total, total += ceil_div(bytes[i], 16) * 16;
-  char *const memory = static_cast<char *>(scratch(stream, kPlanScratch, total));
+  const int64_t shares = tiles.share_bound;
+  const int64_t bytes[] = {32, keys * 16, keys * 16, int64_t(tiles.query_bound) * 8, slots * 8, shares * tiles.sizes.keys * 4, keys * 8, shares * 16};
+  int64_t at[8], total = 0;
+  for (int i = 0; i < 8; i++) at[i] = total, total += ceil_div(bytes[i], 16) * 16;
+  char *const memory = static_cast<char *>(scratch(stream, keys > 0 ? kTablesScratch : kPlanScratch, total));
   if (!memory) return false;
   tiles.counts = reinterpret_cast<int *>(memory + at[0]);
   tiles.keys = reinterpret_cast<KeyTile *>(memory + at[1]);
@@ -118,24 +151,42 @@ bool place_tables(arbor_stream *stream, const AttentionShape &shape, AttentionTi
   tiles.queries = reinterpret_cast<QueryTile *>(memory + at[3]);
   tiles.listings = reinterpret_cast<Listing *>(memory + at[4]);
   tiles.entries = reinterpret_cast<int *>(memory + at[5]);
+  tiles.parts = reinterpret_cast<Listing *>(memory + at[6]);
+  tiles.shares = reinterpret_cast<KeyShare *>(memory + at[7]);
   return true;
+}
+
+// All that tables are made from but the values in segments and context; the sizes that are not here follow from these.
+ScratchNote note_of(const AttentionShape &shape, const TileSizes &sizes) {
+  return {int64_t(reinterpret_cast<uintptr_t>(shape.segments)), int64_t(reinterpret_cast<uintptr_t>(shape.context)), shape.segment_count,
+          shape.context_capacity, shape.tokens, shape.slots, shape.heads, shape.kv_heads, sizes.rows, sizes.keys, sizes.merged};
 }
 
 } // namespace
 
-int32_t plan_attention(arbor_stream *stream, const char *op, const AttentionShape &shape, int tile_rows, int tile_keys, int merged,
+int32_t plan_attention(arbor_stream *stream, const char *op, const AttentionShape &shape, bool same_plan, const TileSizes &sizes,
                        AttentionTiles &tiles) {
-  tiles.tile_rows = tile_rows, tiles.tile_keys = tile_keys;
-  tiles.query_bound = int(int64_t(shape.tokens) * shape.group() / tile_rows) + shape.segment_count;
-  tiles.key_bound = tile_keys > 0 ? shape.context_capacity / tile_keys + shape.segment_count : 0;
+  tiles.sizes = sizes;
+  tiles.query_bound = int(int64_t(shape.tokens) * shape.group() / sizes.rows) + shape.segment_count;
+  tiles.key_bound = sizes.keys > 0 ? shape.context_capacity / sizes.keys + shape.segment_count : 0;
+  tiles.share_bound = tiles.key_bound > 0 ? tiles.key_bound + sizes.shares : 0;
   if (!place_tables(stream, shape, tiles)) return ARBOR_OUT_OF_MEMORY;
+  // A capture fills its own when it is replayed; what it records is not there yet.
+  const bool recording = is_recording(stream);
+  const ScratchNote given = note_of(shape, sizes);
+  ScratchNote &note = scratch_note(stream, tiles.key_bound > 0 ? kTablesScratch : kPlanScratch);
+  if (same_plan && note == given && !recording) return ARBOR_OK;
+  note = {};
   const cudaStream_t on = cuda_stream(stream);
   plan_kernel<<<1, kPlanThreads, 0, on>>>(shape, tiles);
   if (tiles.key_bound > 0) {
-    span_kernel<<<unsigned(ceil_div(tiles.key_bound, kSpanWarps)), kSpanWarps * 32, 0, on>>>(shape, tiles, merged);
+    span_kernel<<<unsigned(ceil_div(tiles.key_bound, kSpanWarps)), kSpanWarps * 32, 0, on>>>(shape, tiles);
+    share_kernel<<<1, kPlanThreads, 0, on>>>(tiles);
     if (shape.slots > 0) list_slots(on, shape, tiles);
   }
-  return launched(stream, op);
+  const int32_t code = launched(stream, op);
+  if (code == ARBOR_OK && !recording) note = given;
+  return code;
 }
 
 } // namespace arbor

@@ -87,9 +87,9 @@ __global__ void __launch_bounds__(kThreads, 2) prefill_kernel(AttentionShape sha
 
 } // namespace
 
-int32_t attend_prefill(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t) {
+int32_t attend_prefill(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t, bool same_plan) {
   AttentionTiles tiles;
-  const int32_t planned = plan_attention(stream, "arbor_attention", shape, kRows, 0, 1, tiles);
+  const int32_t planned = plan_attention(stream, "arbor_attention", shape, same_plan, {kRows, 0}, tiles);
   if (planned != ARBOR_OK) return planned;
   ARBOR_BY_WIDTH(shape.dim, {
     if (!allow_shared(prefill_kernel<D>, kShared<D>)) return unsupported("arbor_attention", "too little shared memory on this device");

@@ -13,6 +13,11 @@ struct Segment {
 
   // Entries of the context that query i sees.
   __host__ __device__ int seen(int query) const { return context_length - row_count + query + 1; }
+  // The first query that sees an entry.
+  __host__ __device__ int seer(int entry) const {
+    const int query = entry - context_length + row_count;
+    return query > 0 ? query : 0;
+  }
 };
 
 struct AttentionShape {

@@ -69,9 +69,9 @@ __global__ void __launch_bounds__(kSimpleThreads)
 
 } // namespace
 
-int32_t attend_simple(arbor_stream *stream, int32_t type, const AttentionShape &shape, const AttentionTensors &t) {
+int32_t attend_simple(arbor_stream *stream, int32_t type, const AttentionShape &shape, const AttentionTensors &t, bool same_plan) {
   AttentionTiles tiles;
-  const int32_t planned = plan_attention(stream, "arbor_attention", shape, kSimpleRows, 0, 1, tiles);
+  const int32_t planned = plan_attention(stream, "arbor_attention", shape, same_plan, {kSimpleRows, 0}, tiles);
   if (planned != ARBOR_OK) return planned;
   const size_t shared = shared_bytes(shape.dim);
   ARBOR_BY_TYPE(type, "arbor_attention", ARBOR_BY_COLUMNS(shape.dim, {

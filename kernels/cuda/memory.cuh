@@ -20,9 +20,11 @@ public:
       return nullptr;
     }
     retire(block);
-    block = {memory, wanted};
+    block = {memory, wanted, {}};
     return memory;
   }
+
+  ScratchNote &note(int number) { return blocks_[number].note; }
 
   int32_t *counters(int64_t count) {
     if (count <= counter_count_) return counters_;
@@ -62,6 +64,7 @@ private:
   struct Block {
     void *memory = nullptr;
     int64_t bytes = 0;
+    ScratchNote note = {};
   };
 
   void retire(const Block &block) {

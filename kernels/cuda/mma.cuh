@@ -28,28 +28,38 @@ template <int D> __device__ __forceinline__ uint32_t across_address(const bf16 *
 }
 template <int D> constexpr int kDown = 16 * D * int(sizeof(bf16));
 
-// c[16 x N] += rows [a_row, a_row + 16) of `a` times rows [b_row, b_row + N) of `b`, transposed: inner products of rows of D numbers.
-template <int D, int N>
-__device__ __forceinline__ void add_inner_products(float (&c)[N / 8][4], const bf16 *a, int a_row, const bf16 *b, int b_row, int lane) {
+// c[16 x N] += rows [a_row, a_row + 16) of `a` times rows [b_row, b_row + N) of `b`, transposed: inner products of rows of D numbers. For each of
+// Strips strips of 16 rows, that what is read of `b` serves them all.
+template <int D, int N, int Strips>
+__device__ __forceinline__ void add_inner_products(float (&c)[Strips][N / 8][4], const bf16 *a, int a_row, const bf16 *b, int b_row,
+                                                   int lane) {
   const uint32_t a_at = down_address<D>(a, a_row, lane), b_at = across_address<D>(b, b_row, lane);
 #pragma unroll
   for (int k = 0; k < D / 16; k++) {
-    uint32_t left[4];
-    load_matrices(left, a_at ^ 32 * k);
+    uint32_t left[Strips][4];
+#pragma unroll
+    for (int strip = 0; strip < Strips; strip++) load_matrices(left[strip], (a_at ^ 32 * k) + strip * kDown<D>);
 #pragma unroll
     for (int n = 0; n < N / 16; n++) {
       uint32_t right[4];
       load_matrices(right, (b_at ^ 32 * k) + n * kDown<D>);
-      mma(c[2 * n], left, right[0], right[1]);
-      mma(c[2 * n + 1], left, right[2], right[3]);
+#pragma unroll
+      for (int strip = 0; strip < Strips; strip++) {
+        mma(c[strip][2 * n], left[strip], right[0], right[1]);
+        mma(c[strip][2 * n + 1], left[strip], right[2], right[3]);
+      }
     }
   }
 }
+template <int D, int N>
+__device__ __forceinline__ void add_inner_products(float (&c)[N / 8][4], const bf16 *a, int a_row, const bf16 *b, int b_row, int lane) {
+  add_inner_products<D, N, 1>(reinterpret_cast<float (&)[1][N / 8][4]>(c), a, a_row, b, b_row, lane);
+}
 
-// c[16 x D] += w[16 x K] times rows [b_row, b_row + K) of `b`: weighted sums of rows of D numbers.
-template <int D, int K>
-__device__ __forceinline__ void add_weighted_rows(float (&c)[D / 8][4], const uint32_t (&w)[K / 16][4], const bf16 *b, int b_row,
-                                                  int lane) {
+// c[16 x D] += w[16 x K] times rows [b_row, b_row + K) of `b`: weighted sums of rows of D numbers. For each of Strips strips.
+template <int D, int K, int Strips>
+__device__ __forceinline__ void add_weighted_rows(float (&c)[Strips][D / 8][4], const uint32_t (&w)[Strips][K / 16][4], const bf16 *b,
+                                                  int b_row, int lane) {
   const uint32_t b_at = down_address<D>(b, b_row, lane);
 #pragma unroll
   for (int k = 0; k < K / 16; k++)
@@ -57,9 +67,18 @@ __device__ __forceinline__ void add_weighted_rows(float (&c)[D / 8][4], const ui
     for (int n = 0; n < D / 16; n++) {
       uint32_t right[4];
       load_transposed(right, (b_at ^ 32 * n) + k * kDown<D>);
-      mma(c[2 * n], w[k], right[0], right[1]);
-      mma(c[2 * n + 1], w[k], right[2], right[3]);
+#pragma unroll
+      for (int strip = 0; strip < Strips; strip++) {
+        mma(c[strip][2 * n], w[strip][k], right[0], right[1]);
+        mma(c[strip][2 * n + 1], w[strip][k], right[2], right[3]);
+      }
     }
+}
+template <int D, int K>
+__device__ __forceinline__ void add_weighted_rows(float (&c)[D / 8][4], const uint32_t (&w)[K / 16][4], const bf16 *b, int b_row,
+                                                  int lane) {
+  add_weighted_rows<D, K, 1>(reinterpret_cast<float (&)[1][D / 8][4]>(c), reinterpret_cast<const uint32_t (&)[1][K / 16][4]>(w), b, b_row,
+                             lane);
 }
 
 __device__ __forceinline__ uint32_t pack_pair(float low, float high) {

@@ -27,7 +27,8 @@ struct arbor_capture {
 struct arbor_stream {
   int device = 0;
   int processors = 0;
-  cudaStream_t stream = nullptr;
+  cudaStream_t stream = nullptr, beside = nullptr;
+  cudaEvent_t forked = nullptr, joined = nullptr;
   arbor::Fault *fault = nullptr;
   arbor::StreamMemory memory;
   std::unique_ptr<arbor::Products, arbor::DeleteProducts> products;
@@ -72,7 +73,20 @@ void *scratch(arbor_stream *stream, int number, int64_t bytes) {
   return stream->memory.take(number, bytes);
 }
 
+ScratchNote &scratch_note(arbor_stream *stream, int number) { return stream->memory.note(number); }
+
 int32_t *zeroed_counters(arbor_stream *stream, int64_t count) { return stream->memory.counters(count); }
+
+cudaStream_t fork(arbor_stream *stream) {
+  cudaEventRecord(stream->forked, stream->stream);
+  cudaStreamWaitEvent(stream->beside, stream->forked, 0);
+  return stream->beside;
+}
+
+void join(arbor_stream *stream) {
+  cudaEventRecord(stream->joined, stream->beside);
+  cudaStreamWaitEvent(stream->stream, stream->joined, 0);
+}
 
 } // namespace arbor
 
@@ -93,7 +107,10 @@ void release(arbor_stream *stream) {
   if (stream->fault) cudaFreeHost(stream->fault);
   stream->products.reset();
   stream->memory.close();
-  if (stream->stream) cudaStreamDestroy(stream->stream);
+  for (cudaEvent_t event : {stream->forked, stream->joined})
+    if (event) cudaEventDestroy(event);
+  for (cudaStream_t one : {stream->stream, stream->beside})
+    if (one) cudaStreamDestroy(one);
   delete stream;
 }
 
@@ -135,6 +152,9 @@ arbor_stream *arbor_open(int32_t device) {
   stream->processors = properties.multiProcessorCount;
   if (error == cudaSuccess && properties.major < 9) arbor::programmatic_launches = false;
   if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream->stream, cudaStreamNonBlocking);
+  if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream->beside, cudaStreamNonBlocking);
+  for (cudaEvent_t *event : {&stream->forked, &stream->joined})
+    if (error == cudaSuccess) error = cudaEventCreateWithFlags(event, cudaEventDisableTiming);
   if (error == cudaSuccess) error = cudaHostAlloc(reinterpret_cast<void **>(&stream->fault), sizeof(arbor::Fault), cudaHostAllocMapped);
   if (error == cudaSuccess) error = stream->transfers.open();
   if (error == cudaSuccess && properties.major < 8) {

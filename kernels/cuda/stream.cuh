@@ -4,6 +4,7 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#include <array>
 #include <cstdint>
 #include <string>
 
@@ -35,8 +36,15 @@ int32_t multiprocessors(arbor_stream *stream);
 // capture recorded stays alive. Null (and an error kept) when there is none. Contents are whatever was there.
 constexpr int kScratches = 9;
 void *scratch(arbor_stream *stream, int number, int64_t bytes);
+// What the one op that takes this number has noted of what it left there, for its next call; zeros when the memory is new.
+using ScratchNote = std::array<int64_t, 12>;
+ScratchNote &scratch_note(arbor_stream *stream, int number);
 // Counters that are zero before the first use and that every user leaves at zero.
 int32_t *zeroed_counters(arbor_stream *stream, int64_t count);
+
+// A stream beside the stream: what is launched there after `fork` runs beside what the stream is given until `join`.
+cudaStream_t fork(arbor_stream *stream);
+void join(arbor_stream *stream);
 
 // Checks a launch; ARBOR_OK or ARBOR_FAILED with the op's name.
 int32_t launched(arbor_stream *stream, const char *op);

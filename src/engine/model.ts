@@ -5,7 +5,7 @@ import type { Batch, KvStore, LiveRows, PolicyRows } from './batch'
 import { FUSED_LINEARS, type FusedLinear, linearShapes } from './linears'
 import type { ModelConfig } from './model-config'
 import { type LinearParts, loadModelWeights, type ModelParts, type ModelWeights } from './model-weights'
-import type { Arena, Backend, DType, LoraGradSlice, Tensor } from './ops/ops'
+import type { Arena, AttentionPlan, Backend, DType, LoraGradSlice, Tensor } from './ops/ops'
 import type { PolicyWeights } from './policy-weights'
 import type { OpenModel } from './weights'
 
@@ -132,6 +132,7 @@ export class Model {
     const mark = arena.mark()
     let { delta } = scratch
     let x = (saved?.layers[0] ?? shared!).attnInput
+    let planned: AttentionPlan | undefined // the attention's before
     ops.embed({ out: x, table: embedding, ids: batch.ids })
     for (const [l, w] of layers.entries()) {
       const all = saved?.layers[l] ?? shared!
@@ -150,7 +151,9 @@ export class Model {
       delta = tail(scratch.delta, start)
       const policies = rowsFrom(batch.policies, start)
       for (const linear of ['o', 'gateUp', 'down'] as const) a.loras[linear] = loraSlices(l, linear, policies, options)
-      ops.attention({ out: a.attnOut, q: a.q, k, v, plan, heads, kvHeads, headDim, decode, ...(a.lse && { lse: a.lse }) })
+      const how = { heads, kvHeads, headDim, decode, samePlan: plan === planned, ...(a.lse && { lse: a.lse }) }
+      ops.attention({ out: a.attnOut, q: a.q, k, v, plan, ...how })
+      planned = plan
       ops.linear({ y: delta, x: a.attnOut, ...w.o, loras: a.loras.o, decode, laid })
 
       ops.rmsNorm({ y: normed, rstd: a.mlpRstd, x: a.attnInput, delta, sum: a.mlpInput, weight: w.mlpNorm, eps })
@@ -199,6 +202,7 @@ export class Model {
       const { x, rstd, dx } = tails({ x: saved.finalInput, rstd: saved.finalRstd, dx: gradientsOf.dx }, live)
       ops.rmsNormBackward({ dx, dy: dHidden, x, weight: finalNorm, rstd, ...norm(gradients?.finalNorm) })
     }
+    let planned: AttentionPlan | undefined // of the attention above
     for (const [l, w] of [...layers.entries()].reverse()) {
       const all = saved.layers[l]!
       const g = gradients?.layers[l]
@@ -219,7 +223,8 @@ export class Model {
 
         ops.linearBackward({ dx: d.attnOut, dy: d.dx, x: a.attnOut, ...own('o') })
         const forward = { out: a.attnOut, q: a.q, k, v, lse: a.lse!, plan, heads, kvHeads, headDim }
-        ops.attentionBackward({ dq: d.q, dk: dKv.k, dv: dKv.v, dOut: d.attnOut, ...forward })
+        ops.attentionBackward({ dq: d.q, dk: dKv.k, dv: dKv.v, dOut: d.attnOut, ...forward, samePlan: plan === planned })
+        planned = plan
       } else for (const zero of [dKv.k, dKv.v]) ops.fill(zero, 0)
       if (start > 0) for (const tensor of [gradientsOf.dx, gradientsOf.q]) ops.fill(tensor.rows(0, start), 0) // rows nobody asks for
       if (options.trunk) this.joinTrunk(dKv, l, options.trunk)

@@ -3,7 +3,7 @@
 import { expect } from 'vitest'
 import { causal, distant, type Heads, type Plan, planValues, shared, tree } from './cases/attention-plans'
 import { Random, type Values } from './cases/case'
-import type { Backend, TypedArray } from './ops'
+import type { Arena, Backend, TypedArray } from './ops'
 import { toBf16 } from './tensors.fixture'
 
 /** Of a width that every device takes one way, and of one that tensor cores have. */
@@ -37,16 +37,45 @@ export async function checkDecoding(backend: Backend): Promise<void> {
     }
 }
 
+/** A call that goes on with the plan of the one before, as a model's layers do: bits as if the plan were new, whatever the other function did between. */
+export async function checkSamePlan(backend: Backend): Promise<void> {
+  for (const heads of HEADS) {
+    const arena = backend.arena(1 << 20)
+    const own = tensorsOf(backend, arena, tree(), heads)
+    const other = tensorsOf(backend, arena, causal(70), heads)
+    const run = async (samePlan: boolean) => {
+      backend.ops.attention({ ...own.forward, samePlan })
+      backend.ops.attentionBackward({ ...own.backward, samePlan })
+      const { out, lse, dq, dk, dv } = own.backward
+      return Promise.all([out, lse, dq, dk, dv].map(async (tensor) => [...(await backend.download(tensor))]))
+    }
+    const first = await run(false)
+    backend.ops.attentionBackward({ ...other.backward }) // a plan of other sizes in the tables' memory: it is seen that they are not these
+    backend.ops.attention({ ...other.forward })
+    expect(await run(true)).toEqual(first)
+    expect(await run(true)).toEqual(first)
+    arena.close()
+  }
+}
+
+function tensorsOf(backend: Backend, arena: Arena, plan: Plan, heads: Heads) {
+  const upload = uploads(backend, arena)
+  const [width, keyWidth] = [heads.heads * heads.headDim, heads.kvHeads * heads.headDim]
+  const rows = (seed: number) => upload(new Random(seed).normal([plan.tokens, width]))
+  const keys = (seed: number) => upload(new Random(seed).normal([plan.slots, keyWidth]))
+  const { segments, context } = planValues(plan)
+  const given = { segments: upload(segments), context: upload(context), segmentCount: plan.segments.length }
+  const saved = { out: rows(1), lse: arena.tensor([plan.tokens, heads.heads]) }
+  const forward = { ...saved, q: rows(2), k: keys(3), v: keys(4), plan: given, ...heads }
+  const sums = () => arena.tensor([plan.slots, keyWidth])
+  return { forward, backward: { ...forward, dOut: rows(5), dq: rows(6), dk: sums(), dv: sums() } }
+}
+
 /** What each row of a plan gets: its outputs and logsumexps. The rows' queries are those from `first` on of a longer list. */
 async function attend(backend: Backend, plan: Plan, heads: Heads, decode: boolean, first = 0): Promise<number[][]> {
   const arena = backend.arena(1 << 20)
   const rows = (seed: number, length: number, width: number) => new Random(seed).normal([length, width])
-  const upload = ({ shape, data }: Values) => {
-    const bf16 = backend.activations === 'bf16' && data instanceof Float32Array
-    const tensor = arena.tensor(shape, data instanceof Int32Array ? 'i32' : backend.activations)
-    backend.upload(tensor, bf16 ? toBf16(data) : data)
-    return tensor
-  }
+  const upload = uploads(backend, arena)
   const width = heads.heads * heads.headDim
   const q = upload(rows(1, first + plan.tokens, width)).rows(first, plan.tokens)
   const [k, v] = [2, 3].map((seed) => upload(rows(seed, plan.slots, heads.kvHeads * heads.headDim)))
@@ -62,4 +91,14 @@ async function attend(backend: Backend, plan: Plan, heads: Heads, decode: boolea
     return Array.from(values.subarray(row * length, (row + 1) * length))
   }
   return Array.from({ length: plan.tokens }, (_, row) => [...of(outs!, row), ...of(lses!, row)])
+}
+
+/** Puts values on the device, activations in its own type. */
+function uploads(backend: Backend, arena: Arena) {
+  return ({ shape, data }: Values) => {
+    const bf16 = backend.activations === 'bf16' && data instanceof Float32Array
+    const tensor = arena.tensor(shape, data instanceof Int32Array ? 'i32' : backend.activations)
+    backend.upload(tensor, bf16 ? toBf16(data) : data)
+    return tensor
+  }
 }

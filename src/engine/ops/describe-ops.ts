@@ -3,7 +3,7 @@
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { count, type OpCase, Random, stale, type Values } from './cases/case'
-import { checkDecoding, checkDivision } from './check-attention'
+import { checkDecoding, checkDivision, checkSamePlan } from './check-attention'
 import type { Backend, DType, Ops, Tensor, TypedArray } from './ops'
 import { opCases } from './ops.case'
 import { toBf16 } from './tensors.fixture'
@@ -70,6 +70,8 @@ export function describeOps(name: string, open: () => Promise<Backend>, options:
         checkDivision(backend, options.decodesApart ?? false))
       it('attention of a row that decodes has the same bits alone and among others', () => checkDecoding(backend))
     }
+    it('attention and its gradient are the same where the plan is said to be that of the call before', () =>
+      checkSamePlan(backend))
     it('a capture runs nothing when recorded, and replays on new inputs', () => checkCapture(backend))
   })
 }

@@ -136,8 +136,8 @@ const rows = (seed) => floats(tokens * heads * dim, seed), keys = (seed) => floa
 const [out, lse, dq, dk, dv] = [rows(9), floats(tokens * heads, 9), rows(9), keys(9), keys(9)]
 const [q, k, v, dOut, slots] = [rows(1), keys(2), keys(3), rows(4), Int32Array.from(context)]
 const stream = call('arbor_open')(0), sizes = [2, context.length, tokens, tokens, heads, kvHeads, dim]
-call('arbor_attention')(stream, 0, out, lse, q, k, v, segments, slots, ...sizes, 0)
-call('arbor_attention_backward')(stream, 0, dq, dk, dv, dOut, out, q, k, v, lse, segments, slots, ...sizes)
+call('arbor_attention')(stream, 0, out, lse, q, k, v, segments, slots, ...sizes, 0, 0)
+call('arbor_attention_backward')(stream, 0, dq, dk, dv, dOut, out, q, k, v, lse, segments, slots, ...sizes, 0)
 call('arbor_close')(stream)
 const hash = require('crypto').createHash('sha256')
 for (const data of [out, lse, dq, dk, dv]) hash.update(new Uint8Array(data.buffer))

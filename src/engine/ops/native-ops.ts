@@ -127,7 +127,7 @@ function attentionOps(bind: Bind) {
   const attention = bind('attention', 'arbor_attention')
   const attentionBackward = bind('attentionBackward', 'arbor_attention_backward')
   return {
-    attention({ out, q, k, v, plan, heads, kvHeads, headDim, lse, decode = false }) {
+    attention({ out, q, k, v, plan, heads, kvHeads, headDim, lse, decode = false, samePlan = false }) {
       const tokens = q.shape[0]!
       const slots = k.shape[0]!
       const { segments, context, segmentCount } = plan
@@ -136,9 +136,10 @@ function attentionOps(bind: Bind) {
       need('attention', tokens * heads, 'lse', lse)
       need('attention', segmentCount * 4, 'segments', segments)
       const given = [at(out), at(lse), at(q), at(k), at(v), at(segments), at(context)] as const
-      attention(typeOf(q), ...given, segmentCount, lengthOf(context), tokens, slots, heads, kvHeads, headDim, Number(decode))
+      const sizes = [segmentCount, lengthOf(context), tokens, slots, heads, kvHeads, headDim] as const
+      attention(typeOf(q), ...given, ...sizes, Number(decode), Number(samePlan))
     },
-    attentionBackward({ dq, dk, dv, dOut, out, q, k, v, lse, plan, heads, kvHeads, headDim }) {
+    attentionBackward({ dq, dk, dv, dOut, out, q, k, v, lse, plan, heads, kvHeads, headDim, samePlan = false }) {
       const tokens = q.shape[0]!
       const slots = k.shape[0]!
       const { segments, context, segmentCount } = plan
@@ -147,7 +148,8 @@ function attentionOps(bind: Bind) {
       need('attentionBackward', tokens * heads, 'lse', lse)
       need('attentionBackward', segmentCount * 4, 'segments', segments)
       const given = [at(dq), at(dk), at(dv), at(dOut), at(out), at(q), at(k), at(v), at(lse), at(segments), at(context)] as const
-      attentionBackward(typeOf(q), ...given, segmentCount, lengthOf(context), tokens, slots, heads, kvHeads, headDim)
+      const sizes = [segmentCount, lengthOf(context), tokens, slots, heads, kvHeads, headDim] as const
+      attentionBackward(typeOf(q), ...given, ...sizes, Number(samePlan))
     },
     ...ropeOps(bind),
   } satisfies Partial<Ops>

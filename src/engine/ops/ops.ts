@@ -194,7 +194,7 @@ export interface Ops {
 
   /**
    * Softmax attention at scale 1/√headDim; saves logsumexp per row and head when `lse` is given. `decode`: as for `linear`, each segment is one row. Without
-   * it a query has the same bits in a segment of its own as in a longer one.
+   * it a query has the same bits in a segment of its own as in a longer one. `samePlan`: the call before had this plan, and nothing wrote to it since.
    */
   attention(args: {
     out: Tensor // [tokens, heads * headDim]
@@ -207,8 +207,9 @@ export interface Ops {
     headDim: number
     lse?: Tensor // f32 [tokens, heads]
     decode?: boolean
+    samePlan?: boolean
   }): void
-  /** Overwrites dq and dk, dv (f32). Sums into a shared ancestor run over its descendants in segment order. */
+  /** Overwrites dq and dk, dv (f32). Sums into a shared ancestor run over its descendants in segment order. `samePlan`: as for `attention`. */
   attentionBackward(args: {
     dq: Tensor
     dk: Tensor
@@ -223,6 +224,7 @@ export interface Ops {
     heads: number
     kvHeads: number
     headDim: number
+    samePlan?: boolean
   }): void
 
   /** y = silu(gate) * up, gateUp = gate | up */

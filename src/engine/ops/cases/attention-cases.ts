@@ -2,6 +2,7 @@
 
 import type { AttentionPlan } from '../ops'
 import {
+  branches,
   causal,
   continued,
   decode,
@@ -34,6 +35,7 @@ const DECODE_PLANS: readonly Plan[] = [decode(1), decode(), shared(), distant(),
 
 export const attentionCases: readonly OpCase[] = [
   ...HEADS.flatMap((heads, i) => PLANS.flatMap((plan, j) => [forward(plan, heads, i + j), backward(plan, heads, i + j)])),
+  ...[HEADS[1]!, { heads: 12, kvHeads: 2, headDim: 128 }].map((heads, i) => backward(branches(), heads, i)),
   ...DECODE_HEADS.flatMap((heads, i) => DECODE_PLANS.map((plan, j) => forward(plan, heads, i + j, true))),
   ...HEADS.flatMap((heads) => [rope(1, heads), rope(7, heads)]).flat(),
 ]

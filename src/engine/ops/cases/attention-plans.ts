@@ -45,6 +45,18 @@ export function tree(): Plan {
   return { name: 'prefix tree', tokens: pack.tokens, slots: pack.tokens, segments, context: [...pack.context] }
 }
 
+/** A run and five that branch off it: keys that many rows of several segments see. */
+export function branches(): Plan {
+  const [trunk, rows, count] = [70, 40, 5]
+  const run = (from: number, length: number) => Array.from({ length }, (_, i) => from + i)
+  const starts = Array.from({ length: count }, (_, i) => trunk + rows * i)
+  const segments = starts.map((start, i) => [start, rows, trunk + (trunk + rows) * i, trunk + rows] as const)
+  const tokens = trunk + rows * count
+  const context = [...run(0, trunk), ...starts.flatMap((start) => [...run(0, trunk), ...run(start, rows)])]
+  const name = `${trunk} rows and ${count} branches of ${rows}`
+  return { name, tokens, slots: tokens, segments: [[0, trunk, 0, trunk], ...segments], context }
+}
+
 /** Two prompts go on after prefixes that lie somewhere in the cache. */
 export function continued(): Plan {
   const slots = [...new Random(3).distinct(22, 40)]
