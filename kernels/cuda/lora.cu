@@ -149,6 +149,8 @@ int32_t add_adapters(arbor_stream *stream, int32_t type, void *y, int32_t y_type
 int32_t add_adapter_gradients(arbor_stream *stream, int32_t type, void *dx, const void *dy, const void *x, int64_t in, int64_t out,
                               const Adapters &adapters) {
   const char *op = "arbor_linear_backward";
+  if (adapters.count > 0 && gradients_by_passes(type, dx, dy, x, in, out, adapters))
+    return add_gradients_by_passes(stream, static_cast<bf16 *>(dx), static_cast<const bf16 *>(dy), static_cast<const bf16 *>(x), in, out, adapters);
   for (int32_t i = 0; i < adapters.count; i++) {
     const Adapter &g = adapters.at[i];
     if (g.row_count == 0) continue;

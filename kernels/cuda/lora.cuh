@@ -62,5 +62,8 @@ int32_t add_adapters(arbor_stream *stream, int32_t type, void *y, int32_t y_type
 // dx += Σ scale (dy b) a (where dx is given), da += scale (dy b)ᵀ x, db += scale dyᵀ xa.
 int32_t add_adapter_gradients(arbor_stream *stream, int32_t type, void *dx, const void *dy, const void *x, int64_t in, int64_t out,
                               const Adapters &adapters);
+// The same on tensor cores, in a few launches for all adapters: bf16, ranks 8 to 32, all that is read and written in rows of 16 bytes.
+bool gradients_by_passes(int32_t type, const void *dx, const void *dy, const void *x, int64_t in, int64_t out, const Adapters &adapters);
+int32_t add_gradients_by_passes(arbor_stream *stream, bf16 *dx, const bf16 *dy, const bf16 *x, int64_t in, int64_t out, const Adapters &adapters);
 
 } // namespace arbor

@@ -37,6 +37,21 @@ const SHAPES: readonly Shape[] = [
       { rowStart: 8, rowCount: 3, parts: [4, 6], rank: 2 },
     ],
   },
+  // More rows and columns than the CUDA kernels' tiles have, and ends of both within a tile.
+  { tokens: 171, in: 136, out: 344, adapters: [{ rowStart: 0, rowCount: 171, parts: [264, 72, 8], rank: 16 }] },
+  {
+    tokens: 150,
+    in: 264,
+    out: 80,
+    bias: true,
+    adapters: [
+      { rowStart: 0, rowCount: 5, parts: [40, 40], rank: 8 },
+      { rowStart: 7, rowCount: 140, parts: [40, 40], rank: 32 },
+      { rowStart: 147, rowCount: 1, parts: [40, 40], rank: 16 },
+      { rowStart: 149, rowCount: 1, parts: [40, 40], rank: 24 },
+    ],
+  },
+  { tokens: 35, in: 40, out: 64, adapters: [{ rowStart: 2, rowCount: 33, parts: [32, 16, 16], rank: 32 }] },
 ]
 
 export const linearCases: readonly OpCase[] = SHAPES.flatMap((shape, i) => [

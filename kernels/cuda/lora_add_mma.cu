@@ -1,0 +1,122 @@
+// y += low · high: y is read and written once, 16 bytes a thread at a time. A warp keeps `high` of its 64 columns in registers while it goes through the
+// block's rows. Columns are dealt to the fragments of mma.m16n8k16 so that a thread has 8 neighbours of a row, k so that it has 4 of them.
+
+#include "lora_add_mma.cuh"
+#include "mma.cuh"
+
+namespace arbor {
+namespace {
+
+constexpr int kWarps = 4, kThreads = 32 * kWarps;
+constexpr int kGroups = 2;                         // of 32 columns, a warp's
+constexpr int kColumns = 32 * kGroups * kWarps;    // a block's
+constexpr int kAtOnce = 2;                         // times 16 rows whose loads are under way together
+constexpr int kWanted = 4 * 132;                   // blocks
+
+// `high` of the warp's columns, from `first` on, as right operands of `kSteps` times 16 terms.
+template <int kSteps>
+__device__ __forceinline__ void load_high(uint32_t (&b)[kSteps][kGroups][4][2], const LowRank &of, int first) {
+  const int lane = threadIdx.x & 31, n = lane >> 2, quad = lane & 3;
+  const auto value = [&](int k, int column) { return k < of.terms && column < of.columns ? of.high[k * of.k_step + column * of.column_step] : 0.0f; };
+#pragma unroll
+  for (int s = 0; s < kSteps; s++)
+#pragma unroll
+    for (int g = 0; g < kGroups; g++)
+#pragma unroll
+      for (int tile = 0; tile < 4; tile++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+          const int column = first + 32 * g + n / 2 * 8 + 2 * tile + n % 2, k = 16 * s + 4 * quad + 2 * half;
+          b[s][g][tile][half] = pack_pair(value(k, column), value(k + 1, column));
+        }
+}
+
+__device__ __forceinline__ uint32_t add_pair(uint32_t y, float scale, float low, float high) {
+  const float2 pair = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162 *>(&y));
+  return pack_pair(fmaf(scale, low, pair.x), fmaf(scale, high, pair.y));
+}
+
+// Rows [row, row + 16 · kAtOnce) of the warp's columns; those before `end` are there.
+template <int kSteps>
+__device__ __forceinline__ void add_rows(const LowRank &of, const uint32_t (&b)[kSteps][kGroups][4][2], int row, int end, int first) {
+  const int lane = threadIdx.x & 31, group = lane >> 2, quad = lane & 3;
+  uint2 low[kAtOnce][kSteps][2];
+  uint4 y[kAtOnce][kGroups][2];
+#pragma unroll
+  for (int r = 0; r < kAtOnce; r++)
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      const int at = row + 16 * r + 8 * half + group;
+#pragma unroll
+      for (int s = 0; s < kSteps; s++) {
+        const int k = 16 * s + 4 * quad;
+        low[r][s][half] = at < end && k < of.terms ? *reinterpret_cast<const uint2 *>(of.low + int64_t(at) * of.low_ld + k) : make_uint2(0, 0);
+      }
+#pragma unroll
+      for (int g = 0; g < kGroups; g++) {
+        const int column = first + 32 * g + 8 * quad;
+        y[r][g][half] = make_uint4(0, 0, 0, 0);
+        if (at < end && column < of.columns) y[r][g][half] = *reinterpret_cast<const uint4 *>(of.y + at * of.y_ld + column);
+      }
+    }
+#pragma unroll
+  for (int r = 0; r < kAtOnce; r++)
+#pragma unroll
+    for (int g = 0; g < kGroups; g++) {
+      float sums[4][4] = {};
+#pragma unroll
+      for (int s = 0; s < kSteps; s++)
+#pragma unroll
+        for (int tile = 0; tile < 4; tile++)
+          mma(sums[tile], {low[r][s][0].x, low[r][s][1].x, low[r][s][0].y, low[r][s][1].y}, b[s][g][tile][0], b[s][g][tile][1]);
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        const int at = row + 16 * r + 8 * half + group, column = first + 32 * g + 8 * quad;
+        uint4 &v = y[r][g][half];
+        v.x = add_pair(v.x, of.scale, sums[0][2 * half], sums[0][2 * half + 1]);
+        v.y = add_pair(v.y, of.scale, sums[1][2 * half], sums[1][2 * half + 1]);
+        v.z = add_pair(v.z, of.scale, sums[2][2 * half], sums[2][2 * half + 1]);
+        v.w = add_pair(v.w, of.scale, sums[3][2 * half], sums[3][2 * half + 1]);
+        if (at < end && column < of.columns) *reinterpret_cast<uint4 *>(of.y + at * of.y_ld + column) = v;
+      }
+    }
+}
+
+template <int kSteps> __global__ void __launch_bounds__(kThreads) add_low_ranks_kernel(const __grid_constant__ LowRanks all, int rows) {
+  int number = blockIdx.x, i = 0, across = 0;
+  for (;; i++) {
+    across = (all.at[i].columns + kColumns - 1) / kColumns;
+    const int blocks = across * ((all.at[i].rows + rows - 1) / rows);
+    if (number < blocks || i + 1 == all.count) break;
+    number -= blocks;
+  }
+  const LowRank &of = all.at[i];
+  const int first = number % across * kColumns + int(threadIdx.x >> 5) * 32 * kGroups, start = number / across * rows, end = min(start + rows, of.rows);
+  if (first >= of.columns) return;
+  uint32_t b[kSteps][kGroups][4][2];
+  load_high<kSteps>(b, of, first);
+  for (int row = start; row < end; row += 16 * kAtOnce) add_rows<kSteps>(of, b, row, end, first);
+}
+
+} // namespace
+
+void add_low_ranks(cudaStream_t on, const LowRanks &all) {
+  const auto count = [&](int rows) {
+    int64_t blocks = 0;
+    for (int32_t i = 0; i < all.count; i++) blocks += ceil_div(all.at[i].columns, kColumns) * ceil_div(all.at[i].rows, rows);
+    return blocks;
+  };
+  // More rows a block read `high` less often, more blocks fill the device; bits hang on neither.
+  int rows = 256;
+  while (rows > 32 && count(rows) < kWanted) rows /= 2;
+  if (count(rows) == 0) return;
+  int32_t terms = 0;
+  for (int32_t i = 0; i < all.count; i++) terms = max(terms, all.at[i].terms);
+  const auto run = [&](auto kernel) { kernel<<<unsigned(count(rows)), kThreads, 0, on>>>(all, rows); };
+  terms <= 16   ? run(add_low_ranks_kernel<1>)
+  : terms <= 32 ? run(add_low_ranks_kernel<2>)
+  : terms <= 48 ? run(add_low_ranks_kernel<3>)
+                : run(add_low_ranks_kernel<4>);
+}
+
+} // namespace arbor
