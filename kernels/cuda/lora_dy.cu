@@ -8,12 +8,13 @@
 namespace arbor {
 namespace {
 
-constexpr int kWarps = 4, kThreads = 32 * kWarps, kStages = 3;
+constexpr int kWarps = 4, kThreads = 32 * kWarps, kStages = 4;
+constexpr int kRows = 16; // that a block reads at a time
 constexpr int kSlices = kDyColumns / kWarps / 16; // of 16 columns, a warp's
 
 template <int kRank> struct Shared {
-  static constexpr int kFragments = kPassRows / 16 * kRank / 8; // of 16 x 8 sums
-  bf16 dy[kStages][kPassRows * kDyColumns];
+  static constexpr int kFragments = kRows / 16 * kRank / 8; // of 16 x 8 sums
+  bf16 dy[kStages][kRows * kDyColumns];
   float4 dyb[2][kWarps][kFragments][32]; // each warp's share, of this step and the one before
   // and behind it the block's rows of xa, rounded
   __device__ bf16 *xa() { return reinterpret_cast<bf16 *>(this + 1); }
@@ -71,7 +72,7 @@ __device__ __forceinline__ void add_tile(float (&db)[kSlices][kRank / 8][4], con
   const uint32_t down = down_address<kDyColumns>(dy, 0, lane), across = across_address<kDyColumns>(dy, 0, lane);
   const uint32_t xa_at = down_address<kRank>(xa, row, lane);
 #pragma unroll
-  for (int m = 0; m < kPassRows / 16; m++) {
+  for (int m = 0; m < kRows / 16; m++) {
     float dyb[kRank / 8][4] = {};
     uint32_t low[kRank / 16][4];
 #pragma unroll
@@ -119,34 +120,35 @@ template <int kRank> __global__ void __launch_bounds__(kThreads) pass_over_dy_ke
   const GradientPlace &place = gradients.places[block.adapter];
   const PartColumns columns(adapter, block.across);
   const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5, rank = adapter.rank;
-  const int32_t first = block.down * place.dy_rows, rows = min(place.dy_rows, adapter.row_count - first), steps = (rows + kPassRows - 1) / kPassRows;
+  const int32_t first = block.down * place.dy_rows, rows = min(place.dy_rows, adapter.row_count - first), steps = (rows + kRows - 1) / kRows;
   const int64_t out = gradients.out;
 
   const auto copy_step = [&](int step) {
     constexpr int kPieces = kDyColumns / 8;
-    const bf16 *from = dy + int64_t(adapter.row_start + first + step * kPassRows) * out + columns.first;
+    const bf16 *from = dy + int64_t(adapter.row_start + first + step * kRows) * out + columns.first;
     const int piece = thread % kPieces;
     const bool there = columns.first + piece * 8 < columns.end;
 #pragma unroll
-    for (int row = thread / kPieces; row < kPassRows; row += kThreads / kPieces) {
-      const bool valid = there && step * kPassRows + row < rows;
+    for (int row = thread / kPieces; row < kRows; row += kThreads / kPieces) {
+      const bool valid = there && step * kRows + row < rows;
       copy_piece(&shared.dy[step % kStages][tile_at<kDyColumns>(row, piece)], valid ? from + row * out + piece * 8 : dy, valid);
     }
   };
+  uint32_t b[kSlices][kRank / 8][2];
+  const int64_t column = columns.first + warp * kSlices * 16;
+  load_b<kRank>(b, adapter, column, columns.end); // older than the kernel before
+  after_kernels_before();
 #pragma unroll
   for (int step = 0; step < kStages - 1; step++) {
     if (step < steps) copy_step(step);
     close_copies();
   }
-  uint32_t b[kSlices][kRank / 8][2];
-  const int64_t column = columns.first + warp * kSlices * 16;
-  load_b<kRank>(b, adapter, column, columns.end);
-  load_xa<kRank>(shared.xa(), adapter, columns.part, first, rows, steps * kPassRows);
+  load_xa<kRank>(shared.xa(), adapter, columns.part, first, rows, steps * kRows);
 
   float db[kSlices][kRank / 8][4] = {};
   float *const dyb = gradients.sums + place.dyb_sums + (int64_t(block.across) * adapter.row_count + first) * rank;
   const auto store_step = [&](int step) {
-    store_dyb<kRank>(dyb + int64_t(step) * kPassRows * rank, rows - step * kPassRows, rank, shared.dyb[step & 1]);
+    store_dyb<kRank>(dyb + int64_t(step) * kRows * rank, rows - step * kRows, rank, shared.dyb[step & 1]);
   };
   for (int step = 0; step < steps; step++) {
     wait_copies<kStages - 2>();
@@ -154,7 +156,7 @@ template <int kRank> __global__ void __launch_bounds__(kThreads) pass_over_dy_ke
     if (step + kStages - 1 < steps) copy_step(step + kStages - 1);
     close_copies();
     if (step > 0) store_step(step - 1);
-    add_tile<kRank>(db, b, shared.dy[step % kStages], shared.xa(), step * kPassRows, shared.dyb[step & 1][warp]);
+    add_tile<kRank>(db, b, shared.dy[step % kStages], shared.xa(), step * kRows, shared.dyb[step & 1][warp]);
   }
   __syncthreads();
   store_step(steps - 1);
@@ -185,7 +187,7 @@ void pass_over_dy(cudaStream_t on, const bf16 *dy, const Gradients &gradients) {
   if (blocks == 0) return;
   const auto run = [&](auto kernel, size_t shared) {
     allow_shared(kernel, shared);
-    kernel<<<unsigned(blocks), kThreads, shared, on>>>(dy, gradients);
+    launch_after(kernel, dim3(unsigned(blocks)), kThreads, shared, on, dy, gradients);
   };
   if (rank <= 16)
     run(pass_over_dy_kernel<16>, sizeof(Shared<16>) + size_t(rows) * 16 * sizeof(bf16));

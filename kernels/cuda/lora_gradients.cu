@@ -8,67 +8,83 @@
 namespace arbor {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int kWantedDy = 2 * 132, kWantedX = 2 * 132; // blocks of a pass
+constexpr int kThreads = 256, kSlices = 4;       // threads that share what they sum
+constexpr int kPlaces = kThreads / kSlices;      // of four numbers, a block's
+constexpr int kDyBlocks = 4 * 132, kXBlocks = 2 * 132; // of a pass, at most
 constexpr int32_t kLeastRows = 64, kMostRows = 512; // a block's of a pass
 
-// Sums of `count` pieces, four columns of them, in order. `stride`: floats from a piece to the next.
-__device__ __forceinline__ float4 sum_pieces(const float *sums, int64_t stride, int32_t count) {
+struct Shares {
+  float4 at[kSlices][kPlaces];
+};
+
+// Sums of `count` pieces, four columns of them: a slice of the pieces in order, then the slices. For threads of the first slice. `stride`: floats from a
+// piece to the next.
+__device__ __forceinline__ float4 sum_pieces(Shares &shares, const float *sums, int64_t stride, int32_t count) {
   constexpr int kAtOnce = 8;
+  const int slice = threadIdx.x / kPlaces, place = threadIdx.x % kPlaces, each = (count + kSlices - 1) / kSlices;
+  const int32_t end = min(count, (slice + 1) * each);
   float4 total = make_float4(0, 0, 0, 0);
-  for (int32_t start = 0; start < count; start += kAtOnce) { // loads under way together, added in order
+  for (int32_t start = slice * each; start < end; start += kAtOnce) { // loads under way together, added in order
     float4 values[kAtOnce];
 #pragma unroll
     for (int j = 0; j < kAtOnce; j++)
-      values[j] = start + j < count ? *reinterpret_cast<const float4 *>(sums + (start + j) * stride) : make_float4(0, 0, 0, 0);
+      values[j] = start + j < end ? *reinterpret_cast<const float4 *>(sums + (start + j) * stride) : make_float4(0, 0, 0, 0);
 #pragma unroll
     for (int j = 0; j < kAtOnce; j++) total.x += values[j].x, total.y += values[j].y, total.z += values[j].z, total.w += values[j].w;
+  }
+  shares.at[slice][place] = total;
+  __syncthreads();
+#pragma unroll
+  for (int s = 1; s < kSlices; s++) {
+    const float4 share = shares.at[s][place];
+    total.x += share.x, total.y += share.y, total.z += share.z, total.w += share.w;
   }
   return total;
 }
 
+// The number of the thread's place of four among all.
+__device__ __forceinline__ int64_t place_of_thread() { return int64_t(blockIdx.x) * kPlaces + threadIdx.x % kPlaces; }
+
 // dyb = scale dy b, rounded. blockIdx.y: the adapter.
 __global__ void sum_dyb_kernel(const __grid_constant__ Gradients gradients) {
+  __shared__ Shares shares;
   const Adapter &adapter = gradients.adapters.at[blockIdx.y];
   const GradientPlace &place = gradients.places[blockIdx.y];
   const int32_t padded = padded_width(adapter);
-  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x, row = i / (padded / 4);
-  if (row >= adapter.row_count) return;
+  const int64_t i = place_of_thread(), row = i / (padded / 4), size = int64_t(adapter.row_count) * adapter.rank;
   const int32_t column = int32_t(i % (padded / 4)) * 4, part = column / adapter.rank;
-  float4 sum = make_float4(0, 0, 0, 0);
-  if (part < adapter.part_count) {
-    int32_t before = 0;
+  int32_t before = 0, blocks = 0;
+  if (row < adapter.row_count && part < adapter.part_count) {
     for (int32_t p = 0; p < part; p++) before += blocks_of_part(adapter, p);
-    const int64_t size = int64_t(adapter.row_count) * adapter.rank;
-    sum = sum_pieces(gradients.sums + place.dyb_sums + before * size + row * adapter.rank + column % adapter.rank, size, blocks_of_part(adapter, part));
+    blocks = blocks_of_part(adapter, part);
   }
+  after_kernels_before();
+  const float4 sum = sum_pieces(shares, gradients.sums + place.dyb_sums + before * size + row * adapter.rank + column % adapter.rank, size, blocks);
+  if (row >= adapter.row_count || threadIdx.x >= kPlaces) return;
   *reinterpret_cast<uint2 *>(gradients.dyb + place.dyb + row * padded + column) =
       make_uint2(pack_pair(adapter.scale * sum.x, adapter.scale * sum.y), pack_pair(adapter.scale * sum.z, adapter.scale * sum.w));
 }
 
-__device__ __forceinline__ void add_to(float *to, float scale, const float4 &sum) {
-  float4 &place = *reinterpret_cast<float4 *>(to);
-  place = make_float4(fmaf(scale, sum.x, place.x), fmaf(scale, sum.y, place.y), fmaf(scale, sum.z, place.z), fmaf(scale, sum.w, place.w));
-}
-
 // db and da. blockIdx.y: the adapter.
 __global__ void add_sums_kernel(const __grid_constant__ Gradients gradients) {
+  __shared__ Shares shares;
   const Adapter &adapter = gradients.adapters.at[blockIdx.y];
   const GradientPlace &place = gradients.places[blockIdx.y];
-  if (adapter.row_count == 0) return;
-  int64_t i = (int64_t(blockIdx.x) * kThreads + threadIdx.x) * 4;
-  const int64_t db_size = gradients.out * adapter.rank, da_size = gradients.in * adapter.width();
-  if (i < db_size) {
-    add_to(adapter.db + i, adapter.scale, sum_pieces(gradients.sums + place.db_sums + i, db_size, row_blocks(adapter, place.dy_rows)));
-    return;
-  }
-  i -= db_size;
-  if (i < da_size) add_to(adapter.da + i, 1, sum_pieces(gradients.sums + place.da_sums + i, da_size, row_blocks(adapter, place.x_rows)));
+  const int64_t i = place_of_thread() * 4, db_size = gradients.out * adapter.rank, da_size = gradients.in * adapter.width();
+  const bool is_db = i < db_size, there = i < db_size + da_size;
+  const int64_t at = is_db ? i : i - db_size;
+  const int32_t blocks = !there ? 0 : row_blocks(adapter, is_db ? place.dy_rows : place.x_rows);
+  after_kernels_before();
+  const float4 sum = sum_pieces(shares, gradients.sums + (is_db ? place.db_sums : place.da_sums) + at, is_db ? db_size : da_size, blocks);
+  if (blocks == 0 || threadIdx.x >= kPlaces) return;
+  float4 &to = *reinterpret_cast<float4 *>((is_db ? adapter.db : adapter.da) + at);
+  const float scale = is_db ? adapter.scale : 1.0f;
+  to = make_float4(fmaf(scale, sum.x, to.x), fmaf(scale, sum.y, to.y), fmaf(scale, sum.z, to.z), fmaf(scale, sum.w, to.w));
 }
 
-// Rows a block passes over where `beside` blocks lie side by side.
-int32_t rows_of_block(int64_t rows, int64_t beside, int64_t wanted) {
-  const int64_t down = max(int64_t(1), ceil_div(wanted, beside));
+// Rows a block passes over where `beside` blocks lie side by side: as few as `most` blocks allow, so that all are under way together.
+int32_t rows_of_block(int64_t rows, int64_t beside, int64_t most) {
+  const int64_t down = max(int64_t(1), most / beside);
   return int32_t(min(int64_t(kMostRows), max(int64_t(kLeastRows), ceil_div(ceil_div(rows, down), kPassRows) * kPassRows)));
 }
 
@@ -81,7 +97,7 @@ GradientSizes plan_gradients(Gradients &plan, int64_t in, int64_t out, const Ada
     const Adapter &a = adapters.at[i];
     GradientPlace &place = plan.places[i];
     const int64_t rows = a.row_count, x_blocks = ceil_div(in, kXColumns) * ceil_div(a.width(), 48);
-    place.dy_rows = rows_of_block(rows, blocks_across(a), kWantedDy), place.x_rows = rows_of_block(rows, x_blocks, kWantedX);
+    place.dy_rows = rows_of_block(rows, blocks_across(a), kDyBlocks), place.x_rows = rows_of_block(rows, x_blocks, kXBlocks);
     place.dyb_sums = sizes.sums, sizes.sums += blocks_across(a) * rows * a.rank;
     place.db_sums = sizes.sums, sizes.sums += row_blocks(a, place.dy_rows) * out * a.rank;
     place.da_sums = sizes.sums, sizes.sums += row_blocks(a, place.x_rows) * in * a.width();
@@ -94,7 +110,7 @@ void sum_dyb(cudaStream_t on, const Gradients &gradients) {
   int64_t most = 0;
   for (int32_t i = 0; i < gradients.adapters.count; i++)
     most = max(most, int64_t(gradients.adapters.at[i].row_count) * padded_width(gradients.adapters.at[i]) / 4);
-  if (most > 0) sum_dyb_kernel<<<dim3(unsigned(ceil_div(most, kThreads)), unsigned(gradients.adapters.count)), kThreads, 0, on>>>(gradients);
+  if (most > 0) launch_after(sum_dyb_kernel, dim3(unsigned(ceil_div(most, kPlaces)), unsigned(gradients.adapters.count)), kThreads, 0, on, gradients);
 }
 
 void add_sums(cudaStream_t on, const Gradients &gradients) {
@@ -103,7 +119,7 @@ void add_sums(cudaStream_t on, const Gradients &gradients) {
     const Adapter &a = gradients.adapters.at[i];
     most = max(most, (gradients.out * a.rank + gradients.in * a.width()) / 4);
   }
-  if (most > 0) add_sums_kernel<<<dim3(unsigned(ceil_div(most, kThreads)), unsigned(gradients.adapters.count)), kThreads, 0, on>>>(gradients);
+  if (most > 0) launch_after(add_sums_kernel, dim3(unsigned(ceil_div(most, kPlaces)), unsigned(gradients.adapters.count)), kThreads, 0, on, gradients);
 }
 
 bool gradients_by_passes(int32_t type, const void *dx, const void *dy, const void *x, int64_t in, int64_t out, const Adapters &adapters) {

@@ -6,7 +6,7 @@
 
 namespace arbor {
 
-constexpr int kPassRows = 32;     // that a block reads at a time
+constexpr int kPassRows = 32;     // a block's are a multiple of it, up to its end
 constexpr int kDyColumns = 256;   // of dy, a block's: of one member
 constexpr int kXColumns = 128;    // of x, a block's
 constexpr int kMostRank = 32;     // of the pass over dy

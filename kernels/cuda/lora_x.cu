@@ -68,33 +68,40 @@ template <int kTiles> __global__ void __launch_bounds__(kThreads) pass_over_x_ke
   const int64_t in = gradients.in, column = int64_t(block.across) * kXColumns;
   const int32_t row_of_a = block.group * kTiles * 16;
 
-  const auto copy_step = [&](int step) {
+  const auto copy_x = [&](int step) {
     constexpr int kPieces = kXColumns / 8;
-    const int start = step * kPassRows, stage = step % kStages, piece = thread % kPieces;
+    const int start = step * kPassRows, piece = thread % kPieces;
     const bf16 *from = x + int64_t(adapter.row_start + first + start) * in + column;
     const bool there = column + piece * 8 < in;
 #pragma unroll
     for (int row = thread / kPieces; row < kPassRows; row += kThreads / kPieces) {
       const bool valid = there && start + row < rows;
-      copy_piece(&shared.x[stage][tile_at<kXColumns>(row, piece)], valid ? from + row * in + piece * 8 : x, valid);
+      copy_piece(&shared.x[step % kStages][tile_at<kXColumns>(row, piece)], valid ? from + row * in + piece * 8 : x, valid);
     }
+  };
+  const auto copy_dyb = [&](int step) {
+    const int start = step * kPassRows;
     const bf16 *dyb = gradients.dyb + place.dyb + int64_t(first + start) * padded + row_of_a;
     for (int i = thread; i < kTiles * 2 * kPassRows; i += kThreads) {
       const int row = i / (2 * kTiles), p = i % (2 * kTiles);
       const bool valid = start + row < rows && row_of_a + p * 8 < padded;
-      copy_piece(&shared.dyb[stage][p / 2][tile_at<16>(row, p % 2)], valid ? dyb + int64_t(row) * padded + p * 8 : gradients.dyb, valid);
+      copy_piece(&shared.dyb[step % kStages][p / 2][tile_at<16>(row, p % 2)], valid ? dyb + int64_t(row) * padded + p * 8 : gradients.dyb, valid);
     }
   };
 #pragma unroll
+  for (int step = 0; step < kStages - 1; step++)
+    if (step < steps) copy_x(step); // older than the kernel before
+  after_kernels_before();
+#pragma unroll
   for (int step = 0; step < kStages - 1; step++) {
-    if (step < steps) copy_step(step);
-    close_copies();
+    if (step < steps) copy_dyb(step);
+    close_copies(); // x arrives with the first
   }
   float da[kTiles][2 * kSlices][4] = {};
   for (int step = 0; step < steps; step++) {
     wait_copies<kStages - 2>();
     __syncthreads(); // this step's rows are here, and nobody reads the one before any more
-    if (step + kStages - 1 < steps) copy_step(step + kStages - 1);
+    if (step + kStages - 1 < steps) copy_x(step + kStages - 1), copy_dyb(step + kStages - 1);
     close_copies();
     add_tile<kTiles>(da, shared.x[step % kStages], shared.dyb[step % kStages]);
   }
@@ -125,7 +132,7 @@ void pass_over_x(cudaStream_t on, const bf16 *x, const Gradients &gradients) {
     }
     if (blocks == 0) return;
     allow_shared(kernel, shared);
-    kernel<<<unsigned(blocks), kThreads, shared, on>>>(x, gradients);
+    launch_after(kernel, dim3(unsigned(blocks)), kThreads, shared, on, x, gradients);
   };
   width <= 16 ? run(pass_over_x_kernel<1>, 1, sizeof(Shared<1>))
   : width <= 32 || width > 48 ? run(pass_over_x_kernel<2>, 2, sizeof(Shared<2>))
