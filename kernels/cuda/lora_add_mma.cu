@@ -1,4 +1,4 @@
-// y += low · high: y is read and written once, 16 bytes a thread at a time. A warp keeps `high` of its 64 columns in registers while it goes through the
+// y += low · high: y is read and written once, 16 bytes a thread at a time. A warp keeps `high` of its 32 columns in registers while it goes through the
 // block's rows. Columns are dealt to the fragments of mma.m16n8k16 so that a thread has 8 neighbours of a row, k so that it has 4 of them. So all of y
 // that a thread reads it writes, and what is on its way waits in shared memory that is its own: nobody waits for another.
 
@@ -10,32 +10,28 @@ namespace arbor {
 namespace {
 
 constexpr int kWarps = 4, kThreads = 32 * kWarps;
-constexpr int kGroups = 2;                         // of 32 columns, a warp's
-constexpr int kColumns = 32 * kGroups * kWarps;    // a block's
-constexpr int kStages = 4;                         // times 16 rows of y that are under way together, and are worked on
-constexpr int kWanted = 4 * 132;                   // blocks
-constexpr int kMostRows = 256, kLeastRows = 32;    // a block's
+constexpr int kColumns = 32 * kWarps;           // a block's
+constexpr int kStages = 4;                      // times 16 rows of y that are under way together, and are worked on
+constexpr int kWanted = 4 * 132;                // blocks
+constexpr int kMostRows = 256, kLeastRows = 32; // a block's
 
 struct Stage {
-  uint4 at[kGroups][2][kThreads];
+  uint4 at[2][kThreads];
 };
 
 // `high` of the warp's columns, from `first` on, as right operands of `kSteps` times 16 terms.
-template <int kSteps>
-__device__ __forceinline__ void load_high(uint32_t (&b)[kSteps][kGroups][4][2], const LowRank &of, int first) {
+template <int kSteps> __device__ __forceinline__ void load_high(uint32_t (&b)[kSteps][4][2], const LowRank &of, int first) {
   const int lane = threadIdx.x & 31, n = lane >> 2, quad = lane & 3;
   const auto value = [&](int k, int column) { return k < of.terms && column < of.columns ? of.high[k * of.k_step + column * of.column_step] : 0.0f; };
 #pragma unroll
   for (int s = 0; s < kSteps; s++)
 #pragma unroll
-    for (int g = 0; g < kGroups; g++)
+    for (int tile = 0; tile < 4; tile++)
 #pragma unroll
-      for (int tile = 0; tile < 4; tile++)
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-          const int column = first + 32 * g + n / 2 * 8 + 2 * tile + n % 2, k = 16 * s + 4 * quad + 2 * half;
-          b[s][g][tile][half] = pack_pair(value(k, column), value(k + 1, column));
-        }
+      for (int half = 0; half < 2; half++) {
+        const int column = first + n / 2 * 8 + 2 * tile + n % 2, k = 16 * s + 4 * quad + 2 * half;
+        b[s][tile][half] = pack_pair(value(k, column), value(k + 1, column));
+      }
 }
 
 // Rows [row, row + 16) of `low` as left operands; those before `end` are there.
@@ -57,13 +53,11 @@ template <int kSteps> __device__ __forceinline__ void load_low(uint2 (&low)[kSte
 __device__ __forceinline__ void copy_rows(Stage &to, const LowRank &of, int row, int end, int first) {
   const int lane = threadIdx.x & 31, group = lane >> 2, quad = lane & 3;
 #pragma unroll
-  for (int half = 0; half < 2; half++)
-#pragma unroll
-    for (int g = 0; g < kGroups; g++) {
-      const int at = row + 8 * half + group, column = first + 32 * g + 8 * quad;
-      const bool there = at < end && column < of.columns;
-      copy_piece(&to.at[g][half][threadIdx.x], there ? of.y + at * of.y_ld + column : of.y, there);
-    }
+  for (int half = 0; half < 2; half++) {
+    const int at = row + 8 * half + group, column = first + 8 * quad;
+    const bool there = at < end && column < of.columns;
+    copy_piece(&to.at[half][threadIdx.x], there ? of.y + at * of.y_ld + column : of.y, there);
+  }
 }
 
 __device__ __forceinline__ uint32_t add_pair(uint32_t y, float scale, float low, float high) {
@@ -72,26 +66,23 @@ __device__ __forceinline__ uint32_t add_pair(uint32_t y, float scale, float low,
 }
 
 template <int kSteps>
-__device__ __forceinline__ void add_rows(const LowRank &of, const uint32_t (&b)[kSteps][kGroups][4][2], const uint2 (&low)[kSteps][2], const Stage &from,
-                                         int row, int end, int first) {
+__device__ __forceinline__ void add_rows(const LowRank &of, const uint32_t (&b)[kSteps][4][2], const uint2 (&low)[kSteps][2], const Stage &from, int row,
+                                         int end, int first) {
   const int lane = threadIdx.x & 31, group = lane >> 2, quad = lane & 3;
+  float sums[4][4] = {};
 #pragma unroll
-  for (int g = 0; g < kGroups; g++) {
-    float sums[4][4] = {};
+  for (int s = 0; s < kSteps; s++)
 #pragma unroll
-    for (int s = 0; s < kSteps; s++)
+    for (int tile = 0; tile < 4; tile++) mma(sums[tile], {low[s][0].x, low[s][1].x, low[s][0].y, low[s][1].y}, b[s][tile][0], b[s][tile][1]);
 #pragma unroll
-      for (int tile = 0; tile < 4; tile++) mma(sums[tile], {low[s][0].x, low[s][1].x, low[s][0].y, low[s][1].y}, b[s][g][tile][0], b[s][g][tile][1]);
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      const int at = row + 8 * half + group, column = first + 32 * g + 8 * quad;
-      uint4 y = from.at[g][half][threadIdx.x];
-      y.x = add_pair(y.x, of.scale, sums[0][2 * half], sums[0][2 * half + 1]);
-      y.y = add_pair(y.y, of.scale, sums[1][2 * half], sums[1][2 * half + 1]);
-      y.z = add_pair(y.z, of.scale, sums[2][2 * half], sums[2][2 * half + 1]);
-      y.w = add_pair(y.w, of.scale, sums[3][2 * half], sums[3][2 * half + 1]);
-      if (at < end && column < of.columns) *reinterpret_cast<uint4 *>(of.y + at * of.y_ld + column) = y;
-    }
+  for (int half = 0; half < 2; half++) {
+    const int at = row + 8 * half + group, column = first + 8 * quad;
+    uint4 y = from.at[half][threadIdx.x];
+    y.x = add_pair(y.x, of.scale, sums[0][2 * half], sums[0][2 * half + 1]);
+    y.y = add_pair(y.y, of.scale, sums[1][2 * half], sums[1][2 * half + 1]);
+    y.z = add_pair(y.z, of.scale, sums[2][2 * half], sums[2][2 * half + 1]);
+    y.w = add_pair(y.w, of.scale, sums[3][2 * half], sums[3][2 * half + 1]);
+    if (at < end && column < of.columns) *reinterpret_cast<uint4 *>(of.y + at * of.y_ld + column) = y;
   }
 }
 
@@ -107,14 +98,14 @@ template <int kSteps> __global__ void __launch_bounds__(kThreads) add_low_ranks_
     number -= blocks;
   }
   const LowRank &of = all.at[i];
-  const int first = number % across * kColumns + int(threadIdx.x >> 5) * 32 * kGroups, start = number / across * rows, end = min(start + rows, of.rows);
+  const int first = number % across * kColumns + int(threadIdx.x >> 5) * 32, start = number / across * rows, end = min(start + rows, of.rows);
   if (first >= of.columns) return;
 #pragma unroll
   for (int stage = 0; stage < kStages - 1; stage++) {
     if (start + 16 * stage < end) copy_rows(stages[stage], of, start + 16 * stage, end, first);
     close_copies();
   }
-  uint32_t b[kSteps][kGroups][4][2];
+  uint32_t b[kSteps][4][2];
   load_high<kSteps>(b, of, first);
   after_kernels_before();
   uint2 next[kSteps][2];

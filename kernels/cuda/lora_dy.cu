@@ -8,7 +8,7 @@
 namespace arbor {
 namespace {
 
-constexpr int kWarps = 4, kThreads = 32 * kWarps, kStages = 4;
+constexpr int kWarps = 4, kThreads = 32 * kWarps, kStages = 3;
 constexpr int kRows = 16; // that a block reads at a time
 constexpr int kSlices = kDyColumns / kWarps / 16; // of 16 columns, a warp's
 

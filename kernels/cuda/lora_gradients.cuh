@@ -6,10 +6,10 @@
 
 namespace arbor {
 
-constexpr int kPassRows = 32;     // a block's are a multiple of it, up to its end
-constexpr int kDyColumns = 256;   // of dy, a block's: of one member
-constexpr int kXColumns = 128;    // of x, a block's
-constexpr int kMostRank = 32;     // of the pass over dy
+constexpr int kPassRows = 32;   // a block's are a multiple of it, up to its end
+constexpr int kDyColumns = 256; // of dy, a block's: of one member
+constexpr int kXColumns = 128;  // of x, a block's
+constexpr int kMostRank = 32;   // of the pass over dy
 
 // Where an adapter's sums lie in `Gradients::sums`, and dyb in `Gradients::dyb`.
 struct GradientPlace {

@@ -134,9 +134,9 @@ void pass_over_x(cudaStream_t on, const bf16 *x, const Gradients &gradients) {
     allow_shared(kernel, shared);
     launch_after(kernel, dim3(unsigned(blocks)), kThreads, shared, on, x, gradients);
   };
-  width <= 16 ? run(pass_over_x_kernel<1>, 1, sizeof(Shared<1>))
+  width <= 16                 ? run(pass_over_x_kernel<1>, 1, sizeof(Shared<1>))
   : width <= 32 || width > 48 ? run(pass_over_x_kernel<2>, 2, sizeof(Shared<2>))
-                : run(pass_over_x_kernel<3>, 3, sizeof(Shared<3>));
+                              : run(pass_over_x_kernel<3>, 3, sizeof(Shared<3>));
 }
 
 } // namespace arbor
