@@ -2,16 +2,18 @@
 
 #include "lora_gradients.cuh"
 
+#include <initializer_list>
+
 #include "lora_add_mma.cuh"
 #include "mma.cuh"
 
 namespace arbor {
 namespace {
 
-constexpr int kThreads = 256, kSlices = 4;       // threads that share what they sum
-constexpr int kPlaces = kThreads / kSlices;      // of four numbers, a block's
+constexpr int kThreads = 256, kSlices = 4;             // threads that share what they sum
+constexpr int kPlaces = kThreads / kSlices;            // of four numbers, a block's
 constexpr int kDyBlocks = 4 * 132, kXBlocks = 2 * 132; // of a pass, at most
-constexpr int32_t kLeastRows = 64, kMostRows = 512; // a block's of a pass
+constexpr int32_t kLeastRows = 64, kMostRows = 512;    // a block's of a pass
 
 struct Shares {
   float4 at[kSlices][kPlaces];
@@ -122,16 +124,10 @@ void add_sums(cudaStream_t on, const Gradients &gradients) {
   if (most > 0) launch_after(add_sums_kernel, dim3(unsigned(ceil_div(most, kPlaces)), unsigned(gradients.adapters.count)), kThreads, 0, on, gradients);
 }
 
-bool gradients_by_passes(int32_t type, const void *dx, const void *dy, const void *x, int64_t in, int64_t out, const Adapters &adapters) {
-  if (type != ARBOR_BF16 || in % 8 != 0 || out % 8 != 0) return false;
-  uint64_t aligned = reinterpret_cast<uint64_t>(dx) | reinterpret_cast<uint64_t>(dy) | reinterpret_cast<uint64_t>(x);
-  for (int32_t i = 0; i < adapters.count; i++) {
-    const Adapter &a = adapters.at[i];
-    aligned |= reinterpret_cast<uint64_t>(a.xa) | reinterpret_cast<uint64_t>(a.da) | reinterpret_cast<uint64_t>(a.db);
-    if (a.rank % 8 != 0 || a.rank > kMostRank || (dx && a.width() > kMostTerms)) return false;
-    for (int32_t p = 0; p < a.part_count; p++)
-      if (a.parts[p] % 8 != 0) return false;
-  }
+bool gradients_by_passes(int32_t type, const void *dx, const void *dy, const void *x, int64_t in, int64_t out, const Adapter &adapter) {
+  if (type != ARBOR_BF16 || adapter.rank > kMostRank || (dx && adapter.width() > kMostTerms) || in % 8 != 0 || !adds_rounded(adapter, out)) return false;
+  uint64_t aligned = 0;
+  for (const void *at : std::initializer_list<const void *>{dx, dy, x, adapter.xa, adapter.da, adapter.db}) aligned |= reinterpret_cast<uint64_t>(at);
   return aligned % 16 == 0;
 }
 
