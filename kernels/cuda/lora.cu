@@ -1,12 +1,11 @@
-// Adapters beside a product of many rows: x aᵀ by cuBLASLt, its product with b where y is touched anyway; gradients as small products.
+// Adapters beside a product of many rows, and which way each goes: that hangs on the adapter and the weight alone, so no bit of its rows on the adapters
+// beside it. Most go through a few launches for all of them (lora_down.cu, lora_add_mma.cu, lora_gradients.cu), the others through small products.
 
 #include "lora.cuh"
 
-#include <array>
-
-#include "convert.cuh"
 #include "lora_add.cuh"
-#include "products.cuh"
+#include "lora_add_mma.cuh"
+#include "lora_products.cuh"
 
 namespace arbor {
 
@@ -35,169 +34,85 @@ bool read_adapters(Adapters &to, const double *loras, int64_t count, int64_t tok
   return true;
 }
 
-namespace {
-
-// Pieces of the stream's scratch memory, taken one after the other.
-struct Pieces {
-  char *at;
-  void *take(int64_t bytes) {
-    void *piece = at;
-    at += ceil_div(bytes, 256) * 256;
-    return piece;
-  }
-};
-
-int64_t padded(int64_t bytes) { return ceil_div(bytes, 256) * 256; }
-
-// `values` in the type of the activations: themselves, or a copy.
-const void *in_type(arbor_stream *stream, int32_t type, const float *values, int64_t count, Pieces &pieces) {
-  if (type == ARBOR_F32) return values;
-  void *copy = pieces.take(count * 2);
-  to_bf16(stream, copy, values, count);
-  return copy;
-}
-
-struct Three {
-  const void *at[3];
-};
-
-// Three arrays in the type of the activations, converted by one launch.
-Three in_types(arbor_stream *stream, int32_t type, std::array<const float *, 3> values, std::array<int64_t, 3> counts, Pieces &pieces) {
-  if (type == ARBOR_F32) return {{values[0], values[1], values[2]}};
-  void *copies[3];
-  for (int i = 0; i < 3; i++) copies[i] = pieces.take(counts[size_t(i)] * 2);
-  to_bf16_three(stream, copies, values.data(), counts.data());
-  return {{copies[0], copies[1], copies[2]}};
-}
-
-int64_t element(int32_t type) { return type == ARBOR_BF16 ? 2 : 4; }
-
-} // namespace
-
-namespace {
-
-// xa by small products, for types and widths that the kernels don't take.
-int32_t down_by_products(arbor_stream *stream, int32_t type, const void *x, int64_t in, const Adapters &adapters) {
-  for (int32_t i = 0; i < adapters.count; i++) {
-    const Adapter &adapter = adapters.at[i];
-    if (adapter.row_count == 0) continue;
-    const int64_t width = adapter.width();
-    char *memory = static_cast<char *>(scratch(stream, 1, padded(width * in * 2)));
-    if (!memory) return ARBOR_OUT_OF_MEMORY;
-    Pieces pieces{memory};
-    Product xa{adapter.row_count, width, in};
-    xa.a = {static_cast<const char *>(x) + adapter.row_start * in * element(type), type, in};
-    xa.b = {in_type(stream, type, adapter.a, width * in, pieces), type, in, true};
-    xa.out = adapter.xa, xa.out_type = ARBOR_F32, xa.out_ld = width, xa.by_row = true;
-    const int32_t code = product(stream, "arbor_linear", xa);
-    if (code != ARBOR_OK) return code;
-  }
-  return ARBOR_OK;
-}
-
-// y += scale xa bᵀ, member by member, on the tensor cores: y is read and written once.
-int32_t add_by_products(arbor_stream *stream, void *y, int32_t y_type, int64_t out, const Adapter &adapter, const bf16 *xa, const bf16 *b) {
-  int64_t first = 0;
-  for (int32_t p = 0; p < adapter.part_count; first += adapter.parts[p++]) {
-    if (adapter.parts[p] == 0) continue;
-    Product up{adapter.row_count, adapter.parts[p], adapter.rank};
-    up.a = {xa + p * adapter.rank, ARBOR_BF16, adapter.width()};
-    up.b = {b + first * adapter.rank, ARBOR_BF16, adapter.rank, true};
-    up.out = static_cast<char *>(y) + (adapter.row_start * out + first) * element(y_type);
-    up.out_type = y_type, up.out_ld = out, up.alpha = adapter.scale, up.beta = 1, up.by_row = true;
-    const int32_t code = product(stream, "arbor_linear", up);
-    if (code != ARBOR_OK) return code;
-  }
-  return ARBOR_OK;
-}
-
-} // namespace
-
-bool up_by_products(const Adapters &adapters, int64_t out) {
-  bool all = out % 8 == 0;
-  for (int32_t i = 0; i < adapters.count; i++) {
-    all = all && adapters.at[i].rank % 8 == 0;
-    for (int32_t p = 0; p < adapters.at[i].part_count; p++) all = all && adapters.at[i].parts[p] % 8 == 0;
-  }
+bool adds_rounded(const Adapter &adapter, int64_t out) {
+  bool all = out % 8 == 0 && adapter.rank % 8 == 0;
+  for (int32_t p = 0; p < adapter.part_count; p++) all = all && adapter.parts[p] % 8 == 0;
   return all;
 }
 
+namespace {
+
+bool adds_low_rank(const void *y, int32_t y_type, const Adapter &adapter) {
+  return y_type == ARBOR_BF16 && adapter.rank <= kMostTerms && reinterpret_cast<uint64_t>(y) % 16 == 0;
+}
+
+// The members of an adapter among what the next launch adds to y.
+void add_members(cudaStream_t on, LowRanks &all, bf16 *y, int64_t out, const Adapter &adapter, const bf16 *xa) {
+  int64_t first = 0; // column
+  for (int32_t p = 0; p < adapter.part_count; first += adapter.parts[p++]) {
+    if (adapter.parts[p] == 0) continue;
+    if (all.count == kMostLowRank) add_low_ranks(on, all), all.count = 0;
+    LowRank &one = all.at[all.count++];
+    one.y = y + adapter.row_start * out + first, one.low = xa + p * adapter.rank, one.high = adapter.b + first * adapter.rank;
+    one.y_ld = out, one.k_step = 1, one.column_step = adapter.rank;
+    one.rows = adapter.row_count, one.columns = adapter.parts[p], one.low_ld = adapter.width(), one.terms = adapter.rank, one.scale = adapter.scale;
+  }
+}
+
+// y += Σ scale xa bᵀ, and xa, of adapters whose xa and b are rounded to bf16.
+int32_t add_rounded(arbor_stream *stream, void *y, int32_t y_type, const void *x, int64_t tokens, int64_t in, int64_t out, const Adapters &adapters) {
+  if (adapters.count == 0) return ARBOR_OK;
+  int64_t values = 0;
+  const auto size = [&](int32_t i) { return int64_t(adapters.at[i].row_count) * adapters.at[i].width(); }; // a multiple of 8: rows of 16 bytes
+  for (int32_t i = 0; i < adapters.count; i++) values += size(i);
+  bf16 *xa = static_cast<bf16 *>(scratch(stream, 3, values * 2));
+  if (!xa) return ARBOR_OUT_OF_MEMORY;
+  bf16 *rounded[kMostAdapters];
+  for (int32_t i = 0; i < adapters.count; xa += size(i++)) rounded[i] = xa;
+  int32_t code = project_down_rounded(stream, x, tokens, in, adapters, rounded);
+  LowRanks all;
+  for (int32_t i = 0; i < adapters.count && code == ARBOR_OK; i++)
+    if (adds_low_rank(y, y_type, adapters.at[i]))
+      add_members(cuda_stream(stream), all, static_cast<bf16 *>(y), out, adapters.at[i], rounded[i]);
+    else
+      code = add_by_products(stream, y, y_type, out, adapters.at[i], rounded[i]);
+  if (code == ARBOR_OK) add_low_ranks(cuda_stream(stream), all);
+  return code == ARBOR_OK ? launched(stream, "arbor_linear") : code;
+}
+
+} // namespace
+
 int32_t add_adapters(arbor_stream *stream, int32_t type, void *y, int32_t y_type, const void *x, const float *bias, int64_t tokens, int64_t in,
                      int64_t out, const Adapters &adapters) {
-  if (adapters.count == 0 || !projects_down(type, x, in, adapters) || !up_by_products(adapters, out)) {
-    const int32_t code = down_by_products(stream, type, x, in, adapters);
-    if (code != ARBOR_OK) return code;
-    add_all(stream, y, y_type, bias, tokens, out, adapters, kManyRows);
-    return launched(stream, "arbor_linear");
+  Adapters rounded, others;
+  for (int32_t i = 0; i < adapters.count; i++) {
+    const Adapter &adapter = adapters.at[i];
+    if (adapter.row_count == 0) continue;
+    Adapters &to = projects_down(type, x, in, adapter) && adds_rounded(adapter, out) ? rounded : others;
+    to.at[to.count++] = adapter;
   }
-  int64_t bytes = 0;
-  for (int32_t i = 0; i < adapters.count; i++)
-    bytes += padded(int64_t(adapters.at[i].row_count) * adapters.at[i].width() * 2) + padded(out * adapters.at[i].rank * 2);
-  char *memory = static_cast<char *>(scratch(stream, 3, bytes));
-  if (!memory) return ARBOR_OUT_OF_MEMORY;
-  Pieces pieces{memory};
-  bf16 *rounded[kMostAdapters];
-  for (int32_t i = 0; i < adapters.count; i++)
-    rounded[i] = static_cast<bf16 *>(pieces.take(int64_t(adapters.at[i].row_count) * adapters.at[i].width() * 2));
-  int32_t code = project_down_rounded(stream, x, tokens, in, adapters, rounded);
-  for (int32_t i = 0; i < adapters.count && code == ARBOR_OK; i++) {
-    if (adapters.at[i].row_count == 0) continue;
-    const auto *b = static_cast<const bf16 *>(in_type(stream, type, adapters.at[i].b, out * adapters.at[i].rank, pieces));
-    code = add_by_products(stream, y, y_type, out, adapters.at[i], rounded[i], b);
-  }
-  if (code == ARBOR_OK && bias) add_all(stream, y, y_type, bias, tokens, out, Adapters{}, kManyRows);
-  return code == ARBOR_OK ? launched(stream, "arbor_linear") : code;
+  int32_t code = add_rounded(stream, y, y_type, x, tokens, in, out, rounded);
+  if (code == ARBOR_OK) code = down_by_products(stream, type, x, in, others);
+  if (code != ARBOR_OK) return code;
+  add_all(stream, y, y_type, bias, tokens, out, others, kManyRows);
+  return launched(stream, "arbor_linear");
 }
 
 int32_t add_adapter_gradients(arbor_stream *stream, int32_t type, void *dx, const void *dy, const void *x, int64_t in, int64_t out,
                               const Adapters &adapters) {
-  const char *op = "arbor_linear_backward";
+  Adapters passes;
   for (int32_t i = 0; i < adapters.count; i++) {
-    const Adapter &g = adapters.at[i];
-    if (g.row_count == 0) continue;
-    const int64_t width = g.width(), rows = g.row_count, size = element(type);
-    char *memory = static_cast<char *>(
-        scratch(stream, 1, padded(width * in * 2) + padded(out * g.rank * 2) + padded(rows * width * 2) + padded(rows * width * size)));
-    if (!memory) return ARBOR_OUT_OF_MEMORY;
-    Pieces pieces{memory};
-    const char *dys = static_cast<const char *>(dy) + g.row_start * out * size, *xs = static_cast<const char *>(x) + g.row_start * in * size;
-    const Three three = in_types(stream, type, {g.a, g.b, g.xa}, {width * in, out * g.rank, rows * width}, pieces);
-    const void *a = three.at[0], *b = three.at[1];
-    const char *xa = static_cast<const char *>(three.at[2]);
-    char *dyb = static_cast<char *>(pieces.take(rows * width * size)); // scale dy b, [rows, width]
-    int32_t code = ARBOR_OK;
-    int64_t first = 0; // output row of the part
-    for (int32_t p = 0; p < g.part_count && code == ARBOR_OK; first += g.parts[p++]) {
-      const int64_t part = g.parts[p], place = p * g.rank;
-      if (part == 0) continue;
-      Product down{rows, g.rank, part};
-      down.a = {dys + first * size, type, out};
-      down.b = {static_cast<const char *>(b) + first * g.rank * size, type, g.rank};
-      down.out = dyb + place * size, down.out_type = type, down.out_ld = width, down.alpha = g.scale;
-      code = product(stream, op, down);
-      if (code != ARBOR_OK) break;
-      Product db{part, g.rank, rows};
-      db.a = {dys + first * size, type, out, true};
-      db.b = {xa + place * size, type, width};
-      db.out = g.db + first * g.rank, db.out_type = ARBOR_F32, db.out_ld = g.rank, db.alpha = g.scale, db.beta = 1;
-      code = product(stream, op, db);
-    }
-    if (code != ARBOR_OK) return code;
-    Product da{width, in, rows};
-    da.a = {dyb, type, width, true}, da.b = {xs, type, in};
-    da.out = g.da, da.out_type = ARBOR_F32, da.out_ld = in, da.beta = 1;
-    code = product(stream, op, da);
-    if (code != ARBOR_OK || !dx) {
-      if (code != ARBOR_OK) return code;
+    const Adapter &adapter = adapters.at[i];
+    if (adapter.row_count == 0) continue;
+    if (gradients_by_passes(type, dx, dy, x, in, out, adapter)) {
+      passes.at[passes.count++] = adapter;
       continue;
     }
-    Product up{rows, in, width};
-    up.a = {dyb, type, width}, up.b = {a, type, in};
-    up.out = static_cast<char *>(dx) + g.row_start * in * size, up.out_type = type, up.out_ld = in, up.beta = 1;
-    code = product(stream, op, up);
+    const int32_t code = add_gradients_by_products(stream, type, dx, dy, x, in, out, adapter);
     if (code != ARBOR_OK) return code;
   }
-  return ARBOR_OK;
+  if (passes.count == 0) return ARBOR_OK;
+  return add_gradients_by_passes(stream, static_cast<bf16 *>(dx), static_cast<const bf16 *>(dy), static_cast<const bf16 *>(x), in, out, passes);
 }
 
 } // namespace arbor

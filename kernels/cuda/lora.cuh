@@ -37,10 +37,11 @@ bool read_adapter(Adapter &to, const double *numbers, int64_t out);
 // All of them. `backward`: gradients must be there.
 bool read_adapters(Adapters &to, const double *loras, int64_t count, int64_t tokens, int64_t out, bool backward);
 
-// Whether the kernels of lora_down.cu take these: bf16, and widths that 16-byte loads can read.
+// Whether the kernels of lora_down.cu take it, or all of them: bf16, and widths that 16-byte loads can read.
+bool projects_down(int32_t type, const void *x, int64_t in, const Adapter &adapter);
 bool projects_down(int32_t type, const void *x, int64_t in, const Adapters &adapters);
-// Whether a prompt's scale xa bᵀ is cuBLASLt's, of xa and b rounded to bf16: rows of 16 bytes.
-bool up_by_products(const Adapters &adapters, int64_t out);
+// Whether scale xa bᵀ of rows that project down so is of xa and b rounded to bf16: rows of 16 bytes.
+bool adds_rounded(const Adapter &adapter, int64_t out);
 // xa of all adapters, and rounded to bf16 into `rounded[i]` where that is given.
 int32_t project_down_rounded(arbor_stream *stream, const void *x, int64_t tokens, int64_t in, const Adapters &adapters, bf16 *const *rounded);
 
@@ -60,10 +61,10 @@ bool project_down(arbor_stream *stream, const void *x, int64_t tokens, int64_t i
 constexpr int64_t kSpareRows = 384;
 
 // Whether an adapter's share is computed on tensor cores, of xa and b rounded to bf16 as a prompt's is. It hangs on adapter and weight alone.
-constexpr int kColumns = 32; // of a warp
+constexpr int kUpColumns = 32; // of a warp
 inline bool up_on_tensor_cores(const Adapter &adapter, int64_t out) {
-  bool even = adapter.rank % 8 == 0 && out % kColumns == 0;
-  for (int p = 0; p < adapter.part_count; p++) even = even && adapter.parts[p] % kColumns == 0;
+  bool even = adapter.rank % 8 == 0 && out % kUpColumns == 0;
+  for (int p = 0; p < adapter.part_count; p++) even = even && adapter.parts[p] % kUpColumns == 0;
   return even;
 }
 
@@ -88,5 +89,8 @@ int32_t add_adapters(arbor_stream *stream, int32_t type, void *y, int32_t y_type
 // dx += Σ scale (dy b) a (where dx is given), da += scale (dy b)ᵀ x, db += scale dyᵀ xa.
 int32_t add_adapter_gradients(arbor_stream *stream, int32_t type, void *dx, const void *dy, const void *x, int64_t in, int64_t out,
                               const Adapters &adapters);
+// The same on tensor cores, in a few launches for all adapters that it takes: bf16, ranks 8 to 32, all that is read and written in rows of 16 bytes.
+bool gradients_by_passes(int32_t type, const void *dx, const void *dy, const void *x, int64_t in, int64_t out, const Adapter &adapter);
+int32_t add_gradients_by_passes(arbor_stream *stream, bf16 *dx, const bf16 *dy, const bf16 *x, int64_t in, int64_t out, const Adapters &adapters);
 
 } // namespace arbor

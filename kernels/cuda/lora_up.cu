@@ -15,7 +15,7 @@ struct Nothing {
 };
 
 __global__ __launch_bounds__(kThreads) void finish(bf16 *y, int64_t out, const __grid_constant__ Runs runs) {
-  const int64_t first[] = {(int64_t(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32) * kColumns};
+  const int64_t first[] = {(int64_t(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32) * kUpColumns};
   Nothing nothing;
   if (first[0] < out) finish_columns(y, out, runs, int32_t(blockIdx.y), first, nothing);
 }
@@ -106,7 +106,7 @@ bool take_pending(arbor_stream *stream, const void *y, int32_t type, int64_t tok
   const bool same = pending.y && pending.y == y && type == ARBOR_BF16 && pending.tokens == tokens && pending.out == out;
   const Adapters &adapters = pending.adapters;
   const auto fits = [&](const Adapter &adapter) { return up_on_tensor_cores(adapter, out); };
-  if (!same || out % kColumns != 0 || !std::all_of(adapters.at, adapters.at + adapters.count, fits)) return false;
+  if (!same || out % kUpColumns != 0 || !std::all_of(adapters.at, adapters.at + adapters.count, fits)) return false;
   taken = pending;
   pending.y = nullptr;
   return true;

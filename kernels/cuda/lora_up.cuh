@@ -83,7 +83,7 @@ struct Group {
 
 // low[tile][i]: what a thread has of xa bᵀ for the warp's rows and the 32 columns from `first` on, a multiple of 32: of row (lane / 4) i = 0, 1 and of
 // the row 8 below i = 2, 3, at columns 8 (lane % 4) + 2 tile and the next.
-using LowRank = float[4][4];
+using LowSums = float[4][4];
 
 // What a thread needs for 16 ranks of it, of the member that column `first` belongs to, from rank k on. Loading and multiplying are apart, so that all
 // loads of a warp are under way together.
@@ -127,27 +127,27 @@ struct B {
       at[tile][1] = k + 8 < rank ? *reinterpret_cast<const float2 *>(from + tile * 2 * rank + 8) : make_float2(0, 0);
     }
   }
-  __device__ __forceinline__ void multiply(LowRank &low, const Xa &xa) const {
+  __device__ __forceinline__ void multiply(LowSums &low, const Xa &xa) const {
 #pragma unroll
     for (int tile = 0; tile < 4; tile++) mma(low[tile], xa.at, pack_pair(at[tile][0].x, at[tile][0].y), pack_pair(at[tile][1].x, at[tile][1].y));
   }
 };
 
 // Eight neighbouring outputs of a row.
-template <class Y> struct alignas(16) Eight {
+template <class Y> struct alignas(16) EightOf {
   Y at[8];
-  __device__ __forceinline__ static Eight load(const Y *from) {
-    Eight eight;
+  __device__ __forceinline__ static EightOf load(const Y *from) {
+    EightOf eight;
 #pragma unroll
-    for (int i = 0; i < int(sizeof(Eight) / 16); i++) reinterpret_cast<uint4 *>(&eight)[i] = reinterpret_cast<const uint4 *>(from)[i];
+    for (int i = 0; i < int(sizeof(EightOf) / 16); i++) reinterpret_cast<uint4 *>(&eight)[i] = reinterpret_cast<const uint4 *>(from)[i];
     return eight;
   }
   __device__ __forceinline__ void store(Y *to) const {
 #pragma unroll
-    for (int i = 0; i < int(sizeof(Eight) / 16); i++) reinterpret_cast<uint4 *>(to)[i] = reinterpret_cast<const uint4 *>(this)[i];
+    for (int i = 0; i < int(sizeof(EightOf) / 16); i++) reinterpret_cast<uint4 *>(to)[i] = reinterpret_cast<const uint4 *>(this)[i];
   }
   // Finishes them: columns `column` on, of the row 8 · below below the warp's line.
-  __device__ __forceinline__ void finish(const Runs &runs, const Adapter &adapter, const LowRank &low, int below, int64_t column) {
+  __device__ __forceinline__ void finish(const Runs &runs, const Adapter &adapter, const LowSums &low, int below, int64_t column) {
 #pragma unroll
     for (int i = 0; i < 8; i++)
       at[i] = finished(to_float(at[i]), adapter.scale, low[i >> 1][below * 2 + (i & 1)], runs.bias ? runs.bias[column + i] : 0.0f, true);
@@ -163,15 +163,15 @@ __device__ __forceinline__ void finish_columns(bf16 *y, int64_t out, const Runs 
   const int lane = int(threadIdx.x) & 31, line = lane >> 2, column = (lane & 3) * 8;
   const int64_t row = int64_t(adapter.row_start) + group.first + line;
   after_kernels_before();
-  Eight<bf16> outputs[2][kSets];
+  EightOf<bf16> outputs[2][kSets];
 #pragma unroll
   for (int below = 0; below < 2; below++) {
     if (line + below * 8 >= group.count) continue;
     each.begin(below, row + below * 8);
 #pragma unroll
-    for (int s = 0; s < kSets; s++) outputs[below][s] = Eight<bf16>::load(runs.outputs + (row + below * 8) * runs.ld + first[s] + column);
+    for (int s = 0; s < kSets; s++) outputs[below][s] = EightOf<bf16>::load(runs.outputs + (row + below * 8) * runs.ld + first[s] + column);
   }
-  LowRank low[kSets] = {};
+  LowSums low[kSets] = {};
   for (int k = 0; k < adapter.rank; k += 16) {
     Xa xa[kSets];
     B b[kSets];

@@ -122,16 +122,16 @@ __global__ __launch_bounds__(kFinishThreads) void finish_rms_norm(bf16 *y, float
     copy_piece(own_weight + i, weight + i, true), copy_piece(own_weight + i + 4, weight + i + 4, true);
   }
   close_copies();
-  for (int64_t start = warp * kColumns; start < hidden; start += kSets * kFinishThreads) { // a warp's sets of 32 columns, kSets at a time
-    Eight<bf16> outputs[kSets];
-    LowRank low[kSets] = {};
+  for (int64_t start = warp * kUpColumns; start < hidden; start += kSets * kFinishThreads) { // a warp's sets of 32 columns, kSets at a time
+    EightOf<bf16> outputs[kSets];
+    LowSums low[kSets] = {};
     const auto each = [&](auto &&visit) {
 #pragma unroll
       for (int s = 0; s < kSets; s++)
         if (start + s * kFinishThreads < hidden) visit(s, start + s * kFinishThreads);
     };
     each([&](int s, int64_t first) {
-      if (lane < 4) outputs[s] = Eight<bf16>::load(runs.outputs + blockIdx.x * runs.ld + first + column);
+      if (lane < 4) outputs[s] = EightOf<bf16>::load(runs.outputs + blockIdx.x * runs.ld + first + column);
     });
     for (int k = 0; k < adapter.rank; k += 16) {
       Xa xa; // delta has one member

@@ -58,20 +58,20 @@ struct Turned {
   int j;         // the same in its head
   int64_t slot[2];
   bool found[2];
-  Eight<float> cosines[2], sines[2];
+  EightOf<float> cosines[2], sines[2];
 
   __device__ __forceinline__ void begin(int below, int64_t row) {
     int64_t position;
     found[below] = placed(p, row, position, slot[below], fault);
     if (!found[below]) return;
     const float *at = p.rope + position * p.head_dim + j;
-    cosines[below] = Eight<float>::load(at), sines[below] = Eight<float>::load(at + p.head_dim / 2);
+    cosines[below] = EightOf<float>::load(at), sines[below] = EightOf<float>::load(at + p.head_dim / 2);
   }
-  __device__ __forceinline__ void end(int below, int64_t row, const Eight<bf16> (&pair)[2]) {
+  __device__ __forceinline__ void end(int below, int64_t row, const EightOf<bf16> (&pair)[2]) {
     if (!found[below]) return;
     const int64_t q_width = p.heads * p.head_dim, kv_width = p.kv_heads * p.head_dim, half = p.head_dim / 2, in_k = first - q_width, in_v = in_k - kv_width;
     bf16 *to = in_v >= 0 ? v + slot[below] * kv_width + in_v : in_k >= 0 ? k + slot[below] * kv_width + in_k : q + row * q_width + first;
-    Eight<bf16> low = pair[0], high = pair[1];
+    EightOf<bf16> low = pair[0], high = pair[1];
     if (in_v < 0)
 #pragma unroll
       for (int i = 0; i < 8; i++) {
@@ -83,7 +83,7 @@ struct Turned {
 };
 
 __global__ __launch_bounds__(kThreads) void finish_rope_store_kv(bf16 *qkv, bf16 *q, bf16 *k, bf16 *v, Places p, const __grid_constant__ Runs runs, Fault *fault) {
-  const int half = int(p.head_dim) / 2, item = (int(blockIdx.x) * (kThreads / 32) + int(threadIdx.x) / 32) * kColumns, head = item / half;
+  const int half = int(p.head_dim) / 2, item = (int(blockIdx.x) * (kThreads / 32) + int(threadIdx.x) / 32) * kUpColumns, head = item / half;
   if (head >= p.heads + 2 * p.kv_heads) return;
   const int64_t column = head * p.head_dim + item % half, first[] = {column, column + half};
   const int own = int(threadIdx.x & 3) * 8;
@@ -129,7 +129,7 @@ int32_t arbor_rope_store_kv(arbor_stream *stream, int32_t type, const void *qkv,
   using namespace arbor;
   const Places places{positions, slots, rope, slot_count, position_count, heads, kv_heads, head_dim};
   Pending pending;
-  const bool fits = head_dim % (2 * kColumns) == 0 && (reinterpret_cast<uint64_t>(q) | reinterpret_cast<uint64_t>(k) | reinterpret_cast<uint64_t>(v)) % 16 == 0;
+  const bool fits = head_dim % (2 * kUpColumns) == 0 && (reinterpret_cast<uint64_t>(q) | reinterpret_cast<uint64_t>(k) | reinterpret_cast<uint64_t>(v)) % 16 == 0;
   const bool waits = stream && fits && take_pending(stream, qkv, type, tokens, (heads + 2 * kv_heads) * head_dim, pending);
   ARBOR_ENTER(stream, "arbor_rope_store_kv", given(qkv, q, k, v) && sizes_valid(tokens, places));
   if (tokens == 0) return ARBOR_OK;

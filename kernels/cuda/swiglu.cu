@@ -46,8 +46,8 @@ struct Gates {
   bf16 *y;
   int64_t inner, column;
   __device__ __forceinline__ void begin(int, int64_t) {}
-  __device__ __forceinline__ void end(int, int64_t row, const Eight<bf16> (&pair)[2]) {
-    Eight<bf16> outputs;
+  __device__ __forceinline__ void end(int, int64_t row, const EightOf<bf16> (&pair)[2]) {
+    EightOf<bf16> outputs;
 #pragma unroll
     for (int i = 0; i < 8; i++) {
       float gate = to_float(pair[0].at[i]);
@@ -59,7 +59,7 @@ struct Gates {
 };
 
 __global__ __launch_bounds__(kThreads) void finish_swiglu(bf16 *y, bf16 *gate_up, int64_t inner, const __grid_constant__ Runs runs) {
-  const int64_t i = (int64_t(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32) * kColumns, first[] = {i, inner + i};
+  const int64_t i = (int64_t(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32) * kUpColumns, first[] = {i, inner + i};
   if (i >= inner) return;
   Gates gates{y, inner, i + (threadIdx.x & 3) * 8};
   finish_columns(gate_up, 2 * inner, runs, int32_t(blockIdx.y), first, gates);
@@ -105,7 +105,7 @@ uint64_t bits(const void *a, const void *b, const void *c = nullptr) {
 int32_t arbor_swiglu(arbor_stream *stream, int32_t type, void *y, const void *gate_up, int64_t tokens, int64_t inner) {
   using namespace arbor;
   Pending pending;
-  const bool waits = stream && inner % kColumns == 0 && take_pending(stream, gate_up, type, tokens, 2 * inner, pending);
+  const bool waits = stream && inner % kUpColumns == 0 && take_pending(stream, gate_up, type, tokens, 2 * inner, pending);
   ARBOR_ENTER(stream, "arbor_swiglu", given(y, gate_up) && tokens >= 0 && inner > 0);
   if (waits) {
     const Runs runs = pending.runs();

@@ -37,6 +37,36 @@ const SHAPES: readonly Shape[] = [
       { rowStart: 8, rowCount: 3, parts: [4, 6], rank: 2 },
     ],
   },
+  // More rows and columns than the CUDA kernels' tiles have, and ends of both within a tile.
+  { tokens: 171, in: 136, out: 344, adapters: [{ rowStart: 0, rowCount: 171, parts: [264, 72, 8], rank: 16 }] },
+  {
+    tokens: 150,
+    in: 264,
+    out: 80,
+    bias: true,
+    adapters: [
+      { rowStart: 0, rowCount: 5, parts: [40, 40], rank: 8 },
+      { rowStart: 7, rowCount: 140, parts: [40, 40], rank: 32 },
+      { rowStart: 147, rowCount: 1, parts: [40, 40], rank: 16 },
+      { rowStart: 149, rowCount: 1, parts: [40, 40], rank: 24 },
+    ],
+  },
+  { tokens: 35, in: 40, out: 64, adapters: [{ rowStart: 2, rowCount: 33, parts: [32, 16, 16], rank: 32 }] },
+  // Pieces of k that are longer than the least.
+  { tokens: 70, in: 3080, out: 16, adapters: [{ rowStart: 0, rowCount: 70, parts: [8, 8], rank: 8 }] },
+  // Ranks that go other ways than most, among others.
+  {
+    tokens: 90,
+    in: 72,
+    out: 96,
+    bias: true,
+    adapters: [
+      { rowStart: 0, rowCount: 20, parts: [48, 48], rank: 8 },
+      { rowStart: 20, rowCount: 15, parts: [48, 48], rank: 12 },
+      { rowStart: 40, rowCount: 25, parts: [48, 48], rank: 40 },
+      { rowStart: 65, rowCount: 25, parts: [48, 48], rank: 72 },
+    ],
+  },
 ]
 
 export const linearCases: readonly OpCase[] = SHAPES.flatMap((shape, i) => [
@@ -44,17 +74,21 @@ export const linearCases: readonly OpCase[] = SHAPES.flatMap((shape, i) => [
   forward(shape, i, true),
   backward(shape, i, true),
   backward(shape, i, false),
+  ...(wholeBatch(shape) ? [rowGradients(shape, i)] : []),
 ])
 
+function wholeBatch({ tokens, adapters }: Shape): boolean {
+  return (adapters ?? []).every(({ rowCount }) => rowCount === tokens)
+}
+
 function forward(shape: Shape, seed: number, decode = false): OpCase {
-  const wholeBatch = (shape.adapters ?? []).every(({ rowCount }) => rowCount === shape.tokens)
   return {
     op: 'linear',
     name: `linear ${describe(shape)}${decode ? ', decode' : ''}`,
     tensors: forwardTensors(shape, new Random(seed)),
     outputs: ['y', ...names(shape, ['xa'])],
     run: (ops, t) => runForward(shape, ops, t, decode),
-    ...(wholeBatch && { rowwise: ['y', 'x', ...names(shape, ['xa'])] }),
+    ...(wholeBatch(shape) && { rowwise: ['y', 'x', ...names(shape, ['xa'])] }),
   }
 }
 
@@ -84,6 +118,22 @@ function backward(shape: Shape, seed: number, full: boolean): OpCase {
       ops.linearBackward({ dy: t['dy']!, x: t['x']!, weight: t['weight']!, loras: slices(shape, t), ...all })
     },
     derivative: { outputs: { y: 'dy' }, inputs },
+  }
+}
+
+/** dx alone: a row's must not depend on the others. Gradients of adapters are sums over rows. */
+function rowGradients(shape: Shape, seed: number): OpCase {
+  const { derivative: _, ...full } = backward(shape, seed, true)
+  return {
+    ...full,
+    name: `${full.name}, rows alone`,
+    outputs: ['y', 'dx', ...names(shape, ['xa'])],
+    scratch: names(shape, ['da', 'db']),
+    rowwise: ['y', 'x', 'dy', 'dx', ...names(shape, ['xa'])],
+    run: (ops, t) => {
+      runForward(shape, ops, t)
+      ops.linearBackward({ dy: t['dy']!, x: t['x']!, weight: t['weight']!, loras: slices(shape, t), dx: t['dx']! })
+    },
   }
 }
 
