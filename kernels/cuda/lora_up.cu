@@ -3,6 +3,8 @@
 #include "lora_up.cuh"
 
 #include <algorithm>
+#include <functional>
+#include <type_traits>
 
 namespace arbor {
 namespace {
@@ -14,7 +16,7 @@ struct Nothing {
   template <class Outputs> __device__ __forceinline__ void end(int, int64_t, const Outputs &) {}
 };
 
-__global__ __launch_bounds__(kThreads) void finish(bf16 *y, int64_t out, const __grid_constant__ Runs runs) {
+template <class Runs> __global__ __launch_bounds__(kThreads) void finish(bf16 *y, int64_t out, const __grid_constant__ Runs runs) {
   const int64_t first[] = {(int64_t(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32) * kUpColumns};
   Nothing nothing;
   if (first[0] < out) finish_columns(y, out, runs, int32_t(blockIdx.y), first, nothing);
@@ -44,7 +46,7 @@ __global__ __launch_bounds__(kThreads) void finish_any(bf16 *y, int64_t out, con
   }
 }
 
-void add(Runs &runs, const Adapter &adapter, const bf16 *low, int64_t low_ld, const float *sums) {
+template <class Runs> void add(Runs &runs, const Adapter &adapter, const bf16 *low, int64_t low_ld, const float *sums) {
   if (adapter.row_count <= 0) return;
   runs.first_group[runs.count] = runs.groups;
   runs.low[runs.count] = low, runs.low_ld[runs.count] = low_ld, runs.sums[runs.count] = sums;
@@ -54,18 +56,26 @@ void add(Runs &runs, const Adapter &adapter, const bf16 *low, int64_t low_ld, co
 
 } // namespace
 
-size_t Runs::shared_bytes() const {
+template <> size_t Runs::shared_bytes() const {
   int32_t width = 0;
   for (int32_t i = 0; i < count; i++) width = std::max(width, at[i].width());
   return size_t(kGroup) * size_t(width) * sizeof(float);
 }
 
-Runs Runs::only(bool on_tensor_cores, int64_t out) const {
-  Runs some;
-  some.outputs = outputs, some.ld = ld, some.bias = bias, some.pieces = pieces;
-  for (int32_t i = 0; i < count; i++)
-    if (up_on_tensor_cores(at[i], out) == on_tensor_cores) add(some, at[i], low[i], low_ld[i], sums[i]);
+template <class To> static To chosen(const Runs &runs, const To &empty, const std::function<bool(const Adapter &)> &fits) {
+  To some = empty;
+  some.outputs = runs.outputs, some.ld = runs.ld, some.bias = runs.bias, some.pieces = runs.pieces;
+  for (int32_t i = 0; i < runs.count; i++)
+    if (fits(runs.at[i])) add(some, runs.at[i], runs.low[i], runs.low_ld[i], runs.sums[i]);
   return some;
+}
+
+Runs only(const Runs &runs, bool on_tensor_cores, int64_t out) {
+  return chosen(runs, Runs(), [&](const Adapter &adapter) { return up_on_tensor_cores(adapter, out) == on_tensor_cores; });
+}
+
+RunsOf<kFewRuns> few(const Runs &runs) {
+  return chosen(runs, RunsOf<kFewRuns>(), [](const Adapter &) { return true; });
 }
 
 Runs Pending::runs() const {
@@ -95,9 +105,13 @@ void finish_pending(arbor_stream *stream) {
   bf16 *y = static_cast<bf16 *>(pending.y);
   pending.y = nullptr;
   for (const bool tensor : {true, false}) {
-    const Runs runs = pending.runs().only(tensor, pending.out);
+    const Runs runs = only(pending.runs(), tensor, pending.out);
     const dim3 grid(unsigned(ceil_div(pending.out, kThreads)), unsigned(runs.groups));
-    if (runs.groups > 0) launch_after(tensor ? finish : finish_any, grid, kThreads, tensor ? 0 : runs.shared_bytes(), cuda_stream(stream), y, pending.out, runs);
+    if (runs.groups == 0) continue;
+    if (tensor)
+      with_runs(runs, [&](const auto &some) { launch_after(finish<std::decay_t<decltype(some)>>, grid, kThreads, 0, cuda_stream(stream), y, pending.out, some); });
+    else
+      launch_after(finish_any, grid, kThreads, runs.shared_bytes(), cuda_stream(stream), y, pending.out, runs);
   }
 }
 

@@ -12,22 +12,29 @@ namespace arbor {
 
 constexpr int kGroup = 16; // rows of a warp
 
-// Runs of rows under one adapter, or under none (rank 0), in groups of 16.
-struct Runs {
+// Up to kMost runs of rows under one adapter, or under none (rank 0), in groups of 16. Kernels have a size for few of them: a graph of a whole pass holds
+// the parameters of a hundred such launches.
+template <int kMost> struct RunsOf {
   int32_t count = 0;
   const bf16 *outputs = nullptr; // unfinished
   int64_t ld = 0;
   const float *bias = nullptr;
   int32_t groups = 0, pieces = 0;
-  int32_t first_group[2 * kMostAdapters + 1];
-  const bf16 *low[2 * kMostAdapters + 1];  // x aᵀ of the run's rows …
-  const float *sums[2 * kMostAdapters + 1]; // … or its pieces' sums
-  int64_t low_ld[2 * kMostAdapters + 1];
-  Adapter at[2 * kMostAdapters + 1];
+  int32_t first_group[kMost];
+  const bf16 *low[kMost];  // x aᵀ of the run's rows …
+  const float *sums[kMost]; // … or its pieces' sums
+  int64_t low_ld[kMost];
+  Adapter at[kMost];
 
-  Runs only(bool on_tensor_cores, int64_t out) const;
   size_t shared_bytes() const; // of kGroup rows of xa
 };
+constexpr int kFewRuns = 3, kManyRuns = 2 * kMostAdapters + 1;
+using Runs = RunsOf<kManyRuns>;
+Runs only(const Runs &runs, bool on_tensor_cores, int64_t out);
+RunsOf<kFewRuns> few(const Runs &runs);
+
+// Calls launch(runs) with as small parameters as hold them.
+template <class Launch> void with_runs(const Runs &runs, const Launch &launch) { runs.count <= kFewRuns ? launch(few(runs)) : launch(runs); }
 
 // What a linear has left undone.
 struct Pending {
@@ -66,14 +73,14 @@ __device__ __forceinline__ bf16 finished(float y, float scale, float low, float 
 struct Group {
   int32_t run = 0, first, count = 1;
 
-  __device__ __forceinline__ static Group of_number(const Runs &runs, int32_t number) {
+  template <class Runs> __device__ __forceinline__ static Group of_number(const Runs &runs, int32_t number) {
     Group group;
     while (group.run + 1 < runs.count && number >= runs.first_group[group.run + 1]) group.run++;
     group.first = (number - runs.first_group[group.run]) * kGroup;
     group.count = min(kGroup, runs.at[group.run].row_count - group.first);
     return group;
   }
-  __device__ __forceinline__ static Group of_row(const Runs &runs, int32_t row) {
+  template <class Runs> __device__ __forceinline__ static Group of_row(const Runs &runs, int32_t row) {
     Group group;
     while (group.run + 1 < runs.count && row >= runs.at[group.run + 1].row_start) group.run++;
     group.first = row - runs.at[group.run].row_start;
@@ -90,7 +97,7 @@ using LowSums = float[4][4];
 struct Xa {
   uint32_t at[4]; // pairs of neighbours, as the left operand has them
 
-  __device__ __forceinline__ void load(const Runs &runs, const Group &group, int64_t first, int k) {
+  template <class Runs> __device__ __forceinline__ void load(const Runs &runs, const Group &group, int64_t first, int k) {
     const Adapter &adapter = runs.at[group.run];
     const int lane = int(threadIdx.x) & 31, line = lane >> 2;
     const int64_t ld = runs.low_ld[group.run], place = (group.first + line) * ld + adapter.part_of(first) * adapter.rank + k + (lane & 3) * 2;
@@ -99,7 +106,7 @@ struct Xa {
     });
   }
   // Writes it down, for those who ask for it later: by the warp that has a member's first columns.
-  __device__ __forceinline__ void keep(const Runs &runs, const Group &group, int64_t first, int k) const {
+  template <class Runs> __device__ __forceinline__ void keep(const Runs &runs, const Group &group, int64_t first, int k) const {
     const Adapter &adapter = runs.at[group.run];
     if (first != 0 && adapter.part_of(first - 1) == adapter.part_of(first)) return;
     const int lane = int(threadIdx.x) & 31, line = lane >> 2, width = adapter.width();
@@ -147,7 +154,7 @@ template <class Y> struct alignas(16) EightOf {
     for (int i = 0; i < int(sizeof(EightOf) / 16); i++) reinterpret_cast<uint4 *>(to)[i] = reinterpret_cast<const uint4 *>(this)[i];
   }
   // Finishes them: columns `column` on, of the row 8 · below below the warp's line.
-  __device__ __forceinline__ void finish(const Runs &runs, const Adapter &adapter, const LowSums &low, int below, int64_t column) {
+  template <class Runs> __device__ __forceinline__ void finish(const Runs &runs, const Adapter &adapter, const LowSums &low, int below, int64_t column) {
 #pragma unroll
     for (int i = 0; i < 8; i++)
       at[i] = finished(to_float(at[i]), adapter.scale, low[i >> 1][below * 2 + (i & 1)], runs.bias ? runs.bias[column + i] : 0.0f, true);
@@ -156,7 +163,7 @@ template <class Y> struct alignas(16) EightOf {
 
 // Finishes group `number`'s rows at kSets times 32 columns, from first[...] on, after the kernels before. `each` is asked to begin with a row
 // (begin(below, row): what it needs of memory) and to end with its outputs (end(below, row, outputs)): thread by thread 8 columns of each set.
-template <int kSets, class Each>
+template <class Runs, int kSets, class Each>
 __device__ __forceinline__ void finish_columns(bf16 *y, int64_t out, const Runs &runs, int32_t number, const int64_t (&first)[kSets], Each &each) {
   const Group group = Group::of_number(runs, number);
   const Adapter &adapter = runs.at[group.run];

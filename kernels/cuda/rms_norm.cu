@@ -107,7 +107,7 @@ constexpr int kFinishThreads = 384, kSets = 4;
 constexpr int64_t kMostFinished = 64; // rows; with more, every one's own look at b costs more than a pass of its own
 
 // The same of decoding rows whose delta waits for its adapters.
-__global__ __launch_bounds__(kFinishThreads) void finish_rms_norm(bf16 *y, float *rstd, bf16 *sum, const bf16 *x, bf16 *delta, const float *weight, int64_t hidden, float eps,
+template <class Runs> __global__ __launch_bounds__(kFinishThreads) void finish_rms_norm(bf16 *y, float *rstd, bf16 *sum, const bf16 *x, bf16 *delta, const float *weight, int64_t hidden, float eps,
                                 const __grid_constant__ Runs runs) {
   extern __shared__ __align__(16) unsigned char memory[];
   bf16 *const finished_delta = reinterpret_cast<bf16 *>(memory), *const own_x = finished_delta + hidden;
@@ -197,8 +197,11 @@ int32_t arbor_rms_norm(arbor_stream *stream, int32_t type, void *y, float *rstd,
   ARBOR_ENTER(stream, "arbor_rms_norm", given(y, rstd, x, weight) && (!delta || sum) && tokens >= 0 && hidden > 0);
   if (tokens == 0) return ARBOR_OK;
   if (waits) {
-    launch_after(finish_rms_norm, dim3(unsigned(tokens)), kFinishThreads, size_t(hidden) * 8, cuda_stream(stream), static_cast<bf16 *>(y), rstd,
-                 static_cast<bf16 *>(sum), static_cast<const bf16 *>(x), static_cast<bf16 *>(pending.y), weight, hidden, float(eps), pending.runs());
+    with_runs(pending.runs(), [&](const auto &some) {
+      launch_after(finish_rms_norm<std::decay_t<decltype(some)>>, dim3(unsigned(tokens)), kFinishThreads, size_t(hidden) * 8, cuda_stream(stream),
+                   static_cast<bf16 *>(y), rstd, static_cast<bf16 *>(sum), static_cast<const bf16 *>(x), static_cast<bf16 *>(pending.y), weight, hidden,
+                   float(eps), some);
+    });
     return launched(stream, "arbor_rms_norm");
   }
   ARBOR_BY_TYPE(type, "arbor_rms_norm", {

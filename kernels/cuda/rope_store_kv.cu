@@ -82,7 +82,7 @@ struct Turned {
   }
 };
 
-__global__ __launch_bounds__(kThreads) void finish_rope_store_kv(bf16 *qkv, bf16 *q, bf16 *k, bf16 *v, Places p, const __grid_constant__ Runs runs, Fault *fault) {
+template <class Runs> __global__ __launch_bounds__(kThreads) void finish_rope_store_kv(bf16 *qkv, bf16 *q, bf16 *k, bf16 *v, Places p, const __grid_constant__ Runs runs, Fault *fault) {
   const int half = int(p.head_dim) / 2, item = (int(blockIdx.x) * (kThreads / 32) + int(threadIdx.x) / 32) * kUpColumns, head = item / half;
   if (head >= p.heads + 2 * p.kv_heads) return;
   const int64_t column = head * p.head_dim + item % half, first[] = {column, column + half};
@@ -136,8 +136,10 @@ int32_t arbor_rope_store_kv(arbor_stream *stream, int32_t type, const void *qkv,
   if (waits) {
     const Runs runs = pending.runs();
     const dim3 grid(unsigned(ceil_div((heads + 2 * kv_heads) * head_dim / 2, kThreads)), unsigned(runs.groups));
-    launch_after(finish_rope_store_kv, grid, kThreads, 0, cuda_stream(stream), static_cast<bf16 *>(pending.y), static_cast<bf16 *>(q),
-                 static_cast<bf16 *>(k), static_cast<bf16 *>(v), places, runs, fault_of(stream));
+    with_runs(runs, [&](const auto &some) {
+      launch_after(finish_rope_store_kv<std::decay_t<decltype(some)>>, grid, kThreads, 0, cuda_stream(stream), static_cast<bf16 *>(pending.y),
+                   static_cast<bf16 *>(q), static_cast<bf16 *>(k), static_cast<bf16 *>(v), places, some, fault_of(stream));
+    });
     return launched(stream, "arbor_rope_store_kv");
   }
   ARBOR_BY_TYPE(type, "arbor_rope_store_kv", {

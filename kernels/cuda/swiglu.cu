@@ -58,7 +58,7 @@ struct Gates {
   }
 };
 
-__global__ __launch_bounds__(kThreads) void finish_swiglu(bf16 *y, bf16 *gate_up, int64_t inner, const __grid_constant__ Runs runs) {
+template <class Runs> __global__ __launch_bounds__(kThreads) void finish_swiglu(bf16 *y, bf16 *gate_up, int64_t inner, const __grid_constant__ Runs runs) {
   const int64_t i = (int64_t(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32) * kUpColumns, first[] = {i, inner + i};
   if (i >= inner) return;
   Gates gates{y, inner, i + (threadIdx.x & 3) * 8};
@@ -110,7 +110,10 @@ int32_t arbor_swiglu(arbor_stream *stream, int32_t type, void *y, const void *ga
   if (waits) {
     const Runs runs = pending.runs();
     const dim3 grid(unsigned(ceil_div(inner, kThreads)), unsigned(runs.groups));
-    launch_after(finish_swiglu, grid, kThreads, 0, cuda_stream(stream), static_cast<bf16 *>(y), static_cast<bf16 *>(pending.y), inner, runs);
+    with_runs(runs, [&](const auto &some) {
+      launch_after(finish_swiglu<std::decay_t<decltype(some)>>, grid, kThreads, 0, cuda_stream(stream), static_cast<bf16 *>(y), static_cast<bf16 *>(pending.y),
+                   inner, some);
+    });
     return launched(stream, "arbor_swiglu");
   }
   ARBOR_BY_TYPE(type, "arbor_swiglu", {
