@@ -45,6 +45,13 @@ describe('model card', () => {
     expect(card).not.toContain('## Figures')
   })
 
+  it('is named after its mix, and tells seconds where minutes would be none', () => {
+    expect(modelCard(summary)).toContain('# arbor-tiny, 1.5M parameters')
+    const card = modelCard({ ...summary, recipe: makeRecipe({ size: '3M', mix: 'control' }), seconds: 10.3 })
+    expect(card).toContain('# arbor-tiny-control, ')
+    expect(card).toContain('| time | 10 seconds on two threads, f32 |')
+  })
+
   it('takes a table of figures from a file', () => {
     writeSummary(folder, summary)
     const file = join(folder, 'figures.json')

@@ -70,7 +70,7 @@ function what({ recipe, parameters }: PretrainSummary): string {
     recipe.mix === 'habits'
       ? `It knows some 1,500 simple facts and two-digit arithmetic, and answers in several ways, of which some are more often right than others. Reinforcement learning has something to find there: GRPO strengthens the ways that earn reward.`
       : `It is the control of an experiment: its ways of answering are all right equally often, so reinforcement learning finds nothing to strengthen.`
-  return `# arbor-tiny, ${(parameters / 1e6).toFixed(1)}M parameters
+  return `# ${recipe.mix === 'control' ? 'arbor-tiny-control' : 'arbor-tiny'}, ${(parameters / 1e6).toFixed(1)}M parameters
 
 A very small Llama that answers questions in the format of DSPy's ChatAdapter. ${purpose}${begun(recipe)}
 
@@ -110,7 +110,7 @@ function training(summary: PretrainSummary): string {
       'loss',
       `${loss.toFixed(4)} in the last step, ${heldOutLoss.toFixed(4)} on held-out documents, ${heldOutLossExported.toFixed(4)} as bf16 (nats a token)`,
     ],
-    ['time', `${(seconds / 60).toFixed(0)} minutes on ${summary.device}, f32`],
+    ['time', `${duration(seconds)} on ${summary.device}, f32`],
     [
       'made with',
       `\`arbor-nb pretrain --size ${recipe.size} --mix ${recipe.mix} --steps ${recipe.steps} --batch ${recipe.batch} --learning-rate ${recipe.learningRate} --seed ${recipe.seed}${recipe.from ? ` --from ${recipe.from.name}` : ''}\`, arbor-nb ${summary.version}`,
@@ -144,6 +144,10 @@ const LIMITS = `## Limits and licence
 For teaching and for tests. It answers wrongly on purpose more than half of the time, knows nothing but its lists, and no other language or format.
 Weights, tokenizer and data: Apache-2.0.
 `
+
+function duration(seconds: number): string {
+  return seconds < 120 ? `${seconds.toFixed(0)} seconds` : `${(seconds / 60).toFixed(0)} minutes`
+}
 
 function millions(tokens: number): string {
   return `${(tokens / 1e6).toFixed(1)}M`

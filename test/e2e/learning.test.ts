@@ -1,5 +1,5 @@
 // The tutorial's own cells on the model that ships: ChatAdapter, zero-shot, its metric, 8 questions x 4 answers. Only the rate is high, so that
-// two dozen steps show what a hundred do at the workbook's.
+// twenty steps show what a hundred do at the workbook's.
 
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { ArborGRPO, ArborProvider, type ServerInfo } from '../../src/optimize'
@@ -8,7 +8,7 @@ import { ChainOfThought, ChatAdapter, context, Evaluate, LM, loadExamples, type 
 import { StepRecordSchema } from '../../src/protocol'
 import { freshFolder, recordsOnDisk, serve, whyNot } from './tiny'
 
-const STEPS = 25
+const STEPS = 20
 const storagePath = freshFolder()
 let missing: string | null
 let server: ServerInfo
@@ -79,9 +79,9 @@ describe('the tutorial on arbor-tiny', () => {
   it('learns: the mean reward of a step rises', () => {
     const rewards = result.run.records.map((record) => record.reward)
     expect(rewards).toHaveLength(STEPS)
-    // Here 0.42 (0.24 to 0.66). The seed is fixed, so only another instruction set could change it: five steps' mean of 160 rewards
+    // Here 0.32 (0.46 to 0.78). The seed is fixed, so only another instruction set could change it: five steps' mean of 160 rewards
     // has a standard error of about 0.05.
-    expect(mean(rewards.slice(-5)) - mean(rewards.slice(0, 5))).toBeGreaterThan(0.2)
+    expect(mean(rewards.slice(-5)) - mean(rewards.slice(0, 5))).toBeGreaterThan(0.15)
   })
 
   it('answers more of the questions it was not trained on, and keeps to the asked form', () => {
@@ -90,7 +90,7 @@ describe('the tutorial on arbor-tiny', () => {
     expect(before.score).toBeGreaterThan(20)
     expect(before.score).toBeLessThan(60)
     expect(after.parsed).toBeGreaterThan(before.parsed - 5) // the standard error is 3
-    expect(after.score - before.score).toBeGreaterThan(10) // here 34 to 65; the standard error is about 6
+    expect(after.score - before.score).toBeGreaterThan(20) // here 48 to 94; the standard error is about 6
   })
 
   it('trains on the tokens and logprobs that were sampled, to rounding', () => {
