@@ -5,8 +5,8 @@ export default defineConfig({
   root: fileURLToPath(new URL('..', import.meta.url)),
   test: {
     include: ['src/**/*.test.ts', 'kernels/**/*.test.ts', 'test/**/*.test.ts'],
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
+    testTimeout: 180_000, // emulated kernels on a busy machine
+    hookTimeout: 600_000, // the first of them builds the emulated GPU
     pool: 'forks', // native code and tslab's converter want a process of their own
     maxWorkers: 2,
     minWorkers: 1,
