@@ -61,11 +61,6 @@ template <class... Pointers> bool for_tensor_cores(int32_t type, int64_t dim, co
     }                            \
   } while (0)
 
-// Allows a kernel this much shared memory; false when the device has less.
-template <class Kernel> bool allow_shared(Kernel *kernel, size_t bytes) {
-  return bytes <= 48 << 10 || cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)) == cudaSuccess;
-}
-
 // The shape as the kernels take it; false when its sizes are no sizes, or larger than they count.
 inline bool attention_shape(AttentionShape &shape, arbor_stream *stream, const int32_t *segments, const int32_t *context,
                             int64_t segment_count, int64_t context_capacity, int64_t tokens, int64_t slots, int64_t heads, int64_t kv_heads,

@@ -8,10 +8,11 @@
 
 namespace arbor {
 
-// Lets the kernel behind be made ready (it waits as well), and waits until the kernels before have ended and all they wrote is to be seen.
+// Waits until the kernels before have ended and all they wrote is to be seen; the kernel behind may then be made ready. In this order, so that what is two
+// launches old may be read before the wait.
 __device__ __forceinline__ void after_kernels_before() {
 #if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;\n\tgriddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.wait;\n\tgriddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
 

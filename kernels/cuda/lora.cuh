@@ -52,6 +52,20 @@ struct PieceSums {
   int64_t start[kMostAdapters];
 };
 
+// The pieces' sums in order. `stride`: from a piece to the next.
+__device__ __forceinline__ float add_pieces(const float *sums, int64_t stride, int32_t pieces) {
+  constexpr int kAtOnce = 6;
+  float total = 0;
+  for (int32_t start = 0; start < pieces; start += kAtOnce) { // loads under way together, added in order
+    float values[kAtOnce];
+#pragma unroll
+    for (int j = 0; j < kAtOnce; j++) values[j] = start + j < pieces ? sums[(start + j) * stride] : 0.0f;
+#pragma unroll
+    for (int j = 0; j < kAtOnce; j++) total += values[j];
+  }
+  return total;
+}
+
 // The pieces' sums of x aᵀ, in scratch memory 1. False when there is none.
 bool project_down(arbor_stream *stream, const void *x, int64_t tokens, int64_t in, const Adapters &adapters, PieceSums &sums);
 

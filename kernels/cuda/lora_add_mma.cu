@@ -2,7 +2,6 @@
 // block's rows. Columns are dealt to the fragments of mma.m16n8k16 so that a thread has 8 neighbours of a row, k so that it has 4 of them. So all of y
 // that a thread reads it writes, and what is on its way waits in shared memory that is its own: nobody waits for another.
 
-#include "attention.cuh"
 #include "lora_add_mma.cuh"
 #include "mma.cuh"
 

@@ -8,8 +8,6 @@
 
 #include "lora_down.cuh"
 
-#include "lora_up.cuh"
-
 namespace arbor {
 namespace {
 
@@ -21,7 +19,7 @@ constexpr int kManyTiles = 8, kManyStages = 2; // in a prompt: of 8 tokens, a bl
 template <int kTiles> __device__ __forceinline__ void accumulate(float (&sums)[kTiles][4], const Places &of, int64_t piece, int64_t end) {
 #pragma unroll 1
   for (; piece < end; piece += kLeastPiece) {
-    Eight up[kAhead], low[kAhead];
+    EightFloats up[kAhead], low[kAhead];
 #pragma unroll
     for (int s = 0; s < kAhead; s++) of.load_a(up[s], low[s], Places::k(piece, s));
 #pragma unroll
@@ -77,7 +75,7 @@ __global__ __launch_bounds__(kThreads, 3) void project_many_down(const bf16 *x, 
     if (s < steps) copy_step(s);
     close_copies();
   }
-  Eight up, low;
+  EightFloats up, low;
   of.load_a(up, low, Places::k(first, 0));
   float sums[kManyTiles][4] = {};
   for (int s = 0; s < steps; s++) {

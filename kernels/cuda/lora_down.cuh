@@ -1,7 +1,6 @@
 // What a block of x aᵀ has: a warp's fragments of a, where x lies, the warps' shares, and which rows, tokens and piece of k it works on (lora_down.cu).
 #pragma once
 
-#include "attention.cuh"
 #include "lora.cuh"
 #include "mma.cuh"
 
@@ -16,17 +15,6 @@ constexpr int kLeastPiece = kWarps * kStep * kAhead; // of k, a block's: each wa
 constexpr int kMostPieces = 6;                       // whoever adds them reads so many at once
 
 __host__ __device__ inline int64_t piece_of(int64_t in) { return ceil_div(ceil_div(in, kMostPieces), kLeastPiece) * kLeastPiece; }
-
-// Eight values of one row of a, rounded when used.
-struct Eight {
-  float4 low, high;
-  __device__ __forceinline__ void load(const float *from) {
-    low = *reinterpret_cast<const float4 *>(from);
-    high = *reinterpret_cast<const float4 *>(from + 4);
-  }
-  __device__ __forceinline__ void clear() { low = high = make_float4(0, 0, 0, 0); }
-  __device__ __forceinline__ uint4 values() const { return make_uint4(pack_pair(low.x, low.y), pack_pair(low.z, low.w), pack_pair(high.x, high.y), pack_pair(high.z, high.w)); }
-};
 
 // Where a thread's values are: two rows of a, and column after column of x.
 struct Places {
@@ -47,7 +35,7 @@ struct Places {
   __device__ __forceinline__ static int64_t k(int64_t piece, int s) {
     return piece + (s * kWarps + int(threadIdx.x >> 5)) * kStep + (threadIdx.x & 3) * 8;
   }
-  __device__ __forceinline__ void load_a(Eight &up, Eight &low, int64_t k) const {
+  __device__ __forceinline__ void load_a(EightFloats &up, EightFloats &low, int64_t k) const {
     up.clear(), low.clear();
     if (k < in && upper_there) up.load(upper + k);
     if (k < in && lower_there) low.load(lower + k);

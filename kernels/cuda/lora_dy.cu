@@ -1,7 +1,6 @@
 // The pass over dy: sums of dy b over columns and of dyᵀ xa over rows, of the same tile. A block has 256 columns of one member and some rows; a warp
 // keeps the sums of dyᵀ xa of its 64 columns in registers while the rows go by, and b's rows of them.
 
-#include "attention.cuh"
 #include "lora_gradients.cuh"
 #include "mma.cuh"
 
@@ -39,13 +38,10 @@ struct Block {
 template <int kRank> __device__ __forceinline__ void load_xa(bf16 *tile, const Adapter &adapter, int32_t part, int32_t first, int32_t rows, int32_t tile_rows) {
   for (int i = threadIdx.x; i < tile_rows * (kRank / 8); i += kThreads) {
     const int row = i / (kRank / 8), piece = i % (kRank / 8);
-    float4 low = make_float4(0, 0, 0, 0), high = low;
-    if (row < rows && piece * 8 < adapter.rank) {
-      const float *from = adapter.xa + int64_t(first + row) * adapter.width() + part * adapter.rank + piece * 8;
-      low = *reinterpret_cast<const float4 *>(from), high = *reinterpret_cast<const float4 *>(from + 4);
-    }
-    *reinterpret_cast<uint4 *>(tile + tile_at<kRank>(row, piece)) =
-        make_uint4(pack_pair(low.x, low.y), pack_pair(low.z, low.w), pack_pair(high.x, high.y), pack_pair(high.z, high.w));
+    EightFloats eight;
+    eight.clear();
+    if (row < rows && piece * 8 < adapter.rank) eight.load(adapter.xa + int64_t(first + row) * adapter.width() + part * adapter.rank + piece * 8);
+    *reinterpret_cast<uint4 *>(tile + tile_at<kRank>(row, piece)) = eight.values();
   }
 }
 

@@ -3,7 +3,6 @@
 #include "lora_up.cuh"
 
 #include <algorithm>
-#include <functional>
 #include <type_traits>
 
 namespace arbor {
@@ -62,20 +61,16 @@ template <> size_t Runs::shared_bytes() const {
   return size_t(kGroup) * size_t(width) * sizeof(float);
 }
 
-template <class To> static To chosen(const Runs &runs, const To &empty, const std::function<bool(const Adapter &)> &fits) {
-  To some = empty;
+template <class To, class Fits> static To chosen(const Runs &runs, const Fits &fits) {
+  To some;
   some.outputs = runs.outputs, some.ld = runs.ld, some.bias = runs.bias, some.pieces = runs.pieces;
   for (int32_t i = 0; i < runs.count; i++)
     if (fits(runs.at[i])) add(some, runs.at[i], runs.low[i], runs.low_ld[i], runs.sums[i]);
   return some;
 }
 
-Runs only(const Runs &runs, bool on_tensor_cores, int64_t out) {
-  return chosen(runs, Runs(), [&](const Adapter &adapter) { return up_on_tensor_cores(adapter, out) == on_tensor_cores; });
-}
-
 RunsOf<kFewRuns> few(const Runs &runs) {
-  return chosen(runs, RunsOf<kFewRuns>(), [](const Adapter &) { return true; });
+  return chosen<RunsOf<kFewRuns>>(runs, [](const Adapter &) { return true; });
 }
 
 Runs Pending::runs() const {
@@ -104,8 +99,9 @@ void finish_pending(arbor_stream *stream) {
   if (!pending.y) return;
   bf16 *y = static_cast<bf16 *>(pending.y);
   pending.y = nullptr;
+  const Runs all = pending.runs();
   for (const bool tensor : {true, false}) {
-    const Runs runs = only(pending.runs(), tensor, pending.out);
+    const Runs runs = chosen<Runs>(all, [&](const Adapter &adapter) { return up_on_tensor_cores(adapter, pending.out) == tensor; });
     const dim3 grid(unsigned(ceil_div(pending.out, kThreads)), unsigned(runs.groups));
     if (runs.groups == 0) continue;
     if (tensor)
@@ -115,12 +111,12 @@ void finish_pending(arbor_stream *stream) {
   }
 }
 
-bool take_pending(arbor_stream *stream, const void *y, int32_t type, int64_t tokens, int64_t out, Pending &taken) {
+bool take_pending(arbor_stream *stream, const void *y, int32_t type, int64_t tokens, int64_t out, Pending &taken, int32_t members) {
   Pending &pending = pending_of(stream);
   const bool same = pending.y && pending.y == y && type == ARBOR_BF16 && pending.tokens == tokens && pending.out == out;
   const Adapters &adapters = pending.adapters;
-  const auto fits = [&](const Adapter &adapter) { return up_on_tensor_cores(adapter, out); };
-  if (!same || out % kUpColumns != 0 || !std::all_of(adapters.at, adapters.at + adapters.count, fits)) return false;
+  const auto fits = [&](const Adapter &adapter) { return up_on_tensor_cores(adapter, out) && adapter.part_count <= members; };
+  if (!same || !std::all_of(adapters.at, adapters.at + adapters.count, fits)) return false;
   taken = pending;
   pending.y = nullptr;
   return true;

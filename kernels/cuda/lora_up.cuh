@@ -30,7 +30,6 @@ template <int kMost> struct RunsOf {
 };
 constexpr int kFewRuns = 3, kManyRuns = 2 * kMostAdapters + 1;
 using Runs = RunsOf<kManyRuns>;
-Runs only(const Runs &runs, bool on_tensor_cores, int64_t out);
 RunsOf<kFewRuns> few(const Runs &runs);
 
 // Calls launch(runs) with as small parameters as hold them.
@@ -50,17 +49,11 @@ struct Pending {
 Pending &pending_of(arbor_stream *stream);
 // Does what is left undone.
 void finish_pending(arbor_stream *stream);
-// The work left undone on these outputs, which is the caller's from now on; nothing (false) where its kernels don't take these adapters or this type.
-bool take_pending(arbor_stream *stream, const void *y, int32_t type, int64_t tokens, int64_t out, Pending &taken);
+// The work left undone on these outputs, which is the caller's from now on; nothing (false) where its kernels don't take these adapters (of up to so many
+// `members`) or this type.
+bool take_pending(arbor_stream *stream, const void *y, int32_t type, int64_t tokens, int64_t out, Pending &taken, int32_t members = kParts);
 
 // ---- device -------------------------------------------------------------------------------------------------------------------
-
-// The pieces' sums in order. `stride`: from a piece to the next.
-__device__ __forceinline__ float add_pieces(const float *sums, int64_t stride, int32_t pieces) {
-  float total = 0;
-  for (int32_t piece = 0; piece < pieces; piece++) total += sums[piece * stride];
-  return total;
-}
 
 // An output with its adapter's share, scale times `low`, and its bias. A prompt's rows are rounded once they have the first, and again with the second.
 // (fmaf in so many words: a row has the same bits whichever kernel finishes it, so none is left to the compiler.)
@@ -140,26 +133,13 @@ struct B {
   }
 };
 
-// Eight neighbouring outputs of a row.
-template <class Y> struct alignas(16) EightOf {
-  Y at[8];
-  __device__ __forceinline__ static EightOf load(const Y *from) {
-    EightOf eight;
+// Finishes eight neighbouring outputs: columns `column` on, of the row 8 · below below the warp's line.
+template <class Runs>
+__device__ __forceinline__ void finish_pack(Pack<bf16> &outputs, const Runs &runs, const Adapter &adapter, const LowSums &low, int below, int64_t column) {
 #pragma unroll
-    for (int i = 0; i < int(sizeof(EightOf) / 16); i++) reinterpret_cast<uint4 *>(&eight)[i] = reinterpret_cast<const uint4 *>(from)[i];
-    return eight;
-  }
-  __device__ __forceinline__ void store(Y *to) const {
-#pragma unroll
-    for (int i = 0; i < int(sizeof(EightOf) / 16); i++) reinterpret_cast<uint4 *>(to)[i] = reinterpret_cast<const uint4 *>(this)[i];
-  }
-  // Finishes them: columns `column` on, of the row 8 · below below the warp's line.
-  template <class Runs> __device__ __forceinline__ void finish(const Runs &runs, const Adapter &adapter, const LowSums &low, int below, int64_t column) {
-#pragma unroll
-    for (int i = 0; i < 8; i++)
-      at[i] = finished(to_float(at[i]), adapter.scale, low[i >> 1][below * 2 + (i & 1)], runs.bias ? runs.bias[column + i] : 0.0f, true);
-  }
-};
+  for (int i = 0; i < 8; i++)
+    outputs.at[i] = finished(to_float(outputs.at[i]), adapter.scale, low[i >> 1][below * 2 + (i & 1)], runs.bias ? runs.bias[column + i] : 0.0f, true);
+}
 
 // Finishes group `number`'s rows at kSets times 32 columns, from first[...] on, after the kernels before. `each` is asked to begin with a row
 // (begin(below, row): what it needs of memory) and to end with its outputs (end(below, row, outputs)): thread by thread 8 columns of each set.
@@ -170,13 +150,13 @@ __device__ __forceinline__ void finish_columns(bf16 *y, int64_t out, const Runs 
   const int lane = int(threadIdx.x) & 31, line = lane >> 2, column = (lane & 3) * 8;
   const int64_t row = int64_t(adapter.row_start) + group.first + line;
   after_kernels_before();
-  EightOf<bf16> outputs[2][kSets];
+  Pack<bf16> outputs[2][kSets];
 #pragma unroll
   for (int below = 0; below < 2; below++) {
     if (line + below * 8 >= group.count) continue;
     each.begin(below, row + below * 8);
 #pragma unroll
-    for (int s = 0; s < kSets; s++) outputs[below][s] = EightOf<bf16>::load(runs.outputs + (row + below * 8) * runs.ld + first[s] + column);
+    for (int s = 0; s < kSets; s++) outputs[below][s] = load_pack(runs.outputs + (row + below * 8) * runs.ld + first[s] + column);
   }
   LowSums low[kSets] = {};
   for (int k = 0; k < adapter.rank; k += 16) {
@@ -192,8 +172,8 @@ __device__ __forceinline__ void finish_columns(bf16 *y, int64_t out, const Runs 
     if (line + below * 8 >= group.count) continue;
 #pragma unroll
     for (int s = 0; s < kSets; s++) {
-      outputs[below][s].finish(runs, adapter, low[s], below, first[s] + column);
-      outputs[below][s].store(y + (row + below * 8) * out + first[s] + column);
+      finish_pack(outputs[below][s], runs, adapter, low[s], below, first[s] + column);
+      store_pack(y + (row + below * 8) * out + first[s] + column, outputs[below][s]);
     }
     each.end(below, row + below * 8, outputs[below]);
   }

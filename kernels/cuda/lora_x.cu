@@ -1,7 +1,6 @@
 // The pass over x: sums of (dy b)ᵀ x over rows. A block has 128 columns and some rows; a warp keeps the sums of its 32 columns with up to 48 of dyb's in
 // registers while the rows go by.
 
-#include "attention.cuh"
 #include "lora_gradients.cuh"
 #include "mma.cuh"
 
@@ -17,7 +16,7 @@ template <int kTiles> struct Shared {
   bf16 dyb[kStages][kTiles][kPassRows * 16];
 };
 
-int32_t groups_of(const Adapter &adapter, int32_t tiles) { return int32_t(ceil_div(adapter.width(), 16 * tiles)); }
+__host__ __device__ inline int32_t groups_of(const Adapter &adapter, int32_t tiles) { return int32_t(ceil_div(adapter.width(), 16 * tiles)); }
 
 // What a block works on.
 struct Block {
@@ -27,7 +26,7 @@ struct Block {
     const int32_t blocks = int32_t(ceil_div(gradients.in, kXColumns));
     for (;; adapter++) {
       const Adapter &a = gradients.adapters.at[adapter];
-      const int32_t groups = int32_t(ceil_div(a.width(), 16 * tiles)), all = blocks * groups * row_blocks(a, gradients.places[adapter].x_rows);
+      const int32_t groups = groups_of(a, tiles), all = blocks * groups * row_blocks(a, gradients.places[adapter].x_rows);
       across = number % blocks, group = number / blocks % groups, down = number / (blocks * groups);
       if (number < all || adapter + 1 == gradients.adapters.count) break;
       number -= all;

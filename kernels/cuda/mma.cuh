@@ -86,6 +86,17 @@ __device__ __forceinline__ uint32_t pack_pair(float low, float high) {
   return *reinterpret_cast<const uint32_t *>(&pair);
 }
 
+// Eight neighbours in f32, rounded to 16 bytes of bf16 when used.
+struct EightFloats {
+  float4 low, high;
+  __device__ __forceinline__ void load(const float *from) {
+    low = *reinterpret_cast<const float4 *>(from);
+    high = *reinterpret_cast<const float4 *>(from + 4);
+  }
+  __device__ __forceinline__ void clear() { low = high = make_float4(0, 0, 0, 0); }
+  __device__ __forceinline__ uint4 values() const { return make_uint4(pack_pair(low.x, low.y), pack_pair(low.z, low.w), pack_pair(high.x, high.y), pack_pair(high.z, high.w)); }
+};
+
 // A product's accumulators, rounded to bf16, as the left operand of the next product.
 template <int N> __device__ __forceinline__ void as_left_operand(uint32_t (&w)[N / 16][4], const float (&c)[N / 8][4]) {
 #pragma unroll

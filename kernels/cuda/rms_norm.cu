@@ -107,8 +107,9 @@ constexpr int kFinishThreads = 384, kSets = 4;
 constexpr int64_t kMostFinished = 64; // rows; with more, every one's own look at b costs more than a pass of its own
 
 // The same of decoding rows whose delta waits for its adapters.
-template <class Runs> __global__ __launch_bounds__(kFinishThreads) void finish_rms_norm(bf16 *y, float *rstd, bf16 *sum, const bf16 *x, bf16 *delta, const float *weight, int64_t hidden, float eps,
-                                const __grid_constant__ Runs runs) {
+template <class Runs>
+__global__ __launch_bounds__(kFinishThreads) void finish_rms_norm(bf16 *y, float *rstd, bf16 *sum, const bf16 *x, bf16 *delta, const float *weight,
+                                                                  int64_t hidden, float eps, const __grid_constant__ Runs runs) {
   extern __shared__ __align__(16) unsigned char memory[];
   bf16 *const finished_delta = reinterpret_cast<bf16 *>(memory), *const own_x = finished_delta + hidden;
   float *const own_weight = reinterpret_cast<float *>(own_x + hidden);
@@ -123,7 +124,7 @@ template <class Runs> __global__ __launch_bounds__(kFinishThreads) void finish_r
   }
   close_copies();
   for (int64_t start = warp * kUpColumns; start < hidden; start += kSets * kFinishThreads) { // a warp's sets of 32 columns, kSets at a time
-    EightOf<bf16> outputs[kSets];
+    Pack<bf16> outputs[kSets];
     LowSums low[kSets] = {};
     const auto each = [&](auto &&visit) {
 #pragma unroll
@@ -131,7 +132,7 @@ template <class Runs> __global__ __launch_bounds__(kFinishThreads) void finish_r
         if (start + s * kFinishThreads < hidden) visit(s, start + s * kFinishThreads);
     };
     each([&](int s, int64_t first) {
-      if (lane < 4) outputs[s] = EightOf<bf16>::load(runs.outputs + blockIdx.x * runs.ld + first + column);
+      if (lane < 4) outputs[s] = load_pack(runs.outputs + blockIdx.x * runs.ld + first + column);
     });
     for (int k = 0; k < adapter.rank; k += 16) {
       Xa xa; // delta has one member
@@ -143,8 +144,8 @@ template <class Runs> __global__ __launch_bounds__(kFinishThreads) void finish_r
     }
     each([&](int s, int64_t first) {
       if (lane >= 4) return;
-      outputs[s].finish(runs, adapter, low[s], 0, first + column);
-      outputs[s].store(delta + base + first + column), outputs[s].store(finished_delta + first + column);
+      finish_pack(outputs[s], runs, adapter, low[s], 0, first + column);
+      store_pack(delta + base + first + column, outputs[s]), store_pack(finished_delta + first + column, outputs[s]);
     });
   }
   wait_copies<0>();
@@ -193,7 +194,7 @@ int32_t arbor_rms_norm(arbor_stream *stream, int32_t type, void *y, float *rstd,
   using namespace arbor;
   Pending pending;
   const bool fits = tokens <= kMostFinished && hidden * 8 <= 48 << 10 && is_wide<bf16>(hidden, {y, x, delta, sum}) && reinterpret_cast<uint64_t>(weight) % 16 == 0;
-  const bool waits = stream && delta && fits && take_pending(stream, delta, type, tokens, hidden, pending);
+  const bool waits = stream && delta && fits && take_pending(stream, delta, type, tokens, hidden, pending, 1);
   ARBOR_ENTER(stream, "arbor_rms_norm", given(y, rstd, x, weight) && (!delta || sum) && tokens >= 0 && hidden > 0);
   if (tokens == 0) return ARBOR_OK;
   if (waits) {

@@ -58,27 +58,29 @@ struct Turned {
   int j;         // the same in its head
   int64_t slot[2];
   bool found[2];
-  EightOf<float> cosines[2], sines[2];
+  Pack<float> cosines[2][2], sines[2][2]; // of 4 and 4
 
   __device__ __forceinline__ void begin(int below, int64_t row) {
     int64_t position;
     found[below] = placed(p, row, position, slot[below], fault);
     if (!found[below]) return;
     const float *at = p.rope + position * p.head_dim + j;
-    cosines[below] = EightOf<float>::load(at), sines[below] = EightOf<float>::load(at + p.head_dim / 2);
+#pragma unroll
+    for (int four = 0; four < 2; four++)
+      cosines[below][four] = load_pack(at + four * 4), sines[below][four] = load_pack(at + p.head_dim / 2 + four * 4);
   }
-  __device__ __forceinline__ void end(int below, int64_t row, const EightOf<bf16> (&pair)[2]) {
+  __device__ __forceinline__ void end(int below, int64_t row, const Pack<bf16> (&pair)[2]) {
     if (!found[below]) return;
     const int64_t q_width = p.heads * p.head_dim, kv_width = p.kv_heads * p.head_dim, half = p.head_dim / 2, in_k = first - q_width, in_v = in_k - kv_width;
     bf16 *to = in_v >= 0 ? v + slot[below] * kv_width + in_v : in_k >= 0 ? k + slot[below] * kv_width + in_k : q + row * q_width + first;
-    EightOf<bf16> low = pair[0], high = pair[1];
+    Pack<bf16> low = pair[0], high = pair[1];
     if (in_v < 0)
 #pragma unroll
       for (int i = 0; i < 8; i++) {
-        const float2 values = turned(to_float(pair[0].at[i]), to_float(pair[1].at[i]), cosines[below].at[i], sines[below].at[i]);
+        const float2 values = turned(to_float(pair[0].at[i]), to_float(pair[1].at[i]), cosines[below][i >> 2].at[i & 3], sines[below][i >> 2].at[i & 3]);
         low.at[i] = from_float<bf16>(values.x), high.at[i] = from_float<bf16>(values.y);
       }
-    low.store(to), high.store(to + half);
+    store_pack(to, low), store_pack(to + half, high);
   }
 };
 

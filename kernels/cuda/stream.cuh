@@ -93,6 +93,11 @@ void launch_after(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t s
   cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
 }
 
+// Allows a kernel this much shared memory; false when the device has less.
+template <class Kernel> bool allow_shared(Kernel *kernel, size_t bytes) {
+  return bytes <= 48 << 10 || cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)) == cudaSuccess;
+}
+
 __host__ __device__ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // ---- device -------------------------------------------------------------------------------------------------------------------

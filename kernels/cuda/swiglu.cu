@@ -46,15 +46,15 @@ struct Gates {
   bf16 *y;
   int64_t inner, column;
   __device__ __forceinline__ void begin(int, int64_t) {}
-  __device__ __forceinline__ void end(int, int64_t row, const EightOf<bf16> (&pair)[2]) {
-    EightOf<bf16> outputs;
+  __device__ __forceinline__ void end(int, int64_t row, const Pack<bf16> (&pair)[2]) {
+    Pack<bf16> outputs;
 #pragma unroll
     for (int i = 0; i < 8; i++) {
       float gate = to_float(pair[0].at[i]);
       gate *= sigmoid(gate) * to_float(pair[1].at[i]);
       outputs.at[i] = from_float<bf16>(gate);
     }
-    outputs.store(y + row * inner + column);
+    store_pack(y + row * inner + column, outputs);
   }
 };
 

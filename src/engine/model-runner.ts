@@ -117,7 +117,7 @@ export class ModelRunner implements Runner {
 
   /** A pass ahead decodes under the adapters of the pass before it, which lie beside the weights already, unless one was updated since. */
   #layAdapters({ decode, ahead, policies }: BatchPlan): void {
-    if (!decode || this.#ownModel(policies) !== null) return
+    if (!this.#laysAdapters(decode, policies)) return
     const now = policies.map(({ policy }) => this.policies(policy)).map((weights) => ({ weights, step: weights.step }))
     const before = this.#laid
     this.#laid = now
@@ -125,6 +125,11 @@ export class ModelRunner implements Runner {
       now.length === before.length &&
       now.every(({ weights, step }, i) => weights === before[i]!.weights && step === before[i]!.step)
     if (!ahead || !same) this.model.layAdapters(policies, this.policies)
+  }
+
+  /** Only a device that computes beside us gains by it, and own weights are trained: there is no room beside them. */
+  #laysAdapters(decode: boolean, policies: Batch['policies']): boolean {
+    return decode && this.runsAhead && this.#ownModel(policies) === null
   }
 
   /** The scheduler puts rows of one set of weights into a pass, so the first policy's are everybody's. */
@@ -136,7 +141,7 @@ export class ModelRunner implements Runner {
   #forward(batch: Batch, { sampleRows, sampled, sampling: { logits } }: PassViews): void {
     this.#scratch.reset()
     const own = this.#ownModel(batch.policies)
-    const laid = batch.decode === true && own === null // own weights are trained: there is no room beside them
+    const laid = this.#laysAdapters(batch.decode === true, batch.policies)
     const options = { arena: this.#scratch, loras: this.policies, laid, ...(own && { weights: own.weights }) }
     const hidden = this.model.forward(batch, this.#kv, options)
     if (sampled.shape[0] === 0) return

@@ -121,9 +121,8 @@ export class Model {
    */
   forward(batch: Batch, kv: readonly KvStore[], options: ForwardOptions): Tensor {
     const { ops } = this.backend
-    const { arena, saved } = options
+    const { arena, saved, laid = false } = options
     const { decode = false } = batch
-    const { laid = false } = options
     const { rope } = this.base
     const { embedding, layers, finalNorm } = options.weights ?? this.base
     const { heads, kvHeads, headDim, normEps: eps } = this.config
@@ -176,14 +175,13 @@ export class Model {
 
   /** Lays the adapters of a decode pass beside the base's weights, for forward passes that are told so (`laid`). */
   layAdapters(policies: readonly PolicyRows[], loras: ForwardOptions['loras']): void {
-    const linears = this.base.layers.flatMap((layer, l) =>
-      FUSED_LINEARS.map((linear) => ({ l, linear, weight: layer[linear].weight })),
-    )
     this.backend.ops.layAdapters(
-      linears.map(({ l, linear, weight }) => ({
-        weight,
-        adapters: matricesOf(l, linear, policies, { loras }).map(({ matrix }) => matrix),
-      })),
+      this.base.layers.flatMap((layer, l) =>
+        FUSED_LINEARS.map((linear) => ({
+          weight: layer[linear].weight,
+          adapters: matricesOf(l, linear, policies, { loras }).map(({ matrix }) => matrix),
+        })),
+      ),
     )
   }
 

@@ -59,6 +59,7 @@ const CASES: Readonly<Record<string, Case>> = {
   'rope and the cache': { inner: 48, parts: [256, 128, 128], following: (kit, qkv) => rope(kit, qkv, 64) },
   'rope and the cache, small heads': { inner: 48, parts: [64, 32, 32], following: (kit, qkv) => rope(kit, qkv, 16) },
   'the norm': { inner: 1100, parts: [640], following: (kit, y) => norm(kit, y, 640) },
+  'the norm behind two members': { inner: 56, parts: [320, 320], following: (kit, y) => norm(kit, y, 640) },
   'the norm of wide rows': { inner: 56, parts: [4128], following: (kit, y) => norm(kit, y, 4128) },
   'the norm of rows of an odd width': { inner: 56, parts: [52], following: (kit, y) => norm(kit, y, 52) },
 }
@@ -87,7 +88,6 @@ function norm({ tensor }: Kit, delta: Tensor, hidden: number): Following {
   return { run: () => backend.ops.rmsNorm({ y, rstd, x, weight, eps: 1e-5, delta, sum }), outputs: [y, sum, rstd] }
 }
 
-/** All outputs of the linear and the op behind it, as they lie on the device. */
 interface Way {
   /** The linear's outputs are read before the op behind it is run. */
   readonly apart?: boolean
@@ -95,6 +95,7 @@ interface Way {
   readonly laid?: boolean
 }
 
+/** All outputs of the linear and the op behind it, as they lie on the device. */
 async function outputsOf(
   { inner, parts, following }: Case,
   ranks: readonly [number, number],
