@@ -24,11 +24,13 @@ namespace {
 constexpr int kProposals = 8;            // for each size asked about
 constexpr int64_t kReferenceRows = 2048; // the size at which the reference algorithm is chosen
 constexpr int64_t kFewRows = 32;         // the same for rows that decode
+constexpr int64_t kTiled = 256, kTile = 128;
 constexpr size_t kMostPlans = 8192;
 
-// Plans are shared by numbers of rows that lie close together.
+// Plans are shared by numbers of rows that lie close together: from a few hundred on, by those that fill as many tiles.
 int64_t bucket(int64_t rows) {
   if (rows <= 8) return 8;
+  if (rows > kTiled) return ceil_div(rows, kTile) * kTile;
   int64_t size = 16;
   while (size < rows) {
     if (size + size / 2 >= rows && size >= 32) return size + size / 2;
