@@ -5,6 +5,8 @@
 #include "lora.cuh"
 #include "products.cuh"
 
+static constexpr int kWeightCopy = 9; // scratch memory: what attention has left of its plan is still wanted
+
 int32_t arbor_linear(arbor_stream *stream, int32_t type, void *y, int32_t y_type, const void *x, const void *weight, int32_t weight_type,
                      const float *bias, int64_t tokens, int64_t in, int64_t out, const double *loras, int64_t lora_count, int32_t decode) {
   using namespace arbor;
@@ -19,7 +21,7 @@ int32_t arbor_linear(arbor_stream *stream, int32_t type, void *y, int32_t y_type
     return decode_adapted(stream, y, x, weight, bias, tokens, in, out, adapters, decode == 2);
   Product base{tokens, out, in};
   base.a = {x, type, in};
-  base.b = {weight_as(stream, type, weight, weight_type, out * in, 2), type, in, true};
+  base.b = {weight_as(stream, type, weight, weight_type, out * in, kWeightCopy), type, in, true};
   if (!base.b.data) return ARBOR_UNSUPPORTED;
   base.out = y, base.out_type = y_type, base.out_ld = out, base.by_row = true, base.few_rows = few, base.family = few ? out : 0;
   const int32_t code = product(stream, "arbor_linear", base);
@@ -38,7 +40,7 @@ int32_t arbor_linear_backward(arbor_stream *stream, int32_t type, void *dx, cons
   if (dx) {
     Product down{tokens, in, out};
     down.a = {dy, type, out};
-    down.b = {weight_as(stream, type, weight, weight_type, out * in, 2), type, in};
+    down.b = {weight_as(stream, type, weight, weight_type, out * in, kWeightCopy), type, in};
     if (!down.b.data) return ARBOR_UNSUPPORTED;
     down.out = dx, down.out_type = type, down.out_ld = in, down.by_row = true;
     code = product(stream, "arbor_linear_backward", down);

@@ -34,7 +34,7 @@ int32_t multiprocessors(arbor_stream *stream);
 
 // Memory for the ops of this stream, valid until the next op takes scratch with the same number: 0 to kScratches - 1. It only grows, and what a
 // capture recorded stays alive. Null (and an error kept) when there is none. Contents are whatever was there.
-constexpr int kScratches = 9;
+constexpr int kScratches = 10;
 void *scratch(arbor_stream *stream, int number, int64_t bytes);
 // What the one op that takes this number has noted of what it left there, for its next call; zeros when the memory is new.
 using ScratchNote = std::array<int64_t, 12>;
