@@ -57,7 +57,7 @@ export function logOps(backend: Backend): OpLog {
       return backend.download(from, into)
     },
     capture: (run) => ({ replay: run, free: () => {} }),
-    prepareWeight: (shape, data) => backend.prepareWeight(shape, data),
+    prepareWeight: (shape, data, use) => backend.prepareWeight(shape, data, use),
     memory: () => backend.memory(),
     group: backend.group,
     close: () => backend.close(),

@@ -52,6 +52,8 @@ typedef enum arbor_type {
   // A prepared weight in bf16: [out / 16][in / 2][16][2], `out` padded with zeros to 16, `in` to 32. 64 bytes hold 16 outputs of two inputs,
   // as VDPBF16PS and a B tile of AMX read them. A product with it rounds its other operand to bf16 (nearest even) and sums in f32.
   ARBOR_BF16_PANELS = 4,
+  // A prepared weight in bf16 as a GPU keeps those that adapters come to: [out, in] with room for these behind every row and behind the last.
+  ARBOR_BF16_ROOMY = 5,
 } arbor_type;
 
 typedef struct arbor_stream arbor_stream;
@@ -97,8 +99,9 @@ ARBOR_API int32_t arbor_capture_free(arbor_stream *stream, arbor_capture *captur
 
 // The precision of frozen weights in which this library is fastest on this CPU: ARBOR_F32 or ARBOR_BF16.
 ARBOR_API int32_t arbor_best_precision(void);
-// The layout this library likes best for a frozen weight at a precision (ARBOR_F32 or ARBOR_BF16), and the bytes a [out, in] weight takes.
-ARBOR_API int32_t arbor_weight_type(int32_t precision);
+// The layout this library likes best for a frozen weight at a precision (ARBOR_F32 or ARBOR_BF16), and the bytes a [out, in] weight takes. `adapted`
+// (0 or 1): linears with adapters are all that reads it.
+ARBOR_API int32_t arbor_weight_type(int32_t precision, int32_t adapted);
 ARBOR_API int64_t arbor_weight_bytes(int32_t weight_type, int64_t out, int64_t in);
 // Synchronous: `to` is fresh device memory, `from` the plain f32 [out, in] on the host.
 ARBOR_API int32_t arbor_prepare_weight(arbor_stream *stream, void *to, int32_t weight_type, const float *from, int64_t out, int64_t in);
@@ -129,9 +132,10 @@ ARBOR_API int32_t arbor_rms_norm_backward(arbor_stream *stream, int32_t type, vo
 ARBOR_API int32_t arbor_linear(arbor_stream *stream, int32_t type, void *y, int32_t y_type, const void *x, const void *weight,
                                int32_t weight_type, const float *bias, int64_t tokens, int64_t in, int64_t out, const double *loras,
                                int64_t lora_count, int32_t decode);
-// Before linears of rows that decode: the adapters' a are laid behind frozen weights of `weight_type`, where a library keeps room for them; those linears
-// are then called with `decode` 2, the same adapters in the same order. `weights` (host) holds for each weight its address, out, in and its number of
-// adapters; `loras` theirs, one weight's behind the other's, 13 numbers each as arbor_linear takes them (rows and xa are not looked at).
+// Before linears of rows that decode: the adapters' a are laid behind frozen weights of `weight_type`, where a library keeps room for them
+// (ARBOR_BF16_ROOMY); those linears are then called with `decode` 2, the same adapters in the same order. `weights` (host) holds for each weight its
+// address, out, in and its number of adapters; `loras` theirs, one weight's behind the other's, 13 numbers each as arbor_linear takes them (rows and xa
+// are not looked at).
 ARBOR_API int32_t arbor_lay_adapters(arbor_stream *stream, int32_t weight_type, const double *weights, int64_t weight_count, const double *loras,
                                      int64_t lora_count);
 // dx = dy W + Σ scale (dy b) a; dWeight += dyᵀ x; dBias += Σ dy; da += scale (dy b)ᵀ x; db += scale dyᵀ xa. Each of dx, d_weight, d_bias may be

@@ -32,7 +32,7 @@ void bf16_panels(uint32_t *to, const float *from, int64_t out, int64_t in) {
 
 int32_t arbor_best_precision(void) { return arbor::bf16_is_fast() ? ARBOR_BF16 : ARBOR_F32; }
 
-int32_t arbor_weight_type(int32_t precision) {
+int32_t arbor_weight_type(int32_t precision, int32_t) {
   if (precision == ARBOR_BF16) return ARBOR_BF16_PANELS;
   return arbor::external_in_use() ? ARBOR_F32 : ARBOR_F32_PANELS;
 }

@@ -2,7 +2,7 @@
 
 #include "add_rows.cuh"
 #include "convert.cuh"
-#include "lora.cuh"
+#include "lora_inside.cuh"
 #include "products.cuh"
 
 static constexpr int kWeightCopy = 9; // scratch memory: what attention has left of its plan is still wanted
@@ -17,15 +17,23 @@ int32_t arbor_linear(arbor_stream *stream, int32_t type, void *y, int32_t y_type
   if (tokens == 0) return ARBOR_OK;
   // Of rows that decode, the op that reads the outputs adds the adapters' share (lora_up.cuh).
   const bool few = decode && type == ARBOR_BF16;
-  if (few && weight_type == ARBOR_BF16 && y_type == ARBOR_BF16 && adapters.count > 0 && projects_down(type, x, in, adapters))
-    return decode_adapted(stream, y, x, weight, bias, tokens, in, out, adapters, decode == 2);
-  Product base{tokens, out, in};
-  base.a = {x, type, in};
-  base.b = {weight_as(stream, type, weight, weight_type, out * in, kWeightCopy), type, in, true};
-  if (!base.b.data) return ARBOR_UNSUPPORTED;
-  base.out = y, base.out_type = y_type, base.out_ld = out, base.by_row = true, base.few_rows = few, base.family = few ? out : 0;
-  const int32_t code = product(stream, "arbor_linear", base);
-  return code == ARBOR_OK ? add_adapters(stream, type, y, y_type, x, bias, tokens, in, out, adapters) : code;
+  const bool roomy = weight_type == ARBOR_BF16_ROOMY;
+  const int64_t ld = weight_ld(weight_type, in);
+  if (few && (roomy || weight_type == ARBOR_BF16) && y_type == ARBOR_BF16 && adapters.count > 0 && projects_down(type, x, in, adapters))
+    return decode_adapted(stream, y, x, weight, ld, bias, tokens, in, out, adapters, roomy && decode == 2);
+  const DividedAdapters divided = few ? DividedAdapters{{}, adapters} : divide_forward(type, x, weight_type, in, out, adapters);
+  int32_t code = ARBOR_OK;
+  if (divided.inside.count > 0)
+    code = multiply_inside(stream, y, y_type, x, weight, tokens, in, out, divided.inside);
+  else {
+    Product base{tokens, out, in};
+    base.a = {x, type, in};
+    base.b = {weight_as(stream, type, weight, weight_type, out * in, kWeightCopy), type, ld, true};
+    if (!base.b.data) return ARBOR_UNSUPPORTED;
+    base.out = y, base.out_type = y_type, base.out_ld = out, base.by_row = true, base.few_rows = few, base.family = few ? out : 0;
+    code = product(stream, "arbor_linear", base);
+  }
+  return code == ARBOR_OK ? add_adapters(stream, type, y, y_type, x, bias, tokens, in, out, divided.beside) : code;
 }
 
 int32_t arbor_linear_backward(arbor_stream *stream, int32_t type, void *dx, const void *dy, const void *x, const void *weight, int32_t weight_type,
@@ -37,15 +45,19 @@ int32_t arbor_linear_backward(arbor_stream *stream, int32_t type, void *dx, cons
   ARBOR_ENTER(stream, "arbor_linear_backward", valid);
   if (tokens == 0) return ARBOR_OK;
   int32_t code = ARBOR_OK;
-  if (dx) {
+  const DividedAdapters divided = divide_backward(type, dx, dy, x, weight_type, in, out, adapters);
+  if (divided.inside.count > 0)
+    code = multiply_back_adapted(stream, static_cast<bf16 *>(dx), static_cast<const bf16 *>(dy), static_cast<const bf16 *>(x), weight, tokens, in, out,
+                                 divided.inside);
+  else if (dx) {
     Product down{tokens, in, out};
     down.a = {dy, type, out};
-    down.b = {weight_as(stream, type, weight, weight_type, out * in, kWeightCopy), type, in};
+    down.b = {weight_as(stream, type, weight, weight_type, out * in, kWeightCopy), type, weight_ld(weight_type, in)};
     if (!down.b.data) return ARBOR_UNSUPPORTED;
     down.out = dx, down.out_type = type, down.out_ld = in, down.by_row = true;
     code = product(stream, "arbor_linear_backward", down);
   }
-  if (code == ARBOR_OK) code = add_adapter_gradients(stream, type, dx, dy, x, in, out, adapters);
+  if (code == ARBOR_OK) code = add_adapter_gradients(stream, type, dx, dy, x, in, out, divided.beside);
   if (code == ARBOR_OK && d_weight) {
     Product weights{out, in, tokens};
     weights.a = {dy, type, out, true}, weights.b = {x, type, in};

@@ -69,10 +69,16 @@ __device__ __forceinline__ float add_pieces(const float *sums, int64_t stride, i
 // The pieces' sums of x aᵀ, in scratch memory 1. False when there is none.
 bool project_down(arbor_stream *stream, const void *x, int64_t tokens, int64_t in, const Adapters &adapters, PieceSums &sums);
 
-// ---- rows that decode (lora_beside.cu) -----------------------------------------------------------------------------------------
+// ---- roomy weights ---------------------------------------------------------------------------------------------------------------
 
-// Rows behind a frozen bf16 weight's own, for adapters' a: the product with the weight computes x aᵀ as well.
-constexpr int64_t kSpareRows = 384;
+// Rows behind a frozen bf16 weight's own, for adapters' a: of rows that decode the product with the weight computes x aᵀ as well. In training the first
+// of them, and columns behind every row, lengthen the sum (lora_inside.cu).
+constexpr int64_t kSpareRows = 384, kSpareColumns = 64;
+
+// From a row of a weight to the next.
+inline int64_t weight_ld(int32_t weight_type, int64_t in) { return weight_type == ARBOR_BF16_ROOMY ? in + kSpareColumns : in; }
+
+// ---- rows that decode (lora_beside.cu) -----------------------------------------------------------------------------------------
 
 // Whether an adapter's share is computed on tensor cores, of xa and b rounded to bf16 as a prompt's is. It hangs on adapter and weight alone.
 constexpr int kUpColumns = 32; // of a warp
@@ -93,8 +99,10 @@ struct Unfinished {
 
 // y = x Wᵀ + bias + Σ scale (x aᵀ) bᵀ, all but the last part, which the op that reads y does, or whatever else comes before (lora_up.cuh). `laid`: the
 // adapters' a have been laid behind the weight (arbor_lay_adapters).
-int32_t decode_adapted(arbor_stream *stream, void *y, const void *x, const void *weight, const float *bias, int64_t tokens, int64_t in, int64_t out,
-                       const Adapters &adapters, bool laid);
+int32_t decode_adapted(arbor_stream *stream, void *y, const void *x, const void *weight, int64_t weight_ld, const float *bias, int64_t tokens, int64_t in,
+                       int64_t out, const Adapters &adapters, bool laid);
+
+// ---- many rows (lora.cu) --------------------------------------------------------------------------------------------------------
 
 // y += bias + Σ scale (x aᵀ) bᵀ, and xa. `y` is of the activations' type or f32. Without adapters only the bias is added.
 int32_t add_adapters(arbor_stream *stream, int32_t type, void *y, int32_t y_type, const void *x, const float *bias, int64_t tokens, int64_t in,
@@ -102,6 +110,9 @@ int32_t add_adapters(arbor_stream *stream, int32_t type, void *y, int32_t y_type
 
 // dx += Σ scale (dy b) a (where dx is given), da += scale (dy b)ᵀ x, db += scale dyᵀ xa.
 int32_t add_adapter_gradients(arbor_stream *stream, int32_t type, void *dx, const void *dy, const void *x, int64_t in, int64_t out,
+                              const Adapters &adapters);
+// The same with dx = dy W + …, of adapters that go by passes. `weight` is roomy.
+int32_t multiply_back_adapted(arbor_stream *stream, bf16 *dx, const bf16 *dy, const bf16 *x, const void *weight, int64_t tokens, int64_t in, int64_t out,
                               const Adapters &adapters);
 // The same on tensor cores, in a few launches for all adapters that it takes: bf16, ranks 8 to 32, all that is read and written in rows of 16 bytes.
 bool gradients_by_passes(int32_t type, const void *dx, const void *dy, const void *x, int64_t in, int64_t out, const Adapter &adapter);

@@ -18,14 +18,15 @@ constexpr int kMostCopies = 128, kThreads = 256;
 struct Copies {
   bf16 *to[kMostCopies];
   const float *from[kMostCopies];
-  int32_t count[kMostCopies];
+  int32_t count[kMostCopies], in[kMostCopies];
+  int32_t room; // behind a row of `in`
 };
 
 __global__ __launch_bounds__(kThreads) void lay(const __grid_constant__ Copies copies) {
   const int which = int(blockIdx.y);
   for (int i = (int(blockIdx.x) * kThreads + int(threadIdx.x)) * 4; i < copies.count[which]; i += int(gridDim.x) * kThreads * 4) {
     const float4 v = *reinterpret_cast<const float4 *>(copies.from[which] + i);
-    *reinterpret_cast<uint2 *>(copies.to[which] + i) = make_uint2(pack_pair(v.x, v.y), pack_pair(v.z, v.w));
+    *reinterpret_cast<uint2 *>(copies.to[which] + i + i / copies.in[which] * copies.room) = make_uint2(pack_pair(v.x, v.y), pack_pair(v.z, v.w));
   }
 }
 
@@ -43,41 +44,45 @@ bool find_room(const Adapter &adapter, int64_t out, int64_t &taken, int64_t &col
   return true;
 }
 
-int32_t multiply(arbor_stream *stream, const void *x, const void *weight, void *to, int64_t tokens, int64_t in, int64_t columns, int64_t family) {
+int32_t multiply(arbor_stream *stream, const void *x, const void *weight, int64_t weight_ld, void *to, int64_t tokens, int64_t in, int64_t columns,
+                 int64_t family) {
   Product base{tokens, columns, in};
   base.a = {x, ARBOR_BF16, in};
-  base.b = {weight, ARBOR_BF16, in, true};
+  base.b = {weight, ARBOR_BF16, weight_ld, true};
   base.out = to, base.out_type = ARBOR_BF16, base.out_ld = columns, base.by_row = base.few_rows = true, base.family = family;
   return product(stream, "arbor_linear", base);
 }
 
 // x aᵀ of the adapters that found no room.
-int32_t overflow(arbor_stream *stream, const void *x, int64_t tokens, int64_t in, int64_t out, const Adapters &adapters, const bool (&over)[kMostAdapters],
-                 Unfinished &to) {
+int32_t overflow(arbor_stream *stream, const void *x, int64_t weight_ld, int64_t tokens, int64_t in, int64_t out, const Adapters &adapters,
+                 const bool (&over)[kMostAdapters], Unfinished &to) {
   int64_t columns = 0;
   for (int32_t i = 0; i < adapters.count; i++) columns += over[i] ? adapters.at[i].width() : 0;
   if (columns == 0) return ARBOR_OK;
   const int64_t ld = ceil_div(columns, kStep) * kStep;
-  bf16 *memory = static_cast<bf16 *>(scratch(stream, kOverflow, (ld * in + tokens * ld) * 2));
+  bf16 *memory = static_cast<bf16 *>(scratch(stream, kOverflow, (ld * weight_ld + tokens * ld) * 2));
   if (!memory) return ARBOR_OUT_OF_MEMORY;
+  bf16 *const outputs = memory + ld * weight_ld;
   Copies copies;
+  copies.room = int32_t(weight_ld - in);
   int count = 0;
   int64_t column = 0;
   for (int32_t i = 0; i < adapters.count; i++) {
     if (!over[i]) continue;
     const Adapter &adapter = adapters.at[i];
-    copies.to[count] = memory + column * in, copies.from[count] = adapter.a, copies.count[count++] = int32_t(adapter.width() * in);
-    to.low[i] = memory + ld * in + column, to.low_ld[i] = ld;
+    copies.to[count] = memory + column * weight_ld, copies.from[count] = adapter.a, copies.in[count] = int32_t(in);
+    copies.count[count++] = int32_t(adapter.width() * in);
+    to.low[i] = outputs + column, to.low_ld[i] = ld;
     column += adapter.width();
   }
   copy_all(stream, copies, count);
-  return multiply(stream, x, memory, memory + ld * in, tokens, in, ld, out);
+  return multiply(stream, x, memory, weight_ld, outputs, tokens, in, ld, out);
 }
 
 } // namespace
 
-int32_t decode_adapted(arbor_stream *stream, void *y, const void *x, const void *weight, const float *bias, int64_t tokens, int64_t in, int64_t out,
-                       const Adapters &adapters, bool laid) {
+int32_t decode_adapted(arbor_stream *stream, void *y, const void *x, const void *weight, int64_t weight_ld, const float *bias, int64_t tokens, int64_t in,
+                       int64_t out, const Adapters &adapters, bool laid) {
   Unfinished unfinished;
   int64_t taken = 0, columns_of[kMostAdapters] = {};
   bool beside[kMostAdapters] = {}, over[kMostAdapters] = {};
@@ -96,8 +101,8 @@ int32_t decode_adapted(arbor_stream *stream, void *y, const void *x, const void 
   unfinished.outputs = outputs, unfinished.ld = columns;
   for (int32_t i = 0; i < adapters.count; i++)
     if (beside[i]) unfinished.low[i] = outputs + out + columns_of[i], unfinished.low_ld[i] = columns;
-  int32_t code = multiply(stream, x, weight, outputs, tokens, in, columns, out);
-  if (code == ARBOR_OK) code = overflow(stream, x, tokens, in, out, adapters, over, unfinished);
+  int32_t code = multiply(stream, x, weight, weight_ld, outputs, tokens, in, columns, out);
+  if (code == ARBOR_OK) code = overflow(stream, x, weight_ld, tokens, in, out, adapters, over, unfinished);
   if (code != ARBOR_OK) return code;
   const bool any = std::any_of(others.at, others.at + others.count, [](const Adapter &one) { return one.row_count > 0; });
   if (any && !project_down(stream, x, tokens, in, others, unfinished.sums)) return ARBOR_OUT_OF_MEMORY;
@@ -110,19 +115,21 @@ int32_t decode_adapted(arbor_stream *stream, void *y, const void *x, const void 
 int32_t arbor_lay_adapters(arbor_stream *stream, int32_t weight_type, const double *weights, int64_t weight_count, const double *loras, int64_t lora_count) {
   using namespace arbor;
   ARBOR_ENTER(stream, "arbor_lay_adapters", weight_count >= 0 && lora_count >= 0 && (weight_count == 0 || weights) && (lora_count == 0 || loras));
-  if (weight_type != ARBOR_BF16) return ARBOR_OK;
+  if (weight_type != ARBOR_BF16_ROOMY) return ARBOR_OK;
   Copies copies;
+  copies.room = int32_t(weight_ld(weight_type, 0));
   int count = 0;
   for (int64_t w = 0, lora = 0; w < weight_count; w++) {
     const double *n = weights + 4 * w;
     const int64_t out = int64_t(n[1]), in = int64_t(n[2]), own = int64_t(n[3]);
-    bf16 *spare = reinterpret_cast<bf16 *>(uint64_t(n[0])) + out * in;
+    bf16 *spare = reinterpret_cast<bf16 *>(uint64_t(n[0])) + out * (in + copies.room);
     int64_t taken = 0, row = 0;
     for (const int64_t end = lora + own; lora < end; lora++) {
       Adapter adapter;
       if (lora >= lora_count || !read_adapter(adapter, loras + lora * kLoraNumbers, out)) return bad_argument("arbor_lay_adapters");
       if (in % 8 != 0 || !find_room(adapter, out, taken, row)) continue;
-      copies.to[count] = spare + row * in, copies.from[count] = adapter.a, copies.count[count] = int32_t(adapter.width() * in);
+      copies.to[count] = spare + row * (in + copies.room), copies.from[count] = adapter.a, copies.in[count] = int32_t(in);
+      copies.count[count] = int32_t(adapter.width() * in);
       if (++count < kMostCopies) continue;
       copy_all(stream, copies, count);
       count = 0;

@@ -1,10 +1,12 @@
 // Gradients of adapters in five launches: the pass over dy, dyb from its sums, the pass over x, dx += dyb a, and the sums of both passes into da and db.
+// Where adapters are inside the product (lora_inside.cu), dyb and dx come of that.
 
 #include "lora_gradients.cuh"
 
 #include <initializer_list>
 
 #include "lora_add_mma.cuh"
+#include "lora_inside.cuh"
 #include "mma.cuh"
 
 namespace arbor {
@@ -131,7 +133,12 @@ bool gradients_by_passes(int32_t type, const void *dx, const void *dy, const voi
   return aligned % 16 == 0;
 }
 
-int32_t add_gradients_by_passes(arbor_stream *stream, bf16 *dx, const bf16 *dy, const bf16 *x, int64_t in, int64_t out, const Adapters &adapters) {
+namespace {
+
+// `come_to_dyb` is called when the sums of the pass over dy are there. dx, if given, has the product already.
+template <class ComeToDyb>
+int32_t pass(arbor_stream *stream, bf16 *dx, const bf16 *dy, const bf16 *x, int64_t in, int64_t out, const Adapters &adapters,
+             const ComeToDyb &come_to_dyb) {
   Gradients gradients;
   const GradientSizes sizes = plan_gradients(gradients, in, out, adapters);
   void *memory = scratch(stream, 1, sizes.sums * 4 + sizes.dyb * 2);
@@ -140,7 +147,7 @@ int32_t add_gradients_by_passes(arbor_stream *stream, bf16 *dx, const bf16 *dy, 
   gradients.sums = reinterpret_cast<float *>(gradients.dyb + sizes.dyb); // dyb's rows are of 32 bytes
   const cudaStream_t on = cuda_stream(stream);
   pass_over_dy(on, dy, gradients);
-  sum_dyb(on, gradients);
+  if (const int32_t code = come_to_dyb(gradients); code != ARBOR_OK) return code;
   pass_over_x(on, x, gradients);
   add_sums(on, gradients);
   if (dx) {
@@ -156,6 +163,21 @@ int32_t add_gradients_by_passes(arbor_stream *stream, bf16 *dx, const bf16 *dy, 
     add_low_ranks(on, all);
   }
   return launched(stream, "arbor_linear_backward");
+}
+
+} // namespace
+
+int32_t add_gradients_by_passes(arbor_stream *stream, bf16 *dx, const bf16 *dy, const bf16 *x, int64_t in, int64_t out, const Adapters &adapters) {
+  return pass(stream, dx, dy, x, in, out, adapters, [&](const Gradients &gradients) {
+    sum_dyb(cuda_stream(stream), gradients);
+    return int32_t(ARBOR_OK);
+  });
+}
+
+int32_t multiply_back_adapted(arbor_stream *stream, bf16 *dx, const bf16 *dy, const bf16 *x, const void *weight, int64_t tokens, int64_t in, int64_t out,
+                              const Adapters &adapters) {
+  return pass(stream, nullptr, dy, x, in, out, adapters,
+              [&](const Gradients &gradients) { return multiply_back_inside(stream, dx, dy, weight, tokens, gradients); });
 }
 
 } // namespace arbor

@@ -44,19 +44,22 @@ uint32_t alignment_of(const Product &p) {
                    alignment(p.out, p.out_ld * bytes_of(p.out_type)), 16u});
 }
 
-// What products have in common that share a reference: all but the number of rows.
+int64_t usual_depth(const Product &p) { return p.usual_depth > 0 ? p.usual_depth : p.depth; }
+
+// What products have in common that share a reference: all but the number of rows, and room behind the depth.
 using Signature = std::tuple<int64_t, int64_t, bool, bool, int32_t, int32_t, int64_t, int64_t, uint32_t, bool, bool>;
 Signature signature(const Product &p) {
-  return {p.family > 0 ? p.family : p.columns, p.by_row ? p.depth : 0, p.a.transposed, p.b.transposed, p.a.type, p.out_type, p.b.ld, p.family > 0 ? 0 : p.out_ld,
-          alignment_of(p), p.beta != 0, p.few_rows};
+  return {p.family > 0 ? p.family : p.columns, p.by_row ? usual_depth(p) : 0, p.a.transposed, p.b.transposed, p.a.type, p.out_type, p.b.ld,
+          p.family > 0 ? 0 : p.out_ld, alignment_of(p), p.beta != 0, p.few_rows};
 }
 
 // All that a call's descriptions hang on: calls of equal numbers share them.
 struct Exact {
-  int64_t rows, columns, depth, a_ld, b_ld, out_ld, family;
+  int64_t rows, columns, depth, usual, a_ld, b_ld, out_ld, family;
   uint64_t kinds;
 
-  Exact(const Product &p, uint32_t aligned) : rows(p.rows), columns(p.columns), depth(p.depth), a_ld(p.a.ld), b_ld(p.b.ld), out_ld(p.out_ld), family(p.family) {
+  Exact(const Product &p, uint32_t aligned)
+      : rows(p.rows), columns(p.columns), depth(p.depth), usual(usual_depth(p)), a_ld(p.a.ld), b_ld(p.b.ld), out_ld(p.out_ld), family(p.family) {
     kinds = uint64_t(p.a.transposed) | uint64_t(p.b.transposed) << 1 | uint64_t(p.by_row) << 2 | uint64_t(p.beta != 0) << 3 | uint64_t(p.few_rows) << 4 |
             uint64_t(p.a.type) << 8 | uint64_t(p.out_type) << 16 | uint64_t(aligned) << 24;
   }
@@ -65,7 +68,8 @@ struct Exact {
 struct HashExact {
   size_t operator()(const Exact &e) const {
     uint64_t hash = e.kinds;
-    for (const int64_t number : {e.rows, e.columns, e.depth, e.a_ld, e.b_ld, e.out_ld, e.family}) hash = (hash ^ uint64_t(number)) * 0x9e3779b97f4a7c15ull, hash ^= hash >> 29;
+    for (const int64_t number : {e.rows, e.columns, e.depth, e.usual, e.a_ld, e.b_ld, e.out_ld, e.family})
+      hash = (hash ^ uint64_t(number)) * 0x9e3779b97f4a7c15ull, hash ^= hash >> 29;
     return size_t(hash);
   }
 };
@@ -115,7 +119,7 @@ private:
   Flush flush_;
   std::unordered_map<Exact, std::unique_ptr<Ready>, HashExact> ready_;
   std::map<Signature, Plan> references_;
-  std::map<std::pair<Signature, std::pair<int64_t, int64_t>>, Plan> plans_; // by columns and rows
+  std::map<std::pair<Signature, std::tuple<int64_t, int64_t, int64_t>>, Plan> plans_; // by columns, depth and rows
   std::map<std::pair<Signature, std::pair<int64_t, int64_t>>, Plan> proposals_;
 
   int32_t issue(arbor_stream *stream, const char *op, const Product &p, const Ready &ready) {
@@ -138,13 +142,15 @@ private:
   }
 
   int32_t by_row(arbor_stream *stream, const char *op, const Product &p, const Plan *&plan) {
-    Plan &slot = plans_[{signature(p), {p.columns, bucket(p.rows)}}];
+    Plan &slot = plans_[{signature(p), {p.columns, p.depth, bucket(p.rows)}}];
     plan = &slot;
     if (slot.known) return ARBOR_OK;
     Plan &reference = references_[signature(p)];
     if (!reference.known) {
       Product usual = p;
       usual.rows = p.few_rows ? kFewRows : kReferenceRows;
+      usual.depth = usual_depth(p);
+      if (p.usual_depth > 0) usual.a.data = nullptr, usual.a.ld = usual.depth; // as it is without the room
       if (p.family > 0) usual.columns = usual.out_ld = p.family;
       if (!first_proposal(usual, reductions(p), reference) && !first_proposal(usual, lt::kAnyReduction, reference)) return refused(op, p, 0);
     }

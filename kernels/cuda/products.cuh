@@ -28,6 +28,8 @@ struct Product {
   bool few_rows = false;
   // By row: products of one family share a reference, so a column has the same bits however many stand beside it. Usually `columns`.
   int64_t family = 0;
+  // By row: of the depth, what isn't room behind: a row with zeros there has the bits of the product without. 0: all.
+  int64_t usual_depth = 0;
 };
 
 class Products;

@@ -38,6 +38,8 @@ export interface Stack {
   readonly pieces: readonly (readonly [name: string, rows: number])[]
   /** Null for a vector. */
   readonly columns: number | null
+  /** Of a linear, which adapters come to. */
+  readonly adapted?: boolean
 }
 
 /** Reads all weights of the base; matrices are prepared. Throws ModelError naming one that is missing or of another shape than the config says. */
@@ -48,7 +50,8 @@ export function loadModelWeights(backend: Backend, { config, weights }: OpenMode
   const parts = modelParts(config, weights, (stack) => {
     const data = readStack(weights, stack)
     parameters += data.length
-    if (stack.columns !== null) return backend.prepareWeight([data.length / stack.columns, stack.columns], data)
+    const { columns, adapted = false } = stack
+    if (columns !== null) return backend.prepareWeight([data.length / columns, columns], data, { adapted })
     const tensor = arena.tensor([data.length])
     backend.upload(tensor, data)
     return tensor
@@ -65,7 +68,7 @@ export function modelParts<T>(config: ModelConfig, file: Pick<WeightFile, 'has'>
   const vector = (name: string) => make({ pieces: [[name, hidden]], columns: null })
   const linear = (prefix: string, shape: LinearShape): LinearParts<T> => {
     const pieces = (kind: string) => shape.members.map(({ path, out }) => [`${prefix}${path}.${kind}`, out] as const)
-    const weight = make({ pieces: pieces('weight'), columns: shape.in })
+    const weight = make({ pieces: pieces('weight'), columns: shape.in, adapted: true })
     return file.has(pieces('bias')[0]![0]) ? { weight, bias: make({ pieces: pieces('bias'), columns: null }) } : { weight }
   }
   const embedding = make({ pieces: [['model.embed_tokens.weight', vocab]], columns: hidden })

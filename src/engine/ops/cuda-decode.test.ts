@@ -119,7 +119,7 @@ async function outputsOf(
   const out = parts.reduce((sum, part) => sum + part, 0)
   const loras = slices(kit, inner, parts, ranks)
   const [y, x, bias] = [kit.tensor([ROWS, out], null, 'bf16'), kit.tensor([ROWS, inner], 4, 'bf16'), kit.tensor([out], 5)]
-  const weight = backend.prepareWeight([out, inner], noise(out * inner, 3))
+  const weight = backend.prepareWeight([out, inner], noise(out * inner, 3), { adapted: true })
   const { run, outputs } = following(kit, y)
   if (laid) backend.ops.layAdapters([{ weight, adapters: loras }])
   backend.ops.linear({ y, x, weight, bias, loras, decode: true, laid })

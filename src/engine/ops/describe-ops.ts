@@ -105,7 +105,10 @@ async function runCase(backend: Backend, one: OpCase): Promise<Downloaded> {
 
   function guard(on: Backend, values: Values, dtype: DType): { view: Tensor; whole: Tensor | null } {
     const { shape, data, prepared } = values
-    if (prepared) return { view: on.prepareWeight([shape[0]!, shape[1]!], Float32Array.from(data)), whole: null }
+    if (prepared) {
+      const use = { adapted: 'a0' in one.tensors }
+      return { view: on.prepareWeight([shape[0]!, shape[1]!], Float32Array.from(data), use), whole: null }
+    }
     const row = count(shape.slice(1))
     const padded = data instanceof Int32Array ? new Int32Array(data.length + 2 * row) : new Float32Array(data.length + 2 * row)
     padded.fill(GUARD)

@@ -5,7 +5,7 @@ import { DTYPE_BYTES } from './arena'
 import type { DType, Tensor } from './ops'
 
 /** arbor_type of arbor_ops.h. */
-export const TYPE = { f32: 0, bf16: 1, i32: 2, f32Panels: 3, bf16Panels: 4 } as const
+export const TYPE = { f32: 0, bf16: 1, i32: 2, f32Panels: 3, bf16Panels: 4, bf16Roomy: 5 } as const
 const PANEL = 16
 const CHUNK = 32 // inputs that a row of a bf16 panel is padded to
 
@@ -51,6 +51,8 @@ export class NativeTensor implements Tensor {
     const rows = this.shape[0] ?? 0
     if (start < 0 || count < 0 || start + count > rows)
       throw new BackendError(`Rows ${start} to ${start + count} of a tensor [${this.shape}].`, { op: 'rows' })
+    if (this.type === TYPE.bf16Roomy)
+      throw new BackendError('Rows of a weight with room for adapters are no weight of their own.', { op: 'rows' })
     // Panels keep 16 rows together, so a view starts at one of them.
     if (this.isPrepared && start % PANEL !== 0)
       throw new BackendError(`Rows of a prepared weight start at a multiple of ${PANEL}, not at ${start}.`, { op: 'rows' })

@@ -120,14 +120,14 @@ class NativeBackend implements Backend {
     }
   }
 
-  prepareWeight(shape: readonly [number, number], data: Float32Array): Tensor {
+  prepareWeight(shape: readonly [number, number], data: Float32Array, { adapted = false } = {}): Tensor {
     const [out, inner] = shape
     if (data.length !== out * inner)
       throw new BackendError(`${data.length} values for a weight [${shape}].`, { op: 'prepareWeight' })
-    const type = Number(this.run('arbor_weight_type', TYPE[this.precision]))
+    const type = Number(this.run('arbor_weight_type', TYPE[this.precision], Number(adapted)))
     const memory = this.allocate(Number(this.run('arbor_weight_bytes', type, out, inner)))
     this.run('arbor_prepare_weight', this.open('prepareWeight'), memory, type, data, out, inner)
-    return new NativeTensor(type === TYPE.bf16Panels || type === TYPE.bf16 ? 'bf16' : 'f32', shape, memory, type)
+    return new NativeTensor(type === TYPE.f32 || type === TYPE.f32Panels ? 'f32' : 'bf16', shape, memory, type)
   }
 
   memory(): { readonly free: number; readonly total: number } | null {

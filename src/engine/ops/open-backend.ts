@@ -83,7 +83,7 @@ function described(backend: Backend, text: (description: string) => string): Bac
     upload: (to, data) => backend.upload(to, data),
     download: (from) => backend.download(from),
     capture: (run) => backend.capture(run),
-    prepareWeight: (shape, data) => backend.prepareWeight(shape, data),
+    prepareWeight: (shape, data, use) => backend.prepareWeight(shape, data, use),
     memory: () => backend.memory(),
     group: backend.group,
     close: () => backend.close(),

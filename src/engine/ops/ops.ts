@@ -72,9 +72,10 @@ export interface Backend {
   capture(run: () => void): Capture
   /**
    * Takes a weight matrix [out, in] that never changes into the layout `linear` likes best (may be the tensor itself).
-   * The result goes wherever `weight`, `table` or `head` is asked for; the source may be released afterwards.
+   * The result goes wherever `weight`, `table` or `head` is asked for; the source may be released afterwards. `adapted`: only as the `weight` of linears
+   * that have adapters, for which a device may keep room beside it.
    */
-  prepareWeight(shape: readonly [number, number], data: Float32Array): Tensor
+  prepareWeight(shape: readonly [number, number], data: Float32Array, use?: { readonly adapted: boolean }): Tensor
   /** Bytes of the device's own memory; null where it shares the host's. */
   memory(): { readonly free: number; readonly total: number } | null
   readonly ops: Ops
@@ -152,7 +153,7 @@ export interface Ops {
     decode?: boolean
     laid?: boolean
   }): void
-  /** Before linears with `laid`: lays each weight's adapters beside it, where the device gains by that. Weights are of `prepareWeight`. */
+  /** Before linears with `laid`: lays each weight's adapters beside it, where the device gains by that. Weights are of `prepareWeight`, `adapted`. */
   layAdapters(of: readonly { weight: Tensor; adapters: readonly Adapter[] }[]): void
   /** dx = dy W + Σ scale (dy B) A (overwrites dx); da, db, dWeight, dBias accumulate. `x` is the forward's input. */
   linearBackward(args: {
