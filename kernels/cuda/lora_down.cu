@@ -38,6 +38,7 @@ __global__ __launch_bounds__(kThreads) void down_kernel(const bf16 *x, int64_t t
                                                          const __grid_constant__ PieceSums to) {
   __shared__ Partials<kTiles> partials;
   const Work<kTiles> work(adapters);
+  after_kernels_before();
   if (work.none()) return;
   const int64_t piece = piece_of(in), first = int64_t(blockIdx.z) * piece;
   float sums[kTiles][4] = {};
@@ -58,9 +59,12 @@ __global__ __launch_bounds__(kThreads, 3) void project_many_down(const bf16 *x, 
   extern __shared__ __align__(1024) unsigned char memory[];
   ManyShared &shared = *reinterpret_cast<ManyShared *>(memory);
   const Work<kManyTiles> work(adapters);
-  if (work.none()) return;
+  if (work.none()) return after_kernels_before(); // as all must: the kernel behind reads x before it waits
   const Places of = work.places(x, tokens, in);
   const int64_t piece = piece_of(in), first = int64_t(blockIdx.z) * piece;
+  EightFloats up, low;
+  of.load_a(up, low, Places::k(first, 0)); // older than the kernel before
+  after_kernels_before();
   const int steps = int(ceil_div(min(in - first, piece), kWarps * kStep));
   const auto copy_step = [&](int s) {
     const int64_t k = Places::k(first, s);
@@ -75,8 +79,6 @@ __global__ __launch_bounds__(kThreads, 3) void project_many_down(const bf16 *x, 
     if (s < steps) copy_step(s);
     close_copies();
   }
-  EightFloats up, low;
-  of.load_a(up, low, Places::k(first, 0));
   float sums[kManyTiles][4] = {};
   for (int s = 0; s < steps; s++) {
     const uint4 u = up.values(), l = low.values();
@@ -116,7 +118,7 @@ void launch_down(cudaStream_t on, const void *x, int64_t tokens, int64_t in, con
   const auto run = [&](auto kernel, int64_t tile, size_t shared = 0) {
     const dim3 grid(unsigned(blocks), unsigned(ceil_div(tokens, tile)), unsigned(sums.pieces));
     allow_shared(kernel, shared);
-    kernel<<<grid, kThreads, shared, on>>>(static_cast<const bf16 *>(x), tokens, in, adapters, sums);
+    launch_after(kernel, grid, kThreads, shared, on, static_cast<const bf16 *>(x), tokens, in, adapters, sums);
   };
   tokens <= 8    ? run(down_kernel<1>, 8)
   : tokens <= 16 ? run(down_kernel<2>, 16)

@@ -157,8 +157,11 @@ template <class T, bool kWide>
 __global__ void rms_norm_backward(T *dx, const T *dy, const T *x, const float *weight, const float *rstd, const T *d_residual, int64_t hidden) {
   using Values = Row<T, kWide>;
   __shared__ float shared[33];
-  const int64_t base = int64_t(blockIdx.x) * hidden;
+  const int64_t base = int64_t(blockIdx.x) * hidden, own = int64_t(threadIdx.x) * Values::kCount;
+  after_kernels_before();
   const float r = rstd[blockIdx.x];
+  Values kept = {}; // of the residual, asked for with the first look
+  if (d_residual && own < hidden) kept = Values::load(d_residual + base + own);
   float dot = 0;
   over_row<T, kWide>(hidden, [&](int64_t i) {
     const Values d = Values::load(dy + base + i), v = Values::load(x + base + i);
@@ -172,7 +175,7 @@ __global__ void rms_norm_backward(T *dx, const T *dy, const T *x, const float *w
 #pragma unroll
     for (int j = 0; j < Values::kCount; j++) out.at[j] = r * (d.at[j] * weight[i + j] - v.at[j] * mean);
     if (d_residual) {
-      const Values before = Values::load(d_residual + base + i);
+      const Values before = i == own ? kept : Values::load(d_residual + base + i);
 #pragma unroll
       for (int j = 0; j < Values::kCount; j++) out.at[j] += before.at[j];
     }
@@ -231,8 +234,8 @@ int32_t arbor_rms_norm_backward(arbor_stream *stream, int32_t type, void *dx, co
       add_rows(stream, d_weight, tokens, hidden,
                [=] __device__(int64_t row, int64_t i) { return to_float(dys[row * hidden + i]) * to_float(xs[row * hidden + i]) * rstd[row]; });
     const auto run = [&](auto kernel) {
-      kernel<<<unsigned(tokens), kThreads, 0, cuda_stream(stream)>>>(static_cast<T *>(dx), dys, xs, weight, rstd,
-                                                                     static_cast<const T *>(d_residual), hidden);
+      launch_after(kernel, dim3(unsigned(tokens)), kThreads, 0, cuda_stream(stream), static_cast<T *>(dx), dys, xs, weight, rstd,
+                   static_cast<const T *>(d_residual), hidden);
     };
     if (is_wide<T>(hidden, {dx, dy, x, d_residual}))
       run(rms_norm_backward<T, true>);
