@@ -56,6 +56,10 @@ export function logOps(backend: Backend): OpLog {
       passes.push(nothing())
       return backend.download(from, into)
     },
+    fetch: (from, into) => {
+      passes.push(nothing())
+      return backend.fetch(from, into)
+    },
     capture: (run) => ({ replay: run, free: () => {} }),
     prepareWeight: (shape, data, use) => backend.prepareWeight(shape, data, use),
     memory: () => backend.memory(),

@@ -43,7 +43,7 @@ export class ModelRunner implements Runner {
 
   private readonly policies: (policy: string) => PolicyWeights
 
-  async run(plan: BatchPlan): Promise<SequenceToken[]> {
+  run(plan: BatchPlan): () => Promise<SequenceToken[]> {
     const { backend } = this
     const { sampled } = plan
     const watched = sampled.some((sequence) => sequence.watched)
@@ -60,14 +60,15 @@ export class ModelRunner implements Runner {
       this.#forward(this.#batch(plan, views, live), views)
       if (sampled.length > 0 && !watched) sample()
     })
-    if (sampled.length === 0) return [] // part of a long prompt
-    const alternatives = watched ? await this.#alternatives(sampled, views.sampling.logits) : []
-    if (watched) {
+    if (sampled.length === 0) return async () => [] // part of a long prompt
+    if (!watched) return this.#inputs.fetch(views, sampled.length)
+    return async () => {
+      const alternatives = await this.#alternatives(sampled, views.sampling.logits)
       await this.#uploadMasks(masks)
       sample()
+      const tokens = await this.#inputs.fetch(views, sampled.length)()
+      return tokens.map((token, i) => (alternatives[i] ? { ...token, topLogprobs: alternatives[i] } : token))
     }
-    const tokens = await this.#inputs.download(views, sampled.length)
-    return watched ? tokens.map((token, i) => (alternatives[i] ? { ...token, topLogprobs: alternatives[i] } : token)) : tokens
   }
 
   /** Whether a pass may be enqueued before the one before it has been heard of: a device computes beside us. */
@@ -115,9 +116,9 @@ export class ModelRunner implements Runner {
     return { tokens, ids: ahead ? fed : ids, positions, slots, plan: attention, policies, decode, ...(live && { live }) }
   }
 
-  /** A pass ahead decodes under the adapters of the pass before it, which lie beside the weights already, unless one was updated since. */
+  /** A pass ahead decodes under the adapters of the pass before it, which lie beside the weights already, unless that one read prompts. */
   #layAdapters({ decode, ahead, policies }: BatchPlan): void {
-    if (!this.#laysAdapters(decode, policies)) return
+    if (!this.#laysAdapters(decode, policies)) return void (this.#laid = [])
     const now = policies.map(({ policy }) => this.policies(policy)).map((weights) => ({ weights, step: weights.step }))
     const before = this.#laid
     this.#laid = now

@@ -66,10 +66,11 @@ export class PassInputs {
     return views
   }
 
-  /** The first `count` of what was sampled. Asked for at once: another pass may be enqueued before it arrives. */
-  async download({ answers, hostAnswers, tokenRoom }: PassViews, count: number): Promise<SequenceToken[]> {
+  /** The first `count` of what was sampled. Asked for now, and waited for by whoever calls the answer: another pass may be enqueued before. */
+  fetch({ answers, hostAnswers, tokenRoom }: PassViews, count: number): () => Promise<SequenceToken[]> {
     this.turn = 1 - this.turn
-    return readAnswers(await this.backend.download(answers, hostAnswers[this.turn]), count, tokenRoom)
+    const arrived = this.backend.fetch(answers, hostAnswers[this.turn])
+    return async () => readAnswers(await arrived(), count, tokenRoom)
   }
 
   close(): void {

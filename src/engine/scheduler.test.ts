@@ -15,10 +15,12 @@ class HashRunner implements Runner {
   computed = 0
   failNext: Error | null = null
 
-  async run(plan: BatchPlan): Promise<SequenceToken[]> {
-    await Promise.resolve()
-    if (this.failNext) throw this.failNext
-    return this.compute(plan)
+  run(plan: BatchPlan): () => Promise<SequenceToken[]> {
+    return async () => {
+      await Promise.resolve()
+      if (this.failNext) throw this.failNext
+      return this.compute(plan)
+    }
   }
 
   protected compute(plan: BatchPlan): SequenceToken[] {
@@ -51,10 +53,14 @@ class HashRunner implements Runner {
 
 /** Waits for what may come next, and takes the lowest of it. */
 class MaskedRunner extends HashRunner {
-  override async run(plan: BatchPlan): Promise<SequenceToken[]> {
-    const masks = await Promise.all(plan.sampled.map((sequence) => sequence.allowed?.() ?? null))
+  override run(plan: BatchPlan): () => Promise<SequenceToken[]> {
+    const asked = plan.sampled.map((sequence) => sequence.allowed?.() ?? null)
     const masked = (sampled: SequenceToken, mask: TokenMask | null) => (mask ? { ...sampled, token: lowest(mask) } : sampled)
-    return (await super.run(plan)).map((sampled, i) => masked(sampled, masks[i] ?? null))
+    const answer = super.run(plan)
+    return async () => {
+      const masks = await Promise.all(asked)
+      return (await answer()).map((sampled, i) => masked(sampled, masks[i] ?? null))
+    }
   }
 }
 
@@ -72,15 +78,17 @@ class AheadRunner extends HashRunner {
   private last: readonly SequenceToken[] = []
   private lastWatched = false
 
-  override async run(plan: BatchPlan): Promise<SequenceToken[]> {
+  override run(plan: BatchPlan): () => Promise<SequenceToken[]> {
     if (plan.ahead && this.lastWatched) throw new Error('the pass before waits for the host, and this one would pass it by')
     this.lastWatched = plan.sampled.some((sequence) => sequence.watched)
     if (plan.ahead) for (let row = 0; row < plan.rows; row++) plan.ids[row] = this.last[plan.ids[row]!]!.token
     const tokens = this.compute(plan)
     this.last = tokens
-    for (let turns = 0; turns < 3; turns++) await Promise.resolve()
-    if (this.failNext) throw this.failNext
-    return tokens
+    return async () => {
+      for (let turns = 0; turns < 3; turns++) await Promise.resolve()
+      if (this.failNext) throw this.failNext
+      return tokens
+    }
   }
 }
 

@@ -12,17 +12,17 @@ import { Roster } from './roster'
 import type { Sequence, SequenceToken } from './sequence'
 
 export interface Runner {
-  /** `run` has enqueued all its work when it returns its promise, and a plan that follows (BatchPlan.ahead) may be run before that resolves. */
+  /** A plan that follows (BatchPlan.ahead) may be run before the answer to this one is called. */
   readonly runsAhead?: boolean
-  /** Computes the plan's rows and samples; one answer per sequence of `plan.sampled`, in order. */
-  run(plan: BatchPlan): Promise<SequenceToken[]>
+  /** Enqueues the plan's rows and its samples. The answer waits for them: a token for each sequence of `plan.sampled`, in order. */
+  run(plan: BatchPlan): () => Promise<SequenceToken[]>
 }
 
 /** A plan that the device works on. */
 interface Flight {
   readonly weightSet: string | null
   readonly sequences: readonly Sequence[]
-  readonly tokens: Promise<readonly SequenceToken[]>
+  readonly tokens: () => Promise<readonly SequenceToken[]>
 }
 
 export class Scheduler {
@@ -85,13 +85,23 @@ export class Scheduler {
   #launch(plan: BatchPlan, weightSet: string | null): Flight {
     const sequences = plan.sampled
     this.#count(plan)
-    const tokens = this.runner.run(plan)
-    tokens.catch(() => {}) // heard when the flight lands
+    const tokens = this.#enqueue(plan)
     for (let i = 0; i < sequences.length; i++) {
       sequences[i]!.place = i
-      if (this.runner.runsAhead) sequences[i]!.inFlight++
+      if (!this.runner.runsAhead) continue
+      sequences[i]!.inFlight++
+      sequences[i]!.prefilling = false // all of its prompt is under way: it may go on before its first token arrives
     }
     return { weightSet, sequences, tokens }
+  }
+
+  /** What can't be enqueued is heard of when the flight lands: those before it are well. */
+  #enqueue(plan: BatchPlan): Flight['tokens'] {
+    try {
+      return this.runner.run(plan)
+    } catch (error) {
+      return () => Promise.reject(error)
+    }
   }
 
   /** Waits for a flight. Where the device can go on by itself, the next one is on its way before: it never waits for us. */
@@ -101,7 +111,7 @@ export class Scheduler {
     const next = this.#planner.decodeAhead(sequences, weightSet)
     if (next) this.#flight = this.#launch(next, weightSet)
     try {
-      const tokens = await flight.tokens
+      const tokens = await flight.tokens()
       for (let i = 0; i < tokens.length; i++) {
         const sequence = sequences[i]!
         sequence.inFlight = Math.max(0, sequence.inFlight - 1)

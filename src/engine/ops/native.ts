@@ -52,6 +52,8 @@ class NativeBackend implements Backend {
   /** Everything taken of the device and not given back: it ends with the backend. */
   private readonly blocks = new Set<number>()
   private readonly captures = new Set<number>()
+  /** Where downloads go that have not arrived, by their tickets: the stream writes there even if nobody waits for them any more. */
+  private readonly arriving = new Map<number, TypedArray>()
 
   constructor(
     private readonly calls: NativeCalls,
@@ -84,23 +86,18 @@ class NativeBackend implements Backend {
   }
 
   async download(from: Tensor, into?: TypedArray): Promise<TypedArray> {
-    const source = from as NativeTensor
-    if (into) {
-      if (into.length !== source.length)
-        throw new BackendError(`A tensor [${from.shape}] into ${into.length} values.`, { op: 'download' })
-      await this.wait(this.ask(into, source))
-      return into
-    }
-    // A buffer of its own lies outside the collected heap and never moves while the stream writes into it.
-    const buffer = new ArrayBuffer(Math.max(source.bytes, 1))
-    await this.wait(this.ask(new Uint8Array(buffer), source))
-    if (source.dtype === 'f32') return new Float32Array(buffer, 0, source.length)
-    return source.dtype === 'i32' ? new Int32Array(buffer, 0, source.length) : new Uint16Array(buffer, 0, source.length)
+    return this.fetch(from, into)()
   }
 
-  /** The ticket of a copy into host memory that outlives it. */
-  private ask(to: TypedArray | Uint8Array, { address, bytes }: NativeTensor): number {
-    return Number(this.run('arbor_download', this.open('download'), to, address, bytes))
+  fetch(from: Tensor, into = ownValues(from as NativeTensor)): () => Promise<TypedArray> {
+    const { length, address, bytes } = from as NativeTensor
+    if (into.length !== length) throw new BackendError(`A tensor [${from.shape}] into ${into.length} values.`, { op: 'download' })
+    const ticket = Number(this.run('arbor_download', this.open('download'), into, address, bytes))
+    this.arriving.set(ticket, into)
+    return async () => {
+      await this.wait(ticket)
+      return into
+    }
   }
 
   capture(run: () => void): Capture {
@@ -171,6 +168,7 @@ class NativeBackend implements Backend {
         await new Promise<void>((resolve, reject) =>
           wait.async(stream, ticket, -1, (error: unknown) => (error ? reject(error) : resolve())),
         )
+      for (const earlier of this.arriving.keys()) if (earlier <= ticket) this.arriving.delete(earlier)
       this.run('arbor_status', stream, ticket)
     } finally {
       this.waiting--
@@ -185,4 +183,11 @@ class NativeBackend implements Backend {
     for (const memory of this.blocks) this.run('arbor_free', null, memory)
     this.blocks.clear()
   }
+}
+
+/** Room for a tensor's values: a buffer of its own lies outside the collected heap and never moves while the stream writes into it. */
+function ownValues({ dtype, length, bytes }: NativeTensor): TypedArray {
+  const buffer = new ArrayBuffer(Math.max(bytes, 1))
+  if (dtype === 'f32') return new Float32Array(buffer, 0, length)
+  return dtype === 'i32' ? new Int32Array(buffer, 0, length) : new Uint16Array(buffer, 0, length)
 }

@@ -68,6 +68,8 @@ export interface Backend {
   upload(to: Tensor, data: TypedArray): void
   /** Waits for everything enqueued so far. Errors of earlier ops surface here as BackendError. `into`: as many values of the same type, nobody else's until then. */
   download(from: Tensor, into?: TypedArray): Promise<TypedArray>
+  /** A download whose copy is asked for now and that nobody waits for before its answer is called: meanwhile more can be enqueued. */
+  fetch(from: Tensor, into?: TypedArray): () => Promise<TypedArray>
   /** Records what `run` enqueues instead of running it; it holds neither uploads nor downloads. What it works on must stay where it is. */
   capture(run: () => void): Capture
   /**

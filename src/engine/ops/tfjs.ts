@@ -71,6 +71,11 @@ class TfjsBackend implements Backend {
     return into
   }
 
+  fetch(from: Tensor, into?: TypedArray): () => Promise<TypedArray> {
+    const copied = this.download(from, into)
+    return () => copied
+  }
+
   capture(run: () => void): Capture {
     const recorded: (() => void)[] = []
     this.recording = recorded
