@@ -4,7 +4,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import type { GenerateControl, GenerateRequest, LinearLoss, LossGradient, StepConfig, TrainSequence } from './engine'
 import { LocalEngine, type LocalEngineOptions } from './local-engine'
 import type { Gradients, PoolMember, StepPart } from './pool-member'
-import { type FromWorker, type HeardBy, type ToWorker, toErrorData } from './worker-protocol'
+import { type CallMessage, type FromWorker, type HeardBy, type ToWorker, toErrorData } from './worker-protocol'
 
 type Gradient = Awaited<ReturnType<LossGradient>>
 
@@ -36,6 +36,8 @@ export class EngineHost {
     switch (message.type) {
       case 'call':
         return this.#call(message)
+      case 'calls':
+        return void (await Promise.all(message.calls.map((call) => this.#call(call))))
       case 'abort':
         return this.#abort(this.#calls.get(message.id))
       case 'stop':
@@ -58,7 +60,7 @@ export class EngineHost {
     }
   }
 
-  async #call({ id, method, args }: Extract<ToWorker, { type: 'call' }>): Promise<void> {
+  async #call({ id, method, args }: CallMessage): Promise<void> {
     const state: CallState = { abort: new AbortController(), stopped: new Set(), masks: new Map() }
     this.#calls.set(id, state)
     try {

@@ -19,10 +19,18 @@ import type {
   TrainSequence,
   TrainStats,
 } from './engine'
+import { GatheredCalls } from './gathered-calls'
 import type { LocalEngineOptions } from './local-engine'
 import type { GroupPlace } from './ops/ops'
 import type { PartWork, PoolMember, StepPart } from './pool-member'
-import { type EngineMethod, type FromWorker, fromErrorData, type HeardBy, type ToWorker } from './worker-protocol'
+import {
+  type CallMessage,
+  type EngineMethod,
+  type FromWorker,
+  fromErrorData,
+  type HeardBy,
+  type ToWorker,
+} from './worker-protocol'
 
 /** What LocalEngine takes, without what can't travel to a thread. */
 export type WorkerEngineOptions = Omit<LocalEngineOptions, 'backend' | 'open'>
@@ -40,6 +48,8 @@ interface Pending {
 export class WorkerEngine implements PoolMember {
   private readonly thread: Worker
   readonly #pending = new Map<number, Pending>()
+  /** Generations: what is asked at one moment shares its first passes. */
+  readonly #gathered = new GatheredCalls<CallMessage>((calls) => this.#sendTogether(calls))
   #nextId = 1
   #ended: Error | null = null
   #closing: Promise<void> | null = null
@@ -156,7 +166,9 @@ export class WorkerEngine implements PoolMember {
     if (this.#closing) return Promise.reject(new ArborError('The engine was closed.', { code: 'engine_closed' }))
     const id = this.#nextId++
     return new Promise<Result>((resolve, reject) => {
-      this.#send({ type: 'call', id, method, args }) // first: it throws for data that can't be cloned
+      const message: CallMessage = { type: 'call', id, method, args }
+      if (method === 'generate') this.#gathered.add(message)
+      else this.#send(message) // first: it throws for data that can't be cloned
       this.#pending.set(id, { resolve: resolve as (value: unknown) => void, reject, ...callbacks, tokens: [] })
     })
   }
@@ -231,7 +243,25 @@ export class WorkerEngine implements PoolMember {
     }
   }
 
+  /** Calls that wait to be sent go first: they were made before. */
   #send(message: ToWorker): void {
+    this.#gathered.flush()
+    this.#post(message)
+  }
+
+  /** Data that can't be cloned is its callers' error, not that of whoever's turn it is. */
+  #sendTogether(calls: readonly CallMessage[]): void {
+    try {
+      this.#post({ type: 'calls', calls })
+    } catch (error) {
+      for (const { id } of calls) {
+        this.#pending.get(id)?.reject(error)
+        this.#pending.delete(id)
+      }
+    }
+  }
+
+  #post(message: ToWorker): void {
     if (!this.#ended) this.thread.postMessage(message)
   }
 

@@ -20,8 +20,18 @@ export interface HeardBy {
   readonly allowedTokens: boolean
 }
 
+/** A call of the engine. */
+export interface CallMessage {
+  readonly type: 'call'
+  readonly id: number
+  readonly method: EngineMethod
+  readonly args: readonly unknown[]
+}
+
 export type ToWorker =
-  | { readonly type: 'call'; readonly id: number; readonly method: EngineMethod; readonly args: readonly unknown[] }
+  | CallMessage
+  /** Calls that were made together. */
+  | { readonly type: 'calls'; readonly calls: readonly CallMessage[] }
   /** Ends the generate call `id`. */
   | { readonly type: 'abort'; readonly id: number }
   /** onTokens of generate call `id` answered 'stop' for one completion. */
