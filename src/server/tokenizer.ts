@@ -6,9 +6,11 @@ import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
 import type { ModelSource } from '../engine/engine'
 import { ggufMetadata } from '../engine/gguf'
 import { ModelError } from '../errors'
+import { byteDecoder } from './byte-decoder'
 import { ggufTokenizer } from './gguf-tokenizer'
 import { type AddedToken, encodeSections } from './sections'
 import { tokenBytes } from './token-bytes'
+import { encodeWords } from './words'
 
 export interface Tokenizer {
   /** `addSpecial` adds what the model's own post-processor adds (a BOS, say); off by default, since chat templates write it themselves. */
@@ -60,16 +62,16 @@ function wrap(inner: HuggingFaceTokenizer, files: TokenizerFiles): Tokenizer {
   for (const [id, token] of inner.get_added_tokens_decoder()) if (token.special) specialTokens.set(token.content, id)
   const namedTokens = namedTokensOf(files.config)
   const eos = namedTokens['eos_token'] === undefined ? undefined : inner.token_to_id(namedTokens['eos_token'])
-  const decode = (tokens: readonly number[], options: { skipSpecial?: boolean } = {}): string =>
-    tokens.length === 0
-      ? ''
-      : inner.decode(tokens as number[], {
-          skip_special_tokens: options.skipSpecial ?? true,
-          clean_up_tokenization_spaces: false,
-        })
+  const fast = onlySpecial(files.config, specialTokens) ? byteDecoder(files.tokenizer, new Set(specialTokens.values())) : null
+  const decode = (tokens: readonly number[], { skipSpecial = true }: { skipSpecial?: boolean } = {}): string => {
+    if (tokens.length === 0) return ''
+    const text = skipSpecial && fast ? fast(tokens) : null
+    return text ?? inner.decode(tokens as number[], { skip_special_tokens: skipSpecial, clean_up_tokenization_spaces: false })
+  }
   const whole = (text: string) => [...inner.encode(text, { add_special_tokens: false }).ids]
   const { added_tokens, pre_tokenizer } = files.tokenizer as { added_tokens?: AddedToken[]; pre_tokenizer?: unknown }
-  const plain = encodeSections(whole, added_tokens ?? [], pre_tokenizer) ?? whole
+  const words = encodeWords(whole, files.tokenizer) ?? whole
+  const plain = encodeSections(words, added_tokens ?? [], pre_tokenizer) ?? whole
   return {
     encode: (text, options = {}) =>
       options.addSpecial ? [...inner.encode(text, { add_special_tokens: true }).ids] : plain(text),
@@ -138,6 +140,12 @@ function templateText(value: unknown): string | null {
   const list = value as { name?: unknown; template?: unknown }[]
   const found = list.find((entry) => entry.name === 'default') ?? list[0]
   return typeof found?.template === 'string' ? found.template : null
+}
+
+/** Whether a tokenizer's configuration names no special tokens beyond those of its file. */
+function onlySpecial(config: TokenizerFiles['config'], known: ReadonlyMap<string, number>): boolean {
+  const further = config['additional_special_tokens']
+  return !Array.isArray(further) || further.every((token) => typeof token === 'string' && known.has(token))
 }
 
 /** Named tokens stand as text or as an added-token object. */
