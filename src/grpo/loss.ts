@@ -77,7 +77,8 @@ export function policyLoss(input: LossInput, config: LossConfig): PolicyLoss {
       accumulation,
       microBatches: bounds.length - 1,
     }
-    const threshold = entropyThreshold(part.flatMap(keptEntropies), config.topEntropyQuantile)
+    const top = config.topEntropyQuantile
+    const threshold = entropyThreshold(top < 1 ? part.flatMap(keptEntropies) : [], top)
     const step = { config, threshold, dLogprobs, tally: new Tally() }
     const policyLoss = part.reduce((sum, row) => {
       return sum + addRow(row, LOSS_KINDS[config.lossType].weight({ ...counts, rowTokens: row.keptTokens }, config), step)
@@ -122,8 +123,11 @@ export function gradientIsKnown(rows: readonly LossRow[], config: LossConfig): b
 
 /** 1 for a completion token that counts, 0 for a tool's token and for all of a truncated row that the config masks. */
 export function keptMask(row: LossRow, config: LossConfig): Uint8Array {
-  const dropped = config.maskTruncatedCompletions && row.truncated === true
-  return Uint8Array.from({ length: row.length }, (_, t) => (dropped || row.mask?.[t] === 0 ? 0 : 1))
+  const kept = new Uint8Array(row.length)
+  if (config.maskTruncatedCompletions && row.truncated === true) return kept
+  kept.fill(1)
+  for (let t = 0; row.mask && t < kept.length; t++) if (row.mask[t] === 0) kept[t] = 0
+  return kept
 }
 
 /** Cuts `rows` rows, in order, into `parts` near-equal parts; parts + 1 bounds. */
@@ -225,8 +229,8 @@ function cutRows(rows: number, config: LossConfig): { accumulation: number; boun
 }
 
 function layOut({ rows, logprobs, entropies }: LossInput, config: LossConfig): PassRow[] {
-  const flatLogprobs = Float64Array.from(logprobs)
-  const flatEntropies = Float64Array.from(entropies)
+  const flatLogprobs = new Float64Array(logprobs)
+  const flatEntropies = new Float64Array(entropies)
   let offset = 0
   const laidOut = rows.map((row, i): PassRow => {
     checkRow(row, i, config)

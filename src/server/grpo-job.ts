@@ -140,7 +140,8 @@ export class GrpoJob {
 
   /** A completion of this job's policy was sampled. @param json whether the request wanted JSON */
   sampled(prompt: readonly number[], json: boolean): void {
-    if (this.status === 'running') this.ids.sampled(prompt.join(), json)
+    const counts = this.setup.config.groups_per_step === null // where an id stands for a whole step nobody asks how much was sampled
+    if (this.status === 'running' && counts) this.ids.sampled(prompt.join(), json)
   }
 
   /** Takes the groups of one step (or several, one update each, without groups_per_step) and returns at once. */

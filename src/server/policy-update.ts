@@ -119,7 +119,7 @@ function knownGradient(rows: readonly LossRow[], pass: readonly TrainingRow[], c
 }
 
 function gradientOf({ dLogprobs, dEntropies }: PolicyLoss): { dLogprobs: Float32Array; dEntropies?: Float32Array } {
-  return { dLogprobs: Float32Array.from(dLogprobs), ...(dEntropies && { dEntropies: Float32Array.from(dEntropies) }) }
+  return { dLogprobs: new Float32Array(dLogprobs), ...(dEntropies && { dEntropies: new Float32Array(dEntropies) }) }
 }
 
 /** The first pass's logprobs become the old ones of rows that have none of their own. */
@@ -179,7 +179,7 @@ function logprobGap(
     if (stored === null || stored.policyVersion !== run.policyVersion) continue
     if (stored.constrained) rows++
     const list = gaps[stored.constrained ? 'constrained' : stored.altered ? 'altered' : 'plain']
-    for (const [t, logprob] of own.entries()) list.push(Math.abs(stored.logprobs[t]! - logprob))
+    for (let t = 0; t < own.length; t++) list.push(Math.abs(stored.logprobs[t]! - own[t]!))
   }
   const { plain, altered, constrained } = gaps
   const note = (values: readonly number[], how: string) =>
