@@ -2,12 +2,19 @@
 
 import { linearShapes } from './linears'
 import type { ModelConfig } from './model-config'
+import type { Backend } from './ops/ops'
 
 /** Measured on a 1.5M model: a batch costs least in large packs, though a smaller one's activations stay in the cache: fewer repeat the shared prompt. */
 const MAX_PACK_TOKENS = 8192
 const MIN_PACK_TOKENS = 256
 /** x Aᵀ of rank 16 on all linears of a layer. */
 const ADAPTER_VALUES = 7 * 16
+
+/**
+ * Rows that a trunk must save: it is a pass of its own over all layers, and on a GPU the smallest pass takes as long as some hundred rows more
+ * in another (Qwen2.5-1.5B on an H200: 8 ms, as 450 rows). A CPU's time goes with the rows.
+ */
+export const LEAST_SAVED: Readonly<Record<Backend['device'], number>> = { cpu: 0, tfjs: 0, cuda: 512 }
 
 /** Rows (of a trunk and a pack together) whose activations fit into `bytes`, between 256 and 8192. A longer sequence gets a pack of its own. */
 export function planPackTokens(config: ModelConfig, bytes: number, valueBytes = 4): number {

@@ -84,6 +84,19 @@ describe('prefix tree', () => {
     expect([trunk!.liveStart, trunk!.rows.length]).toEqual([2, 0])
   })
 
+  it('a trunk that saves too little is computed by each pack for itself', () => {
+    const [shared, alone] = [2, 3].map((least) => buildPacks(SEQUENCES, 7, least))
+    expect(shared!.trees.map(({ trunk }) => trunk?.tokens)).toEqual([2])
+    expect(alone!.trees.map(({ trunk, packs }) => [trunk, packs.length])).toEqual([
+      [null, 1],
+      [null, 1],
+    ])
+    expect([alone!.tokens, alone!.tokensUnshared, alone!.pairs]).toEqual([12, shared!.tokensUnshared, shared!.pairs])
+    expect(alone!.trees.flatMap(({ packs }) => packs.flatMap(({ places }) => [...places]))).toEqual(
+      shared!.trees.flatMap(({ packs }) => packs.flatMap(({ places }) => [...places])),
+    )
+  })
+
   it('packs keep to their budget beside the trunk, apart from a sequence that is longer alone', () => {
     for (const packTokens of [5, 7, 9])
       for (const { trunk, packs } of buildPacks(SEQUENCES, packTokens).trees)

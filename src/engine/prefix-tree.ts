@@ -43,28 +43,50 @@ export interface PackedSequences {
 /**
  * Builds trees whose trunk and any one pack have at most `packTokens` rows together; a sequence that is longer gets a tree of its own.
  * Sequences of one prompt stay in one pack where they fit. A completion's last token predicts nothing, so it is no row. Sequences
- * without a completion are left out.
+ * without a completion are left out. A trunk that saves fewer rows than `leastSaved` is no trunk: each pack computes it for itself.
  */
-export function buildPacks(sequences: readonly TrainSequence[], packTokens: number): PackedSequences {
+export function buildPacks(sequences: readonly TrainSequence[], packTokens: number, leastSaved = 0): PackedSequences {
   const starts = completionStarts(sequences)
-  const trees: PackedTree[] = []
-  let tree = new TokenTree(packTokens)
-  const add = (group: readonly Placed[], rows: number) => {
-    if (tree.add(group, rows)) return
-    trees.push(tree.layOut())
-    tree = new TokenTree(packTokens)
-    tree.add(group, rows)
-  }
   const groups = byPrompt(sequences, starts)
-  for (const group of groups) {
+  const parts = groups.flatMap((group): Part[] => {
     const rows = rowsTogether(group)
-    if (rows <= packTokens) add(group, rows)
-    else for (const one of group) add([one], one.rows.length)
-  }
-  if (!tree.empty) trees.push(tree.layOut())
+    return rows <= packTokens ? [{ group, rows }] : group.map((one) => ({ group: [one], rows: one.rows.length }))
+  })
+  const shared = plant(parts, () => new TokenTree(packTokens))
+  const trees = shared.flatMap(({ tree, parts: own }) => {
+    const laid = tree.layOut()
+    if (savedRows(laid) >= leastSaved) return [laid]
+    return plant(own, () => new TokenTree(packTokens, 1)).map((alone) => alone.tree.layOut())
+  })
   const tokens = trees.flatMap(allPacks).reduce((sum, pack) => sum + pack.tokens, 0)
   const tokensUnshared = groups.flat().reduce((sum, { rows }) => sum + rows.length, 0)
   return { trees, tokens, tokensUnshared, pairs: starts[sequences.length]! }
+}
+
+/** Sequences that stay together, and how many rows they are in a tree of their own. */
+interface Part {
+  readonly group: readonly Placed[]
+  readonly rows: number
+}
+
+/** Puts parts into a tree for as long as it takes them, then into the next. */
+function plant(parts: readonly Part[], open: () => TokenTree): { tree: TokenTree; parts: Part[] }[] {
+  const planted: { tree: TokenTree; parts: Part[] }[] = []
+  for (const part of parts) {
+    const last = planted.at(-1)
+    if (last?.tree.add(part.group, part.rows)) last.parts.push(part)
+    else {
+      const tree = open()
+      tree.add(part.group, part.rows)
+      planted.push({ tree, parts: [part] })
+    }
+  }
+  return planted
+}
+
+/** Rows that a tree's packs would compute besides if they had no trunk; a tree without one saves all there is to save. */
+function savedRows({ trunk, packs }: PackedTree): number {
+  return trunk ? trunk.tokens * (packs.length - 1) : Number.POSITIVE_INFINITY
 }
 
 /** The trunk, when there is one, and the packs. */

@@ -41,7 +41,10 @@ export class TokenTree {
   private readonly sizes = [0]
   private trunkSize = 0
 
-  constructor(private readonly packTokens: number) {}
+  constructor(
+    private readonly packTokens: number,
+    private readonly mostPacks = Number.POSITIVE_INFINITY,
+  ) {}
 
   get empty(): boolean {
     return this.inserted.length === 0
@@ -53,12 +56,14 @@ export class TokenTree {
 
   /**
    * Adds sequences of one prompt, `rows` in a tree of their own, to the last pack or, where that would become too large, to a new one;
-   * false (and nothing added) when neither can be.
+   * false (and nothing added) when neither can be or there are as many packs as there may be.
    */
   add(group: readonly Placed[], rows: number): boolean {
     if (!this.empty) {
-      if (!this.fits(group[0]!, rows)) this.sizes.push(0)
-      if (!this.fits(group[0]!, rows)) return false
+      const last = this.fits(group[0]!, rows)
+      if (!last && this.sizes.length >= this.mostPacks) return false
+      if (!last) this.sizes.push(0)
+      if (!last && !this.fits(group[0]!, rows)) return false
     }
     for (const one of group) this.inserted.push({ ...one, last: this.insert(one) })
     return true

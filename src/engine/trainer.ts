@@ -9,7 +9,7 @@ import type { Model } from './model'
 import { DTYPE_BYTES } from './ops/arena'
 import type { Arena, Backend } from './ops/ops'
 import { gradientNorm, updateWeights } from './optimizer'
-import { planPackTokens } from './pack-plan'
+import { LEAST_SAVED, planPackTokens } from './pack-plan'
 import { PackRunner, type PassOptions, type ResidentPack, type ResidentTree } from './pack-runner'
 import type { PolicyWeights } from './policy-weights'
 import type { PartWork } from './pool-member'
@@ -129,21 +129,20 @@ export class Trainer {
     checkGradient('dLogprobs', dLogprobs, packed.pairs)
     pass.weights!.zeroGradients()
     const stats = flatStats(packed.pairs)
-    const arrived: Promise<void>[] = []
+    const arriving: (() => Promise<void>)[] = []
     const step = (tree: ResidentTree, state: ResidentPack) => {
       this.runner.backward(tree, state, { dLogprobs: take(dLogprobs, state.pack.places) })
-      arrived.push(this.collect(state, stats))
-      arrived.at(-1)!.catch(() => {}) // heard at the next await, or after the error that came first
+      arriving.push(this.collect(state, stats))
     }
     for (const packedTree of packed.trees) {
       const tree = this.runner.open(packedTree, pass)
       for (const pack of packedTree.packs) {
         step(tree, this.runner.forward(tree, pack))
-        await arrived.at(-2) // one pack ahead of the device is enough
+        while (arriving.length > 1) await arriving.shift()!() // one pack ahead of the device is enough
       }
       if (tree.trunk) step(tree, tree.trunk)
     }
-    await Promise.all(arrived)
+    for (const arrived of arriving) await arrived()
     return { ...stats, objective: stats.logprobs.reduce((sum, value, i) => sum + dLogprobs[i]! * value, 0) }
   }
 
@@ -179,26 +178,30 @@ export class Trainer {
     let last: { tree: ResidentTree; state: ResidentPack } | null = null
     for (const packedTree of packed.trees) {
       const tree = this.runner.open(packedTree, pass)
-      if (tree.trunk) await this.collect(tree.trunk, stats)
+      if (tree.trunk) await this.collect(tree.trunk, stats)()
       for (const pack of packedTree.packs) {
         last = { tree, state: this.runner.forward(tree, pack) }
-        await this.collect(last.state, stats)
+        await this.collect(last.state, stats)()
       }
     }
     return { stats, last }
   }
 
-  /** Fetches a pack's statistics. Both downloads are asked for before anything else may overwrite them. */
-  private async collect({ pack, pairs }: ResidentPack, stats: FlatStats): Promise<void> {
-    if (!pairs) return
-    const [logprobs, entropies] = await Promise.all([pairs.logprobs, pairs.entropies].map((one) => this.backend.download(one)))
-    put(stats.logprobs, pack.places, logprobs!)
-    put(stats.entropies, pack.places, entropies!)
+  /** A pack's statistics, asked for before anything else may overwrite them and waited for when the answer is called. */
+  private collect({ pack, pairs }: ResidentPack, stats: FlatStats): () => Promise<void> {
+    if (!pairs) return async () => {}
+    const [logprobs, entropies] = [pairs.logprobs, pairs.entropies].map((one) => this.backend.fetch(one))
+    return async () => {
+      put(stats.logprobs, pack.places, await logprobs!())
+      put(stats.entropies, pack.places, await entropies!())
+    }
   }
 
-  private pack(sequences: readonly TrainSequence[], packTokens = this.defaultPackTokens): PackedSequences {
+  /** Who asks for packs of a size gets them with whatever trunk they share. */
+  private pack(sequences: readonly TrainSequence[], packTokens?: number): PackedSequences {
     checkSequences(sequences, this.model.config)
-    return buildPacks(sequences, packTokens)
+    if (packTokens !== undefined) return buildPacks(sequences, packTokens)
+    return buildPacks(sequences, this.defaultPackTokens, LEAST_SAVED[this.backend.device])
   }
 }
 
