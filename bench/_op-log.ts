@@ -107,7 +107,7 @@ function describe(op: string, args: readonly unknown[]): Pick<OpCall, 'kind' | '
 
 /** Passes over the matrix: logprobs' gradient computes the logits again where they were not kept. */
 function productsOf(op: string, named: Args): number {
-  if (op === 'logprobBackward') return (named['logits'] ? 1 : 2) + (named['dHead'] ? 1 : 0)
+  if (op === 'logprobBackward') return (named['logits'] && !named['forward'] ? 1 : 2) + (named['dHead'] ? 1 : 0)
   if (op === 'linearBackward') return (named['dx'] ? 1 : 0) + (named['dWeight'] ? 1 : 0)
   return 1
 }

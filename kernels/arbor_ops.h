@@ -179,10 +179,11 @@ ARBOR_API int32_t arbor_logprob(arbor_stream *stream, int32_t type, float *logpr
                                 const void *hidden, const int32_t *rows, const int32_t *targets, const void *head,
                                 int32_t head_type, int64_t pairs, int64_t tokens, int64_t vocab, int64_t hidden_size,
                                 double temperature);
-// `d_entropies`, `d_head` and `logits` may be null.
+// `d_entropies`, `d_head` and `logits` may be null. `logprobs` is null where arbor_logprob ran before; else it, `entropies` and `lse` are written
+// here as by that op, and `logits` is room.
 ARBOR_API int32_t arbor_logprob_backward(arbor_stream *stream, int32_t type, void *d_hidden, float *d_head,
-                                         const float *d_logprobs, const float *d_entropies, const float *entropies,
-                                         const float *lse, const float *logits, const void *hidden, const int32_t *rows,
+                                         const float *d_logprobs, const float *d_entropies, float *logprobs, float *entropies,
+                                         float *lse, float *logits, const void *hidden, const int32_t *rows,
                                          const int32_t *targets, const void *head, int32_t head_type, int64_t pairs,
                                          int64_t tokens, int64_t vocab, int64_t hidden_size, double temperature);
 

@@ -200,7 +200,7 @@ int32_t arbor_logprob(arbor_stream *stream, int32_t type, float *logprobs, float
 }
 
 int32_t arbor_logprob_backward(arbor_stream *stream, int32_t type, void *d_hidden, float *d_head, const float *d_logprobs,
-                               const float *d_entropies, const float *entropies, const float *lse, const float *logits, const void *hidden,
+                               const float *d_entropies, float *logprobs, float *entropies, float *lse, float *logits, const void *hidden,
                                const int32_t *rows, const int32_t *targets, const void *head, int32_t head_type, int64_t pairs,
                                int64_t tokens, int64_t vocab, int64_t hidden_size, double temperature) {
   using namespace arbor;
@@ -208,9 +208,10 @@ int32_t arbor_logprob_backward(arbor_stream *stream, int32_t type, void *d_hidde
                      sizes_valid(pairs, tokens, vocab, hidden_size, temperature);
   return enqueue(stream, "arbor_logprob_backward", type, valid, [=] {
     check(rows, targets, pairs, tokens, vocab);
-    const Head all = {head, head_type, vocab, hidden_size, float(1 / temperature), const_cast<float *>(logits)};
+    const Head all = {head, head_type, vocab, hidden_size, float(1 / temperature), logits};
     const Pull pull = {targets, d_logprobs, d_entropies, entropies, lse};
     const std::vector<float> x = gather(static_cast<const float *>(hidden), rows, pairs, hidden_size);
+    if (logprobs) logprob(all, x.data(), targets, pairs, logprobs, entropies, lse);
     float *to = static_cast<float *>(d_hidden);
     std::fill_n(to, tokens * hidden_size, 0.0f);
     std::vector<float> partial;

@@ -1,4 +1,4 @@
-// Log-probabilities and entropies of chosen tokens, and their gradient. Logits exist for a few hundred pairs at a time: by cuBLASLt into scratch
+// Log-probabilities and entropies of chosen tokens, and their gradient, both in one go where the gradient is known before. Logits exist for a few hundred pairs at a time: by cuBLASLt into scratch
 // memory, one block a pair to read them.
 
 #include <algorithm>
@@ -158,7 +158,11 @@ struct Head {
   }
 };
 
-int64_t chunk_of(int64_t pairs, int64_t vocab) { return std::max(int64_t(1), std::min(pairs, kLogitBytes / (4 * vocab))); }
+// As many pairs at a time as there is room for, in chunks of one size: what is left over would read the head for a few rows.
+int64_t chunk_of(int64_t pairs, int64_t vocab) {
+  const int64_t most = std::max(int64_t(1), kLogitBytes / (4 * vocab));
+  return ceil_div(std::max(pairs, int64_t(1)), ceil_div(std::max(pairs, int64_t(1)), most));
+}
 
 bool sizes_valid(int64_t pairs, int64_t tokens, int64_t vocab, int64_t hidden, double temperature) {
   return pairs >= 0 && tokens >= 0 && vocab > 0 && hidden > 0 && temperature > 0;
@@ -192,7 +196,7 @@ int32_t arbor_logprob(arbor_stream *stream, int32_t type, float *logprobs, float
 }
 
 int32_t arbor_logprob_backward(arbor_stream *stream, int32_t type, void *d_hidden, float *d_head, const float *d_logprobs, const float *d_entropies,
-                               const float *entropies, const float *lse, const float *logits, const void *hidden, const int32_t *rows,
+                               float *logprobs, float *entropies, float *lse, float *logits, const void *hidden, const int32_t *rows,
                                const int32_t *targets, const void *head, int32_t head_type, int64_t pairs, int64_t tokens, int64_t vocab,
                                int64_t hidden_size, double temperature) {
   using namespace arbor;
@@ -212,13 +216,14 @@ int32_t arbor_logprob_backward(arbor_stream *stream, int32_t type, void *d_hidde
   const cudaStream_t s = cuda_stream(stream);
   for (int64_t first = 0; first < pairs; first += chunk) {
     const int64_t count = std::min(chunk, pairs - first);
-    const float *z = logits ? logits + first * vocab : own;
+    float *z = logits ? logits + first * vocab : own;
     int32_t code = ARBOR_OK;
-    if (!logits)
-      code = of.logits(op, gathered, own, first, count);
+    if (!logits || logprobs)
+      code = of.logits(op, gathered, z, first, count);
     else if (d_head)
       of.gather(gathered, first, count);
     if (code != ARBOR_OK) return code;
+    if (logprobs) statistics<<<unsigned(count), kThreads, 0, s>>>(logprobs, entropies, lse, z, of.pairs, first);
     const dim3 grid(unsigned(ceil_div(vocab, 256)), unsigned(count));
     ARBOR_BY_TYPE(type, op, {
       logit_gradient<<<grid, 256, 0, s>>>(static_cast<T *>(dz), z, d_logprobs, d_entropies, entropies, lse, of.pairs, first);

@@ -14,6 +14,8 @@ export interface PassOptions {
   readonly weights: PolicyWeights | null
   readonly temperature: number
   readonly forBackward: boolean
+  /** The gradient doesn't hang on the statistics: they are found on the way back, where the logits are computed anyway. */
+  readonly gradientKnown?: boolean
 }
 
 /** Statistics of a pack's pairs, in their order. */
@@ -90,7 +92,8 @@ export class PackRunner {
       const head = this.head(tree.pass)
       const dHead = weights?.own && { dHead: weights.own.gradients.head }
       const given = { dLogprobs: this.floats(dLogprobs), ...(dEntropies && { dEntropies: this.floats(dEntropies) }) }
-      backend.ops.logprobBackward({ ...pairs, hidden, head, temperature, dHidden, ...given, ...dHead })
+      const forward = tree.pass.gradientKnown ?? false
+      backend.ops.logprobBackward({ ...pairs, hidden, head, temperature, dHidden, forward, ...given, ...dHead })
     }
     const trunk = tree.gradient && {
       trunk: { of: state === tree.trunk ? ('trunk' as const) : ('pack' as const), ...tree.gradient },
@@ -110,6 +113,7 @@ export class PackRunner {
     return { pack, batch, kv, hidden, pairs: this.statistics(pack, hidden, pass), saved }
   }
 
+  /** Of a pack's pairs; where the gradient is known, no more than room for them. */
   private statistics(pack: Pack, hidden: Tensor, pass: PassOptions): PairTensors | null {
     const count = pack.rows.length
     if (count === 0) return null
@@ -118,7 +122,7 @@ export class PackRunner {
     const kept = pass.forBackward && 4 * count * head.shape[0]! <= KEPT_LOGIT_BYTES
     const logits = kept && { logits: this.arena.tensor([count, head.shape[0]!]) }
     const pairs = { rows: this.ints(pack.rows), targets: this.ints(pack.targets), logprobs, entropies, lse, ...logits }
-    this.backend.ops.logprob({ ...pairs, hidden, head, temperature: pass.temperature })
+    if (!pass.gradientKnown) this.backend.ops.logprob({ ...pairs, hidden, head, temperature: pass.temperature })
     return pairs
   }
 

@@ -121,7 +121,9 @@ export class Trainer {
 
   /** Resolves to a linear loss's value and what it was computed from. */
   private accumulateGradients(packed: PackedSequences, loss: TrainLoss, pass: PassOptions): Promise<LinearResult | null> {
-    return typeof loss === 'function' ? this.twoPasses(packed, loss, pass) : this.onePass(packed, loss, pass)
+    return typeof loss === 'function'
+      ? this.twoPasses(packed, loss, pass)
+      : this.onePass(packed, loss, { ...pass, gradientKnown: true })
   }
 
   /** The gradient is known: forward and backward pack by pack. The device works on a pack while the host lays out the next. */

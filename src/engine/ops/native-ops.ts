@@ -198,16 +198,18 @@ function vocabularyOps(bind: Bind) {
       const given = [logprobs, entropies, lse, logits, hidden, rows, targets, head].map(at)
       logprob(typeOf(hidden), ...given, typeOf(head), pairs, hidden.shape[0]!, vocab, size, temperature)
     },
-    logprobBackward({ dHidden, dLogprobs, dEntropies, entropies, lse, logits, hidden, rows, targets, head, temperature, dHead }) {
+    logprobBackward({ dHidden, dHead, dLogprobs, dEntropies, forward = false, ...pair }) {
+      const { logprobs, entropies, lse, logits, hidden, rows, targets, head, temperature } = pair
       const pairs = lengthOf(rows)
       const [vocab, size] = head.shape as [number, number]
       needEqual('logprobBackward', 'columns of hidden and of the head', width(hidden), size)
       need('logprobBackward', pairs, 'dLogprobs dEntropies entropies lse', dLogprobs, dEntropies, entropies, lse)
-      need('logprobBackward', pairs, 'targets', targets)
+      need('logprobBackward', pairs, 'logprobs targets', logprobs, targets)
       need('logprobBackward', lengthOf(hidden), 'dHidden', dHidden)
       need('logprobBackward', vocab * size, 'dHead', dHead)
       need('logprobBackward', pairs * vocab, 'logits', logits)
-      const given = [dHidden, dHead, dLogprobs, dEntropies, entropies, lse, logits, hidden, rows, targets, head].map(at)
+      const statistics = [forward ? logprobs : undefined, entropies, lse]
+      const given = [dHidden, dHead, dLogprobs, dEntropies, ...statistics, logits, hidden, rows, targets, head].map(at)
       logprobBackward(typeOf(hidden), ...given, typeOf(head), pairs, hidden.shape[0]!, vocab, size, temperature)
     },
     sample({ logits, floats, ints, history, allowed, tokens, logprobs }) {

@@ -251,10 +251,12 @@ export interface Ops {
     dHidden: Tensor
     dLogprobs: Tensor
     dEntropies?: Tensor
+    /** logprob hasn't run: its outputs are computed here, from the same logits. */
+    forward?: boolean
     logprobs: Tensor
     entropies: Tensor
     lse: Tensor
-    logits?: Tensor // as logprob left them: they needn't be computed again
+    logits?: Tensor // as logprob left them: they needn't be computed again; with `forward`, room to keep them
     hidden: Tensor
     rows: Tensor
     targets: Tensor

@@ -157,7 +157,7 @@ function logprobOps(tf: Tf): Pick<Ops, 'logprob' | 'logprobBackward'> {
     return tf.stack([chosen, all.exp().mul(all).sum(-1).neg()])
   }
   const chunks = (pairs: number) => Array.from({ length: Math.ceil(pairs / PAIR_CHUNK) }, (_, i) => i * PAIR_CHUNK)
-  return {
+  const ops: Pick<Ops, 'logprob' | 'logprobBackward'> = {
     logprob({ logprobs, entropies, lse, hidden, rows, targets, head, temperature }) {
       const [states, weights] = [load(tf, hidden), load(tf, head)]
       for (const start of chunks(rows.shape[0]!)) {
@@ -177,7 +177,9 @@ function logprobOps(tf: Tf): Pick<Ops, 'logprob' | 'logprobBackward'> {
         })
       }
     },
-    logprobBackward({ dHidden, dLogprobs, dEntropies, hidden, rows, targets, head, temperature, dHead }) {
+    logprobBackward({ dHidden, dLogprobs, dEntropies, dHead, forward = false, ...pair }) {
+      if (forward) ops.logprob(pair)
+      const { hidden, rows, targets, head, temperature } = pair
       const [states, weights] = [load(tf, hidden), load(tf, head)]
       values(dHidden).fill(0)
       for (const start of chunks(rows.shape[0]!)) {
@@ -194,6 +196,7 @@ function logprobOps(tf: Tf): Pick<Ops, 'logprob' | 'logprobBackward'> {
       }
     },
   }
+  return ops
 }
 
 const sample: Ops['sample'] = ({ logits, floats, ints, history, allowed, tokens, logprobs }) => {

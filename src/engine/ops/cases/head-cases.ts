@@ -95,6 +95,29 @@ function logprob({ tokens, hidden, vocab, pairs, temperature }: LogprobShape): O
     },
     {
       op: 'logprobBackward',
+      name: `logprobBackward ${name}, both ways in one, logits kept`,
+      enlarges,
+      tensors: kept,
+      outputs: [...outputs, 'dHidden'],
+      scratch: ['logits'],
+      run: (ops, t) => {
+        const given = { dHidden: t['dHidden']!, dLogprobs: t['dLogprobs']!, logits: t['logits']! }
+        ops.logprobBackward({ ...given, ...saved(t), forward: true })
+      },
+    },
+    {
+      op: 'logprobBackward',
+      name: `logprobBackward ${name}, both ways in one, with the head's gradient`,
+      enlarges,
+      tensors: withEntropy,
+      outputs: [...outputs, 'dHidden', 'dHead'],
+      run: (ops, t) => {
+        const gradients = { dHidden: t['dHidden']!, dLogprobs: t['dLogprobs']!, dHead: t['dHead']! }
+        ops.logprobBackward({ ...gradients, ...saved(t), forward: true })
+      },
+    },
+    {
+      op: 'logprobBackward',
       name: `logprobBackward ${name}, with entropies and the head's gradient`,
       enlarges,
       tensors: withEntropy,
