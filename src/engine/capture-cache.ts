@@ -9,12 +9,16 @@ export interface PassShape {
   readonly sizes: string
   /** Weights of the policies that take part, in order. */
   readonly weights: readonly object[]
+  /** How often it must be met before it is recorded; default 2. */
+  readonly recordedAt?: number
 }
 
 interface Entry {
   readonly weights: readonly object[]
-  /** Null: the shape was met once, which is no reason to record it. */
+  /** Null: the shape was met too seldom to record it. */
   readonly capture: Capture | null
+  /** Times that its ops were enqueued one by one. */
+  readonly met: number
 }
 
 /** Shapes that are remembered, the latest used. */
@@ -27,17 +31,14 @@ export class CaptureCache {
   constructor(private readonly backend: Backend) {}
 
   /** Enqueues what `enqueue` does: by calling it, or by a replay where the shape is known. */
-  run({ sizes, weights }: PassShape, enqueue: () => void): void {
-    const known = this.#take(sizes, weights)
-    if (!known) {
-      enqueue()
-      this.#entries.set(sizes, { weights, capture: null })
-    } else {
-      const capture = known.capture ?? this.#record(enqueue)
+  run({ sizes, weights, recordedAt = 2 }: PassShape, enqueue: () => void): void {
+    const { capture: known = null, met = 0 } = this.#take(sizes, weights) ?? {}
+    const capture = known ?? (met + 1 >= recordedAt ? this.#record(enqueue) : null)
+    if (capture) {
       capture.replay()
       this.counters.replayed++
-      this.#entries.set(sizes, { weights, capture })
-    }
+    } else enqueue()
+    this.#entries.set(sizes, { weights, capture, met: met + 1 })
     if (this.#entries.size > CAPACITY) this.#take(this.#entries.keys().next().value!, null)
   }
 

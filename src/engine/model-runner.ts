@@ -13,6 +13,12 @@ import type { TokenMask } from './sampling'
 import type { Runner } from './scheduler'
 import type { Sequence, SequenceToken, TokenAlternative } from './sequence'
 
+/**
+ * Rows of prompts that keep a GPU longer busy than they take to be enqueued: nothing runs while a pass is recorded (9 ms of one that takes 13), a replay
+ * saves little, and prompts of as many rows seldom come again.
+ */
+const MANY_ROWS = 512
+
 export class ModelRunner implements Runner {
   readonly #inputs: PassInputs
   #kv: readonly KvStore[] = []
@@ -158,7 +164,8 @@ export class ModelRunner implements Runner {
     const kind = (decode ? 1 : 0) + (ahead ? 2 : 0) + (watched ? 4 : 0)
     let sizes = `${kind},${rows},${segmentCount},${liveStart},${liveSegment},${samples}`
     for (const { rowStart, rowCount } of policies) sizes += `,${rowStart},${rowCount}`
-    return { sizes, weights: policies.map(({ policy }) => this.policies(policy)) }
+    const recordedAt = this.runsAhead && !decode && rows > MANY_ROWS ? 4 : 2
+    return { sizes, weights: policies.map(({ policy }) => this.policies(policy)), recordedAt }
   }
 
   /** The rows that are sampled from, their segments counted from the first of them. */
