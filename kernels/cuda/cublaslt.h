@@ -31,6 +31,7 @@ constexpr int32_t kF32 = 0, kBf16 = 14;
 constexpr int32_t kTransA = 3, kTransB = 4;                                     // of a description
 constexpr int32_t kMaxWorkspace = 1, kReductionMask = 3, kMinAlignmentA = 5;     // of a preference; B, C, D follow A
 constexpr uint32_t kAnyReduction = 7;
+constexpr int32_t kBatchCount = 5, kBatchStride = 6; // of a layout
 
 // Every entry point, null until `load` found it.
 struct Library {
@@ -42,6 +43,7 @@ struct Library {
   int32_t (*desc_set)(Desc, int32_t attribute, const void *, size_t) = nullptr;
   int32_t (*layout_create)(Layout *, int32_t type, uint64_t rows, uint64_t columns, int64_t ld) = nullptr;
   int32_t (*layout_destroy)(Layout) = nullptr;
+  int32_t (*layout_set)(Layout, int32_t attribute, const void *, size_t) = nullptr;
   int32_t (*preference_create)(Preference *) = nullptr;
   int32_t (*preference_destroy)(Preference) = nullptr;
   int32_t (*preference_set)(Preference, int32_t attribute, const void *, size_t) = nullptr;
@@ -80,6 +82,7 @@ inline const Library *load(std::string &problem) {
       .find(library.desc_set, "cublasLtMatmulDescSetAttribute")
       .find(library.layout_create, "cublasLtMatrixLayoutCreate")
       .find(library.layout_destroy, "cublasLtMatrixLayoutDestroy")
+      .find(library.layout_set, "cublasLtMatrixLayoutSetAttribute")
       .find(library.preference_create, "cublasLtMatmulPreferenceCreate")
       .find(library.preference_destroy, "cublasLtMatmulPreferenceDestroy")
       .find(library.preference_set, "cublasLtMatmulPreferenceSetAttribute")

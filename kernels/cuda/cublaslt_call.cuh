@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "cublaslt.h"
+#include "decode_product.cuh"
 #include "products.cuh"
 
 namespace arbor {
@@ -15,6 +16,7 @@ struct Plan {
   lt::Algo algo{};
   size_t workspace = 0;
   bool known = false;
+  bool own = false; // no algorithm of cuBLASLt's, but decode_product.cuh
 };
 
 inline int32_t type_of(int32_t type) { return type == ARBOR_BF16 ? lt::kBf16 : lt::kF32; }
@@ -38,20 +40,26 @@ struct Call {
     const int32_t a_op = p.b.transposed ? 1 : 0, b_op = p.a.transposed ? 1 : 0;
     lt.desc_set(desc, lt::kTransA, &a_op, sizeof a_op);
     lt.desc_set(desc, lt::kTransB, &b_op, sizeof b_op);
-    if (p.b.transposed)
-      lt.layout_create(&a, type_of(p.b.type), uint64_t(p.depth), uint64_t(p.columns), p.b.ld);
-    else
-      lt.layout_create(&a, type_of(p.b.type), uint64_t(p.columns), uint64_t(p.depth), p.b.ld);
-    if (p.a.transposed)
-      lt.layout_create(&b, type_of(p.a.type), uint64_t(p.rows), uint64_t(p.depth), p.a.ld);
-    else
-      lt.layout_create(&b, type_of(p.a.type), uint64_t(p.depth), uint64_t(p.rows), p.a.ld);
-    lt.layout_create(&d, type_of(p.out_type), uint64_t(p.columns), uint64_t(p.rows), p.out_ld);
+    const int64_t depth = p.terms > 1 ? p.depth / p.terms : p.depth;
+    create(a, p.b.type, p.columns, depth, p.b.transposed, p.b.ld);
+    create(b, p.a.type, depth, p.rows, p.a.transposed, p.a.ld);
+    create(d, p.out_type, p.columns, p.rows, false, p.out_ld);
+    if (p.terms > 1) batch(a, p.terms, depth), batch(b, p.terms, depth), batch(d, p.terms, p.rows * p.out_ld);
   }
   ~Call() {
     if (desc) lt.desc_destroy(desc);
     for (lt::Layout layout : {a, b, d})
       if (layout) lt.layout_destroy(layout);
+  }
+
+private:
+  void create(lt::Layout &layout, int32_t type, int64_t rows, int64_t columns, bool transposed, int64_t ld) {
+    lt.layout_create(&layout, type_of(type), uint64_t(transposed ? columns : rows), uint64_t(transposed ? rows : columns), ld);
+  }
+  // Terms of a sum: each begins `stride` numbers behind the one before.
+  void batch(lt::Layout layout, int32_t count, int64_t stride) {
+    lt.layout_set(layout, lt::kBatchCount, &count, sizeof count);
+    lt.layout_set(layout, lt::kBatchStride, &stride, sizeof stride);
   }
 };
 
@@ -76,6 +84,9 @@ public:
 
   // cuBLASLt's status: 0, or why it refuses.
   int32_t enqueue(arbor_stream *stream, const Product &p, const Ready &ready) const {
+    if (ready.plan.own)
+      return decode_product(stream, static_cast<const bf16 *>(p.a.data), static_cast<const bf16 *>(p.b.data), p.b.ld, {p.out, p.out_ld, p.terms}, p.rows, p.depth) ? 0
+                                                                                                                                                                     : -1;
     const Call &c = ready.call;
     return library_.matmul(handle_, c.desc, &p.alpha, p.b.data, c.a, p.a.data, c.b, &p.beta, p.out, c.d, p.out, c.d, &ready.plan.algo, workspace_,
                            kWorkspace, cuda_stream(stream));

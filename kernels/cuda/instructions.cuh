@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "tile_map.cuh"
+
 namespace arbor {
 
 // Waits until the kernels before have ended and all they wrote is to be seen; the kernel behind may then be made ready. In this order, so that what is two
@@ -15,6 +17,9 @@ __device__ __forceinline__ void after_kernels_before() {
   asm volatile("griddepcontrol.wait;\n\tgriddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
+
+// What is loaded before is not asked for later, nor the other way around.
+__device__ __forceinline__ void loads_stay_here() { asm volatile("" ::: "memory"); }
 
 // ---- copies into shared memory -------------------------------------------------------------------------------------------------
 
@@ -52,6 +57,71 @@ __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint3
                : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
+
+// ---- Hopper's: tiles by the copy engine, products by four warps together ---------------------------------------------------------
+
+// What a tile's arrival is waited for at, in shared memory. One thread makes it ready for `tiles` of so many bytes in all, again before each further use.
+typedef uint64_t Arrival;
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#define ARBOR_HOPPER(...) __VA_ARGS__
+#else
+#define ARBOR_HOPPER(...)
+#endif
+
+__device__ __forceinline__ void make_arrivals(Arrival *arrivals, int count) {
+  for (int i = 0; i < count; i++) ARBOR_HOPPER(asm volatile("mbarrier.init.shared.b64 [%0], 1;" ::"r"(shared_address(arrivals + i)) : "memory"));
+  ARBOR_HOPPER(asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"));
+}
+__device__ __forceinline__ void expect_bytes(Arrival *arrival, int bytes) {
+  ARBOR_HOPPER(asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(shared_address(arrival)), "r"(bytes) : "memory"));
+}
+// Uses of one arrival have parities 0, 1, 0, …
+__device__ __forceinline__ void wait_for(Arrival *arrival, int parity) {
+  ARBOR_HOPPER(asm volatile("{\n.reg .pred p;\nagain:\nmbarrier.try_wait.parity.shared.b64 p, [%0], %1;\n@p bra done;\nbra again;\ndone:\n}\n" ::"r"(shared_address(arrival)),
+                            "r"(parity)
+                            : "memory"));
+}
+// A tile, at a multiple of 1024 bytes.
+__device__ __forceinline__ void copy_tile(void *to, const TileMap *map, int column, int row, Arrival *arrival) {
+  ARBOR_HOPPER(asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" ::"r"(shared_address(to)),
+                            "l"(map), "r"(shared_address(arrival)), "r"(column), "r"(row)
+                            : "memory"));
+}
+
+// c[64 x N] += a tile of 64 rows times one of N rows, transposed: inner products of rows of 64 numbers, in order. A warp has 16 rows of c, a thread what
+// `mma` gives it of each 8 columns. All four warps call it, and have the sums when it returns.
+template <int N> __device__ __forceinline__ void multiply_tiles(float (&c)[N / 8][4], const void *left, const void *right) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  const auto described = [](const void *tile) { // rows of 128 bytes, swizzled, 8 of them 1024 bytes from the next 8
+    return uint64_t((shared_address(tile) & 0x3ffff) >> 4) | uint64_t(1) << 16 | uint64_t(64) << 32 | uint64_t(1) << 62;
+  };
+  const uint64_t a = described(left), b = described(right);
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+#pragma unroll
+  for (int k = 0; k < 4; k++) { // 16 numbers are 32 bytes, in a description's units 2
+#define ARBOR_FOUR(i) "+f"(c[i][0]), "+f"(c[i][1]), "+f"(c[i][2]), "+f"(c[i][3])
+    if constexpr (N == 8)
+      asm volatile("wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0,%1,%2,%3}, %4, %5, 1, 1, 1, 0, 0;" : ARBOR_FOUR(0) : "l"(a + 2 * k), "l"(b + 2 * k));
+    else if constexpr (N == 16)
+      asm volatile("wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7}, %8, %9, 1, 1, 1, 0, 0;"
+                   : ARBOR_FOUR(0), ARBOR_FOUR(1)
+                   : "l"(a + 2 * k), "l"(b + 2 * k));
+    else if constexpr (N == 32)
+      asm volatile("wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, %16, %17, 1, 1, 1, 0, 0;"
+                   : ARBOR_FOUR(0), ARBOR_FOUR(1), ARBOR_FOUR(2), ARBOR_FOUR(3)
+                   : "l"(a + 2 * k), "l"(b + 2 * k));
+    else
+      asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,"
+                   "%23,%24,%25,%26,%27,%28,%29,%30,%31}, %32, %33, 1, 1, 1, 0, 0;"
+                   : ARBOR_FOUR(0), ARBOR_FOUR(1), ARBOR_FOUR(2), ARBOR_FOUR(3), ARBOR_FOUR(4), ARBOR_FOUR(5), ARBOR_FOUR(6), ARBOR_FOUR(7)
+                   : "l"(a + 2 * k), "l"(b + 2 * k));
+#undef ARBOR_FOUR
+  }
+  asm volatile("wgmma.commit_group.sync.aligned;\n\twgmma.wait_group.sync.aligned 0;" ::: "memory");
+#endif
+}
+#undef ARBOR_HOPPER
 
 // 2^x to about two units in the last place; 0 for minus infinity.
 __device__ __forceinline__ float exp2_fast(float x) {

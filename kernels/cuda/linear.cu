@@ -5,7 +5,15 @@
 #include "lora_inside.cuh"
 #include "products.cuh"
 
-static constexpr int kWeightCopy = 9; // scratch memory: what attention has left of its plan is still wanted
+namespace {
+
+constexpr int kWeightCopy = 9; // scratch memory: what attention has left of its plan is still wanted
+
+bool rows_of_16_bytes(const void *y, const void *x, const void *weight, int64_t in, int64_t out) {
+  return ((reinterpret_cast<uint64_t>(y) | reinterpret_cast<uint64_t>(x) | reinterpret_cast<uint64_t>(weight)) & 15) == 0 && in % 8 == 0 && out % 8 == 0;
+}
+
+} // namespace
 
 int32_t arbor_linear(arbor_stream *stream, int32_t type, void *y, int32_t y_type, const void *x, const void *weight, int32_t weight_type,
                      const float *bias, int64_t tokens, int64_t in, int64_t out, const double *loras, int64_t lora_count, int32_t decode) {
@@ -19,7 +27,7 @@ int32_t arbor_linear(arbor_stream *stream, int32_t type, void *y, int32_t y_type
   const bool few = decode && type == ARBOR_BF16;
   const bool roomy = weight_type == ARBOR_BF16_ROOMY;
   const int64_t ld = weight_ld(weight_type, in);
-  if (few && (roomy || weight_type == ARBOR_BF16) && y_type == ARBOR_BF16 && adapters.count > 0 && projects_down(type, x, in, adapters))
+  if (few && (roomy || weight_type == ARBOR_BF16) && y_type == ARBOR_BF16 && rows_of_16_bytes(y, x, weight, in, out) && projects_down(type, x, in, adapters))
     return decode_adapted(stream, y, x, weight, ld, bias, tokens, in, out, adapters, roomy && decode == 2);
   const DividedAdapters divided = few ? DividedAdapters{{}, adapters} : divide_forward(type, x, weight_type, in, out, adapters);
   int32_t code = ARBOR_OK;

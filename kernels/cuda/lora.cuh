@@ -88,16 +88,17 @@ inline bool up_on_tensor_cores(const Adapter &adapter, int64_t out) {
   return even;
 }
 
-// Outputs without what adapters add to them, and where each adapter's x aᵀ is.
+// Outputs without what adapters add to them, and where each adapter's x aᵀ is: bf16, or terms in f32 that are to be added and rounded (DecodeOutputs).
 struct Unfinished {
-  const bf16 *outputs = nullptr;
+  const void *outputs = nullptr; // [terms, tokens, ld]
+  int32_t terms = 1;
   int64_t ld = 0;
-  const bf16 *low[kMostAdapters] = {}; // [tokens, low_ld], the adapter's own columns; null: in `sums`
+  const void *low[kMostAdapters] = {}; // [terms, tokens, low_ld], from the adapter's first column on; null: in `sums`
   int64_t low_ld[kMostAdapters] = {};
   PieceSums sums{};
 };
 
-// y = x Wᵀ + bias + Σ scale (x aᵀ) bᵀ, all but the last part, which the op that reads y does, or whatever else comes before (lora_up.cuh). `laid`: the
+// y = x Wᵀ + bias + Σ scale (x aᵀ) bᵀ, all but the last parts, which the op that reads y does, or whatever else comes before (lora_up.cuh). `laid`: the
 // adapters' a have been laid behind the weight (arbor_lay_adapters).
 int32_t decode_adapted(arbor_stream *stream, void *y, const void *x, const void *weight, int64_t weight_ld, const float *bias, int64_t tokens, int64_t in,
                        int64_t out, const Adapters &adapters, bool laid);

@@ -15,10 +15,15 @@ struct Nothing {
   template <class Outputs> __device__ __forceinline__ void end(int, int64_t, const Outputs &) {}
 };
 
-template <class Runs> __global__ __launch_bounds__(kThreads) void finish(bf16 *y, int64_t out, const __grid_constant__ Runs runs) {
+template <int kTerms, class Runs> __global__ __launch_bounds__(kThreads) void finish(bf16 *y, int64_t out, const __grid_constant__ Runs runs) {
   const int64_t first[] = {(int64_t(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32) * kUpColumns};
   Nothing nothing;
-  if (first[0] < out) finish_columns(y, out, runs, int32_t(blockIdx.y), first, nothing);
+  if (first[0] < out) finish_columns<kTerms>(y, out, runs, int32_t(blockIdx.y), first, nothing);
+}
+
+__device__ __forceinline__ float one_output(const void *from, int64_t at, int32_t terms, int64_t stride) {
+  if (terms == 1) return to_float(static_cast<const bf16 *>(from)[at]);
+  return to_float(from_float<bf16>(add_pieces(static_cast<const float *>(from) + at, stride, terms)));
 }
 
 // Any adapters: a thread a column, b read from memory as it is needed.
@@ -41,11 +46,11 @@ __global__ __launch_bounds__(kThreads) void finish_any(bf16 *y, int64_t out, con
   for (int j = 0; j < group.count; j++) {
     float low = 0;
     for (int r = 0; r < rank; r++) low = fmaf(own[j * width + r], adapter.b[o * rank + r], low);
-    y[(row + j) * out + o] = finished(to_float(runs.outputs[(row + j) * runs.ld + o]), adapter.scale, low, runs.bias ? runs.bias[o] : 0.0f, false);
+    y[(row + j) * out + o] = finished(one_output(runs.outputs, (row + j) * runs.ld + o, runs.terms, runs.tokens * runs.ld), adapter.scale, low, runs.bias ? runs.bias[o] : 0.0f, false);
   }
 }
 
-template <class Runs> void add(Runs &runs, const Adapter &adapter, const bf16 *low, int64_t low_ld, const float *sums) {
+template <class Runs> void add(Runs &runs, const Adapter &adapter, const void *low, int64_t low_ld, const float *sums) {
   if (adapter.row_count <= 0) return;
   runs.first_group[runs.count] = runs.groups;
   runs.low[runs.count] = low, runs.low_ld[runs.count] = low_ld, runs.sums[runs.count] = sums;
@@ -63,7 +68,7 @@ template <> size_t Runs::shared_bytes() const {
 
 template <class To, class Fits> static To chosen(const Runs &runs, const Fits &fits) {
   To some;
-  some.outputs = runs.outputs, some.ld = runs.ld, some.bias = runs.bias, some.pieces = runs.pieces;
+  some.outputs = runs.outputs, some.terms = runs.terms, some.tokens = runs.tokens, some.ld = runs.ld, some.bias = runs.bias, some.pieces = runs.pieces;
   for (int32_t i = 0; i < runs.count; i++)
     if (fits(runs.at[i])) add(some, runs.at[i], runs.low[i], runs.low_ld[i], runs.sums[i]);
   return some;
@@ -75,7 +80,7 @@ RunsOf<kFewRuns> few(const Runs &runs) {
 
 Runs Pending::runs() const {
   Runs runs;
-  runs.outputs = unfinished.outputs, runs.ld = unfinished.ld, runs.bias = bias, runs.pieces = unfinished.sums.pieces;
+  runs.outputs = unfinished.outputs, runs.terms = unfinished.terms, runs.tokens = tokens, runs.ld = unfinished.ld, runs.bias = bias, runs.pieces = unfinished.sums.pieces;
   const auto plain = [&](int64_t first, int64_t end) {
     Adapter none{};
     none.row_start = int32_t(first), none.row_count = int32_t(end - first);
@@ -85,8 +90,9 @@ Runs Pending::runs() const {
   for (int32_t i = 0; i < adapters.count; i++) {
     const Adapter &adapter = adapters.at[i];
     plain(done, adapter.row_start);
-    const bf16 *low = unfinished.low[i];
-    add(runs, adapter, low ? low + adapter.row_start * unfinished.low_ld[i] : nullptr, unfinished.low_ld[i], unfinished.sums.at + unfinished.sums.start[i]);
+    const int64_t row_bytes = unfinished.low_ld[i] * (unfinished.terms > 1 ? 4 : 2);
+    const char *low = static_cast<const char *>(unfinished.low[i]);
+    add(runs, adapter, low ? low + adapter.row_start * row_bytes : nullptr, unfinished.low_ld[i], unfinished.sums.at + unfinished.sums.start[i]);
     done = int64_t(adapter.row_start) + adapter.row_count;
   }
   plain(done, tokens);
@@ -105,7 +111,7 @@ void finish_pending(arbor_stream *stream) {
     const dim3 grid(unsigned(ceil_div(pending.out, kThreads)), unsigned(runs.groups));
     if (runs.groups == 0) continue;
     if (tensor)
-      with_runs(runs, [&](const auto &some) { launch_after(finish<std::decay_t<decltype(some)>>, grid, kThreads, 0, cuda_stream(stream), y, pending.out, some); });
+      with_runs(runs, [&](const auto &some, auto terms) { launch_after(finish<terms(), std::decay_t<decltype(some)>>, grid, kThreads, 0, cuda_stream(stream), y, pending.out, some); });
     else
       launch_after(finish_any, grid, kThreads, runs.shared_bytes(), cuda_stream(stream), y, pending.out, runs);
   }

@@ -5,6 +5,8 @@
 // up with 8 neighbours of a row, 16 bytes. All it reads is asked for at once: these kernels are short, and wait for memory more than for anything else.
 #pragma once
 
+#include <type_traits>
+
 #include "lora.cuh"
 #include "mma.cuh"
 
@@ -16,12 +18,13 @@ constexpr int kGroup = 16; // rows of a warp
 // the parameters of a hundred such launches.
 template <int kMost> struct RunsOf {
   int32_t count = 0;
-  const bf16 *outputs = nullptr; // unfinished
-  int64_t ld = 0;
+  const void *outputs = nullptr; // unfinished: [terms, tokens, ld], as DecodeOutputs has them
+  int32_t terms = 1;
+  int64_t tokens = 0, ld = 0;
   const float *bias = nullptr;
   int32_t groups = 0, pieces = 0;
   int32_t first_group[kMost];
-  const bf16 *low[kMost];  // x aᵀ of the run's rows …
+  const void *low[kMost];  // x aᵀ, from the run's first row on …
   const float *sums[kMost]; // … or its pieces' sums
   int64_t low_ld[kMost];
   Adapter at[kMost];
@@ -32,8 +35,19 @@ constexpr int kFewRuns = 3, kManyRuns = 2 * kMostAdapters + 1;
 using Runs = RunsOf<kManyRuns>;
 RunsOf<kFewRuns> few(const Runs &runs);
 
-// Calls launch(runs) with as small parameters as hold them.
-template <class Launch> void with_runs(const Runs &runs, const Launch &launch) { runs.count <= kFewRuns ? launch(few(runs)) : launch(runs); }
+// Calls launch(runs, most terms) with as small parameters as hold them, for a kernel that is made for one term, a few or any number.
+constexpr int kFewTerms = 4, kManyTerms = 8;
+template <class Launch> void with_runs(const Runs &runs, const Launch &launch) {
+  const auto sized = [&](const auto &some) {
+    if (some.terms == 1)
+      launch(some, std::integral_constant<int, 1>());
+    else if (some.terms <= kFewTerms)
+      launch(some, std::integral_constant<int, kFewTerms>());
+    else
+      launch(some, std::integral_constant<int, kManyTerms>());
+  };
+  runs.count <= kFewRuns ? sized(few(runs)) : sized(runs);
+}
 
 // What a linear has left undone.
 struct Pending {
@@ -81,22 +95,80 @@ struct Group {
   }
 };
 
+// Eight neighbouring outputs of a product, and two: asked for (load), then added in order and rounded (values). kTerms: there are at most so many; where
+// it is 1 they are there in bf16. Apart, so that all loads of a thread are under way together.
+template <int kTerms> struct EightOutputs {
+  Pack<float> terms[kTerms][2];
+
+  template <class Runs> __device__ __forceinline__ void load(const Runs &runs, int64_t at) {
+    const float *from = static_cast<const float *>(runs.outputs) + at;
+#pragma unroll
+    for (int t = 0; t < kTerms; t++)
+      if (t < runs.terms) terms[t][0] = load_pack(from + t * runs.tokens * runs.ld), terms[t][1] = load_pack(from + t * runs.tokens * runs.ld + 4);
+  }
+  template <class Runs> __device__ __forceinline__ Pack<bf16> values(const Runs &runs) const {
+    Pack<bf16> outputs;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+      float sum = terms[0][i >> 2].at[i & 3];
+#pragma unroll
+      for (int t = 1; t < kTerms; t++)
+        if (t < runs.terms) sum += terms[t][i >> 2].at[i & 3];
+      outputs.at[i] = from_float<bf16>(sum);
+    }
+    return outputs;
+  }
+};
+template <> struct EightOutputs<1> {
+  Pack<bf16> outputs;
+  template <class Runs> __device__ __forceinline__ void load(const Runs &runs, int64_t at) { outputs = load_pack(static_cast<const bf16 *>(runs.outputs) + at); }
+  template <class Runs> __device__ __forceinline__ Pack<bf16> values(const Runs &) const { return outputs; }
+};
+
+template <int kTerms> struct TwoOutputs {
+  float2 terms[kTerms];
+
+  __device__ __forceinline__ void load(const void *from, int64_t at, int32_t count, int64_t stride) {
+#pragma unroll
+    for (int t = 0; t < kTerms; t++) terms[t] = t < count ? *reinterpret_cast<const float2 *>(static_cast<const float *>(from) + at + t * stride) : make_float2(0, 0);
+  }
+  __device__ __forceinline__ uint32_t values() const {
+    float2 sum = terms[0];
+#pragma unroll
+    for (int t = 1; t < kTerms; t++) sum.x += terms[t].x, sum.y += terms[t].y;
+    return pack_pair(sum.x, sum.y);
+  }
+};
+template <> struct TwoOutputs<1> {
+  uint32_t outputs;
+  __device__ __forceinline__ void load(const void *from, int64_t at, int32_t count, int64_t) {
+    outputs = count > 0 ? *reinterpret_cast<const uint32_t *>(static_cast<const bf16 *>(from) + at) : 0;
+  }
+  __device__ __forceinline__ uint32_t values() const { return outputs; }
+};
+
 // low[tile][i]: what a thread has of xa bᵀ for the warp's rows and the 32 columns from `first` on, a multiple of 32: of row (lane / 4) i = 0, 1 and of
 // the row 8 below i = 2, 3, at columns 8 (lane % 4) + 2 tile and the next.
 using LowSums = float[4][4];
 
 // What a thread needs for 16 ranks of it, of the member that column `first` belongs to, from rank k on. Loading and multiplying are apart, so that all
 // loads of a warp are under way together.
-struct Xa {
-  uint32_t at[4]; // pairs of neighbours, as the left operand has them
+// kLines: 1 where a warp works for one row.
+template <int kTerms, int kLines = 16> struct Xa {
+  TwoOutputs<kTerms> loaded[4];
+  uint32_t at[4]; // pairs of neighbours, as the left operand has them; after `add`
 
   template <class Runs> __device__ __forceinline__ void load(const Runs &runs, const Group &group, int64_t first, int k) {
     const Adapter &adapter = runs.at[group.run];
     const int lane = int(threadIdx.x) & 31, line = lane >> 2;
     const int64_t ld = runs.low_ld[group.run], place = (group.first + line) * ld + adapter.part_of(first) * adapter.rank + k + (lane & 3) * 2;
     each(group, adapter, k, [&](int i, bool there) {
-      at[i] = there ? *reinterpret_cast<const uint32_t *>(runs.low[group.run] + place + (i & 1) * 8 * ld + (i >> 1) * 8) : 0;
+      loaded[i].load(runs.low[group.run], place + (i & 1) * 8 * ld + (i >> 1) * 8, there ? runs.terms : 0, runs.tokens * ld);
     });
+  }
+  __device__ __forceinline__ void add() {
+#pragma unroll
+    for (int i = 0; i < 4; i++) at[i] = loaded[i].values();
   }
   // Writes it down, for those who ask for it later: by the warp that has a member's first columns.
   template <class Runs> __device__ __forceinline__ void keep(const Runs &runs, const Group &group, int64_t first, int k) const {
@@ -112,7 +184,7 @@ struct Xa {
 private:
   template <class Visit> __device__ __forceinline__ static void each(const Group &group, const Adapter &adapter, int k, const Visit &visit) {
 #pragma unroll
-    for (int i = 0; i < 4; i++) visit(i, (int(threadIdx.x & 31) >> 2) + (i & 1) * 8 < group.count && k + (i >> 1) * 8 < adapter.rank);
+    for (int i = 0; i < 4; i++) visit(i, (kLines > 8 || i % 2 == 0) && (int(threadIdx.x & 31) >> 2) + (i & 1) * 8 < group.count && k + (i >> 1) * 8 < adapter.rank);
   }
 };
 struct B {
@@ -120,6 +192,7 @@ struct B {
 
   __device__ __forceinline__ void load(const Adapter &adapter, int64_t first, int k) {
     const int lane = int(threadIdx.x) & 31, line = lane >> 2, rank = adapter.rank;
+    if (k >= rank) return; // an adapter of no ranks, as a row without one has it
     const float *from = adapter.b + (first + (line >> 1) * 8 + (line & 1)) * rank + k + (lane & 3) * 2;
 #pragma unroll
     for (int tile = 0; tile < 4; tile++) {
@@ -127,9 +200,9 @@ struct B {
       at[tile][1] = k + 8 < rank ? *reinterpret_cast<const float2 *>(from + tile * 2 * rank + 8) : make_float2(0, 0);
     }
   }
-  __device__ __forceinline__ void multiply(LowSums &low, const Xa &xa) const {
+  __device__ __forceinline__ void multiply(LowSums &low, const uint32_t (&xa)[4]) const {
 #pragma unroll
-    for (int tile = 0; tile < 4; tile++) mma(low[tile], xa.at, pack_pair(at[tile][0].x, at[tile][0].y), pack_pair(at[tile][1].x, at[tile][1].y));
+    for (int tile = 0; tile < 4; tile++) mma(low[tile], xa, pack_pair(at[tile][0].x, at[tile][0].y), pack_pair(at[tile][1].x, at[tile][1].y));
   }
 };
 
@@ -142,41 +215,65 @@ __device__ __forceinline__ void finish_pack(Pack<bf16> &outputs, const Runs &run
 }
 
 // Finishes group `number`'s rows at kSets times 32 columns, from first[...] on, after the kernels before. `each` is asked to begin with a row
-// (begin(below, row): what it needs of memory) and to end with its outputs (end(below, row, outputs)): thread by thread 8 columns of each set.
-template <class Runs, int kSets, class Each>
+// (begin(below, row): what it needs of memory that the linear before didn't write) and to end with its outputs (end(below, row, outputs)): thread by thread 8 columns of each set.
+template <int kTerms, class Runs, int kSets, class Each>
 __device__ __forceinline__ void finish_columns(bf16 *y, int64_t out, const Runs &runs, int32_t number, const int64_t (&first)[kSets], Each &each) {
   const Group group = Group::of_number(runs, number);
   const Adapter &adapter = runs.at[group.run];
   const int lane = int(threadIdx.x) & 31, line = lane >> 2, column = (lane & 3) * 8;
   const int64_t row = int64_t(adapter.row_start) + group.first + line;
+  const auto each_row = [&](auto &&visit) {
+#pragma unroll
+    for (int below = 0; below < 2; below++)
+      if (line + below * 8 < group.count) visit(below, row + below * 8);
+  };
+  // Older than the linear: places, and b's first columns.
+  B b[kSets];
+#pragma unroll
+  for (int s = 0; s < kSets; s++) b[s].load(adapter, first[s], 0);
+  each_row([&](int below, int64_t r) { each.begin(below, r); });
   after_kernels_before();
+  uint32_t left[kSets][4];
+  const auto load_left = [&](int k) {
+    Xa<kTerms> xa[kSets];
+#pragma unroll
+    for (int s = 0; s < kSets; s++) xa[s].load(runs, group, first[s], k);
+#pragma unroll
+    for (int s = 0; s < kSets; s++) {
+      xa[s].add();
+#pragma unroll
+      for (int i = 0; i < 4; i++) left[s][i] = xa[s].at[i];
+      xa[s].keep(runs, group, first[s], k);
+    }
+  };
+  // Terms fill the registers: first those of x aᵀ, then those of outputs, row by row.
+  if (kTerms > 1 && adapter.rank > 0) load_left(0), loads_stay_here();
   Pack<bf16> outputs[2][kSets];
+  each_row([&](int below, int64_t r) {
+    EightOutputs<kTerms> loaded[kSets];
 #pragma unroll
-  for (int below = 0; below < 2; below++) {
-    if (line + below * 8 >= group.count) continue;
-    each.begin(below, row + below * 8);
+    for (int s = 0; s < kSets; s++) loaded[s].load(runs, r * runs.ld + first[s] + column);
 #pragma unroll
-    for (int s = 0; s < kSets; s++) outputs[below][s] = load_pack(runs.outputs + (row + below * 8) * runs.ld + first[s] + column);
-  }
+    for (int s = 0; s < kSets; s++) outputs[below][s] = loaded[s].values(runs);
+    if (kTerms > 1) loads_stay_here();
+  });
   LowSums low[kSets] = {};
   for (int k = 0; k < adapter.rank; k += 16) {
-    Xa xa[kSets];
-    B b[kSets];
+    if (kTerms == 1 || k > 0) load_left(k);
 #pragma unroll
-    for (int s = 0; s < kSets; s++) xa[s].load(runs, group, first[s], k), b[s].load(adapter, first[s], k);
-#pragma unroll
-    for (int s = 0; s < kSets; s++) b[s].multiply(low[s], xa[s]), xa[s].keep(runs, group, first[s], k);
+    for (int s = 0; s < kSets; s++) {
+      if (k > 0) b[s].load(adapter, first[s], k);
+      b[s].multiply(low[s], left[s]);
+    }
   }
-#pragma unroll
-  for (int below = 0; below < 2; below++) {
-    if (line + below * 8 >= group.count) continue;
+  each_row([&](int below, int64_t r) {
 #pragma unroll
     for (int s = 0; s < kSets; s++) {
       finish_pack(outputs[below][s], runs, adapter, low[s], below, first[s] + column);
-      store_pack(y + (row + below * 8) * out + first[s] + column, outputs[below][s]);
+      store_pack(y + r * out + first[s] + column, outputs[below][s]);
     }
-    each.end(below, row + below * 8, outputs[below]);
-  }
+    each.end(below, r, outputs[below]);
+  });
 }
 
 } // namespace arbor

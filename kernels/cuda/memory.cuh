@@ -1,6 +1,7 @@
 // A stream's scratch memory. It only grows; once a capture may point into it, what is outgrown stays alive until the stream ends.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "stream.cuh"
@@ -12,7 +13,7 @@ public:
   void *take(int number, int64_t bytes) {
     Block &block = blocks_[number];
     if (bytes <= block.bytes) return block.memory;
-    const int64_t wanted = bytes + bytes / 4;
+    const int64_t wanted = bytes + std::min(bytes / 4, kMostSpare);
     void *memory = nullptr;
     if (cudaMalloc(&memory, size_t(wanted)) != cudaSuccess) {
       cudaGetLastError();
@@ -74,6 +75,8 @@ private:
     else
       cudaFree(block.memory); // waits for the device
   }
+
+  static constexpr int64_t kMostSpare = 32 << 20;
 
   Block blocks_[kScratches];
   std::vector<void *> outgrown_;

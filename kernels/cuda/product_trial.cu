@@ -46,6 +46,8 @@ struct Trial {
   char *expected, *actual;
   int64_t bytes;
   int32_t *differences;
+  char *flush; // written to empty the level-2 cache
+  int64_t flush_bytes;
 
   void fill(uint32_t seed) const {
     const int64_t count = product.rows * product.depth;
@@ -76,14 +78,14 @@ struct Trial {
   }
 
   // The best of three, each with the level-2 cache emptied before.
-  float milliseconds(const Plan &plan, const Flush &flush) const {
+  float milliseconds(const Plan &plan) const {
     const cudaStream_t s = cuda_stream(stream);
     cudaEvent_t begin, end;
     cudaEventCreate(&begin);
     cudaEventCreate(&end);
     float best = 1e30f;
     for (int i = 0; i < 3; i++) {
-      cudaMemsetAsync(flush.memory, i, flush.bytes, s);
+      cudaMemsetAsync(flush, i, size_t(flush_bytes), s);
       cudaEventRecord(begin, s);
       into(actual, plan);
       cudaEventRecord(end, s);
@@ -108,23 +110,35 @@ void keep_equal(const Trial &trial, const Plan &reference, std::vector<Plan> &ca
   }
 }
 
+// Its own and for as long as a trial takes: noise and twice the outputs of the widest product are a gigabyte.
+struct TrialMemory {
+  char *memory = nullptr;
+  explicit TrialMemory(int64_t bytes) {
+    if (cudaMalloc(&memory, size_t(bytes)) != cudaSuccess) cudaGetLastError(), memory = nullptr;
+  }
+  TrialMemory(const TrialMemory &) = delete;
+  ~TrialMemory() { cudaFree(memory); }
+};
+
 } // namespace
 
-Plan fastest_equal(arbor_stream *stream, const CublasLt &lt, const Product &p, const Plan &reference, std::vector<Plan> candidates, const Flush &flush) {
-  const int64_t x_bytes = padded(p.rows * p.depth * bytes_of(p.a.type)), out_bytes = p.rows * p.out_ld * bytes_of(p.out_type);
-  char *memory = p.a.transposed ? nullptr : static_cast<char *>(scratch(stream, 0, x_bytes + 2 * padded(out_bytes) + 256));
-  if (!memory) return reference;
-  char *x = memory + 256, *out = x + x_bytes;
-  Trial trial{stream, lt, p, out, out + padded(out_bytes), out_bytes, reinterpret_cast<int32_t *>(memory)};
+Plan fastest_equal(arbor_stream *stream, const CublasLt &lt, const Product &p, const Plan &reference, std::vector<Plan> candidates, int64_t level_2_bytes) {
+  const int64_t x_bytes = padded(p.rows * p.depth * bytes_of(p.a.type)), out_bytes = p.rows * p.out_ld * bytes_of(p.out_type) * std::max(p.terms, 1);
+  if (p.a.transposed || candidates.empty()) return reference;
+  const int64_t all = 256 + x_bytes + 2 * padded(out_bytes) + 2 * level_2_bytes;
+  const TrialMemory own(all);
+  if (!own.memory) return reference;
+  char *x = own.memory + 256, *out = x + x_bytes, *actual = out + padded(out_bytes);
+  Trial trial{stream, lt, p, out, actual, out_bytes, reinterpret_cast<int32_t *>(own.memory), actual + padded(out_bytes), 2 * level_2_bytes};
   trial.product.a.data = x;
   trial.product.a.ld = p.depth;
   trial.product.beta = 0;
   keep_equal(trial, reference, candidates);
   Plan best = reference;
   if (candidates.empty()) return best;
-  float best_time = trial.milliseconds(reference, flush);
+  float best_time = trial.milliseconds(reference);
   for (const Plan &candidate : candidates) {
-    const float time = trial.milliseconds(candidate, flush);
+    const float time = trial.milliseconds(candidate);
     if (time < best_time) best = candidate, best_time = time;
   }
   return best;

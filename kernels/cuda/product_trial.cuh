@@ -5,14 +5,8 @@
 
 namespace arbor {
 
-// Memory that is written to empty the level-2 cache.
-struct Flush {
-  void *memory;
-  size_t bytes; // twice the cache's
-};
-
 // Of the candidates with the bits of `reference`, the fastest on weights that lie in no cache; `reference` where there is no memory for a trial. Waits
 // for the device. `p` has the largest number of rows that the plan is for.
-Plan fastest_equal(arbor_stream *stream, const CublasLt &lt, const Product &p, const Plan &reference, std::vector<Plan> candidates, const Flush &flush);
+Plan fastest_equal(arbor_stream *stream, const CublasLt &lt, const Product &p, const Plan &reference, std::vector<Plan> candidates, int64_t level_2_bytes);
 
 } // namespace arbor

@@ -47,10 +47,10 @@ uint32_t alignment_of(const Product &p) {
 int64_t usual_depth(const Product &p) { return p.usual_depth > 0 ? p.usual_depth : p.depth; }
 
 // What products have in common that share a reference: all but the number of rows, and room behind the depth.
-using Signature = std::tuple<int64_t, int64_t, bool, bool, int32_t, int32_t, int64_t, int64_t, uint32_t, bool, bool>;
+using Signature = std::tuple<int64_t, int64_t, bool, bool, int32_t, int32_t, int64_t, int64_t, uint32_t, bool, bool, int32_t>;
 Signature signature(const Product &p) {
   return {p.family > 0 ? p.family : p.columns, p.by_row ? usual_depth(p) : 0, p.a.transposed, p.b.transposed, p.a.type, p.out_type, p.b.ld,
-          p.family > 0 ? 0 : p.out_ld, alignment_of(p), p.beta != 0, p.few_rows};
+          p.family > 0 ? 0 : p.out_ld, alignment_of(p), p.beta != 0, p.few_rows, p.terms};
 }
 
 // All that a call's descriptions hang on: calls of equal numbers share them.
@@ -61,7 +61,7 @@ struct Exact {
   Exact(const Product &p, uint32_t aligned)
       : rows(p.rows), columns(p.columns), depth(p.depth), usual(usual_depth(p)), a_ld(p.a.ld), b_ld(p.b.ld), out_ld(p.out_ld), family(p.family) {
     kinds = uint64_t(p.a.transposed) | uint64_t(p.b.transposed) << 1 | uint64_t(p.by_row) << 2 | uint64_t(p.beta != 0) << 3 | uint64_t(p.few_rows) << 4 |
-            uint64_t(p.a.type) << 8 | uint64_t(p.out_type) << 16 | uint64_t(aligned) << 24;
+            uint64_t(p.a.type) << 8 | uint64_t(p.out_type) << 16 | uint64_t(aligned) << 24 | uint64_t(p.terms) << 32;
   }
   bool operator==(const Exact &other) const { return std::memcmp(this, &other, sizeof *this) == 0; }
 };
@@ -80,14 +80,13 @@ int32_t refused(const char *op, const Product &p, int32_t status) {
 }
 
 // Sums over k in one piece, but for few rows.
-uint32_t reductions(const Product &p) { return p.few_rows ? lt::kAnyReduction : 0; }
+uint32_t reductions(const Product &p) { return p.few_rows && p.terms == 0 ? lt::kAnyReduction : 0; }
 
 } // namespace
 
 class Products {
 public:
-  Products(const lt::Library &library, lt::Handle handle, void *workspace, const Flush &flush) : lt_(library, handle, workspace), flush_(flush) {}
-  ~Products() { cudaFree(flush_.memory); }
+  Products(const lt::Library &library, lt::Handle handle, void *workspace, int64_t level_2_bytes) : lt_(library, handle, workspace), level_2_bytes_(level_2_bytes) {}
 
   int32_t run(arbor_stream *stream, const char *op, const Product &p) {
     if (p.rows == 0 || p.columns == 0) return ARBOR_OK;
@@ -116,7 +115,7 @@ public:
 
 private:
   CublasLt lt_;
-  Flush flush_;
+  int64_t level_2_bytes_;
   std::unordered_map<Exact, std::unique_ptr<Ready>, HashExact> ready_;
   std::map<Signature, Plan> references_;
   std::map<std::pair<Signature, std::tuple<int64_t, int64_t, int64_t>>, Plan> plans_; // by columns, depth and rows
@@ -146,6 +145,7 @@ private:
     plan = &slot;
     if (slot.known) return ARBOR_OK;
     Plan &reference = references_[signature(p)];
+    if (p.terms > 0 && has_warpgroups(stream)) reference.own = reference.known = true;
     if (!reference.known) {
       Product usual = p;
       usual.rows = p.few_rows ? kFewRows : kReferenceRows;
@@ -154,14 +154,15 @@ private:
       if (p.family > 0) usual.columns = usual.out_ld = p.family;
       if (!first_proposal(usual, reductions(p), reference) && !first_proposal(usual, lt::kAnyReduction, reference)) return refused(op, p, 0);
     }
-    slot = is_recording(stream) ? reference : fastest(stream, p, reference);
+    const bool few = reference.own && p.rows <= kMostDecodeRows;
+    slot = few || is_recording(stream) ? reference : fastest(stream, p, reference);
     return ARBOR_OK;
   }
 
   Plan fastest(arbor_stream *stream, const Product &p, const Plan &reference) {
     Product largest = p;
     largest.rows = bucket(p.rows);
-    return fastest_equal(stream, lt_, largest, reference, candidates(p, reference), flush_);
+    return fastest_equal(stream, lt_, largest, reference, candidates(p, reference), level_2_bytes_);
   }
 
   // What is proposed for more rows may suit few as well: fewer rows alone would have it divide the sum.
@@ -189,12 +190,11 @@ std::unique_ptr<Products, DeleteProducts> open_products(int64_t level_2_bytes, s
   if (!library) return nullptr;
   lt::Handle handle = nullptr;
   void *workspace = nullptr;
-  Flush flush{nullptr, 2 * size_t(level_2_bytes)};
-  if (library->create(&handle) != 0 || cudaMalloc(&workspace, kWorkspace) != cudaSuccess || cudaMalloc(&flush.memory, flush.bytes) != cudaSuccess) {
+  if (library->create(&handle) != 0 || cudaMalloc(&workspace, kWorkspace) != cudaSuccess) {
     problem = "no device memory for cuBLASLt's workspace; another process may hold the GPU";
     return nullptr;
   }
-  return std::unique_ptr<Products, DeleteProducts>(new Products(*library, handle, workspace, flush));
+  return std::unique_ptr<Products, DeleteProducts>(new Products(*library, handle, workspace, level_2_bytes));
 }
 
 std::string products_name() {

@@ -30,6 +30,9 @@ struct Product {
   int64_t family = 0;
   // By row: of the depth, what isn't room behind: a row with zeros there has the bits of the product without. 0: all.
   int64_t usual_depth = 0;
+  // By row: the sum over k in so many equal terms, each with outputs of its own, [terms, rows, out_ld] (decode_product.cuh, whose bits they have). 0: one
+  // sum, as cuBLASLt likes it.
+  int32_t terms = 0;
 };
 
 class Products;

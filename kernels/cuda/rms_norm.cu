@@ -106,51 +106,82 @@ __global__ void rms_norm(T *y, float *rstd, T *sum, const T *x, const T *delta, 
 constexpr int kFinishThreads = 384, kSets = 4;
 constexpr int64_t kMostFinished = 64; // rows; with more, every one's own look at b costs more than a pass of its own
 
+// The outputs of the block's row, their terms added, into shared memory.
+template <int kTerms, class Runs> __device__ __forceinline__ void add_terms(bf16 *to, const Runs &runs, int64_t hidden) {
+  for (int64_t i = int64_t(threadIdx.x) * 4; i < hidden; i += kFinishThreads * 4) {
+    Pack<float> terms[kTerms];
+#pragma unroll
+    for (int t = 0; t < kTerms; t++)
+      if (t < runs.terms) terms[t] = load_pack(static_cast<const float *>(runs.outputs) + (t * runs.tokens + blockIdx.x) * runs.ld + i);
+    float sums[4];
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+      sums[j] = terms[0].at[j];
+#pragma unroll
+      for (int t = 1; t < kTerms; t++)
+        if (t < runs.terms) sums[j] += terms[t].at[j];
+    }
+    *reinterpret_cast<uint2 *>(to + i) = make_uint2(pack_pair(sums[0], sums[1]), pack_pair(sums[2], sums[3]));
+  }
+}
+
 // The same of decoding rows whose delta waits for its adapters.
-template <class Runs>
+template <int kTerms, class Runs>
 __global__ __launch_bounds__(kFinishThreads) void finish_rms_norm(bf16 *y, float *rstd, bf16 *sum, const bf16 *x, bf16 *delta, const float *weight,
                                                                   int64_t hidden, float eps, const __grid_constant__ Runs runs) {
   extern __shared__ __align__(16) unsigned char memory[];
-  bf16 *const finished_delta = reinterpret_cast<bf16 *>(memory), *const own_x = finished_delta + hidden;
+  bf16 *const own_delta = reinterpret_cast<bf16 *>(memory), *const own_x = own_delta + hidden;
   float *const own_weight = reinterpret_cast<float *>(own_x + hidden);
   const Group row = Group::of_row(runs, int32_t(blockIdx.x));
   const Adapter &adapter = runs.at[row.run];
   const int64_t base = int64_t(blockIdx.x) * hidden;
   const int lane = int(threadIdx.x) & 31, warp = int(threadIdx.x) >> 5, column = (lane & 3) * 8;
-  after_kernels_before();
-  for (int64_t i = threadIdx.x * 8; i < hidden; i += kFinishThreads * 8) { // under way while delta is finished
+  // Older than the linear: what the norm needs besides, and b's first columns.
+  for (int64_t i = threadIdx.x * 8; i < hidden; i += kFinishThreads * 8) {
     copy_piece(own_x + i, x + base + i, true);
     copy_piece(own_weight + i, weight + i, true), copy_piece(own_weight + i + 4, weight + i + 4, true);
   }
   close_copies();
-  for (int64_t start = warp * kUpColumns; start < hidden; start += kSets * kFinishThreads) { // a warp's sets of 32 columns, kSets at a time
+  B b[kSets];
+  const auto each_set = [&](int64_t start, auto &&visit) { // a warp's sets of 32 columns, kSets at a time
+#pragma unroll
+    for (int s = 0; s < kSets; s++)
+      if (start + s * kFinishThreads < hidden) visit(s, start + s * kFinishThreads);
+  };
+  each_set(warp * kUpColumns, [&](int s, int64_t first) { b[s].load(adapter, first, 0); });
+  after_kernels_before();
+  Xa<kTerms, 1> xa; // delta has one member
+  if (adapter.rank > 0) xa.load(runs, row, 0, 0);
+  if constexpr (kTerms > 1) {
+    add_terms<kTerms>(own_delta, runs, hidden);
+    __syncthreads();
+  }
+  for (int64_t start = warp * kUpColumns; start < hidden; start += kSets * kFinishThreads) {
     Pack<bf16> outputs[kSets];
     LowSums low[kSets] = {};
-    const auto each = [&](auto &&visit) {
-#pragma unroll
-      for (int s = 0; s < kSets; s++)
-        if (start + s * kFinishThreads < hidden) visit(s, start + s * kFinishThreads);
-    };
-    each([&](int s, int64_t first) {
-      if (lane < 4) outputs[s] = load_pack(runs.outputs + blockIdx.x * runs.ld + first + column);
+    each_set(start, [&](int s, int64_t first) {
+      if (lane >= 4) return;
+      outputs[s] = load_pack(kTerms > 1 ? own_delta + first + column : static_cast<const bf16 *>(runs.outputs) + blockIdx.x * runs.ld + first + column);
     });
     for (int k = 0; k < adapter.rank; k += 16) {
-      Xa xa; // delta has one member
-      B b[kSets];
-      xa.load(runs, row, 0, k);
-      each([&](int s, int64_t first) { b[s].load(adapter, first, k); });
-      each([&](int s, int64_t) { b[s].multiply(low[s], xa); });
+      const bool loaded = start == warp * kUpColumns && k == 0;
+      if (!loaded) {
+        xa.load(runs, row, 0, k);
+        each_set(start, [&](int s, int64_t first) { b[s].load(adapter, first, k); });
+      }
+      xa.add();
+      each_set(start, [&](int s, int64_t) { b[s].multiply(low[s], xa.at); });
       if (start == 0) xa.keep(runs, row, 0, k);
     }
-    each([&](int s, int64_t first) {
+    each_set(start, [&](int s, int64_t first) {
       if (lane >= 4) return;
       finish_pack(outputs[s], runs, adapter, low[s], 0, first + column);
-      store_pack(delta + base + first + column, outputs[s]), store_pack(finished_delta + first + column, outputs[s]);
+      store_pack(delta + base + first + column, outputs[s]), store_pack(own_delta + first + column, outputs[s]);
     });
   }
   wait_copies<0>();
   __syncthreads();
-  norm_row<bf16, true>(y + base, rstd + blockIdx.x, sum + base, own_x, finished_delta, own_weight, hidden, eps);
+  norm_row<bf16, true>(y + base, rstd + blockIdx.x, sum + base, own_x, own_delta, own_weight, hidden, eps);
 }
 
 template <class T, bool kWide>
@@ -201,8 +232,8 @@ int32_t arbor_rms_norm(arbor_stream *stream, int32_t type, void *y, float *rstd,
   ARBOR_ENTER(stream, "arbor_rms_norm", given(y, rstd, x, weight) && (!delta || sum) && tokens >= 0 && hidden > 0);
   if (tokens == 0) return ARBOR_OK;
   if (waits) {
-    with_runs(pending.runs(), [&](const auto &some) {
-      launch_after(finish_rms_norm<std::decay_t<decltype(some)>>, dim3(unsigned(tokens)), kFinishThreads, size_t(hidden) * 8, cuda_stream(stream),
+    with_runs(pending.runs(), [&](const auto &some, auto terms) {
+      launch_after(finish_rms_norm<terms(), std::decay_t<decltype(some)>>, dim3(unsigned(tokens)), kFinishThreads, size_t(hidden) * 8, cuda_stream(stream),
                    static_cast<bf16 *>(y), rstd, static_cast<bf16 *>(sum), static_cast<const bf16 *>(x), static_cast<bf16 *>(pending.y), weight, hidden,
                    float(eps), some);
     });

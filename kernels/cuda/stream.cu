@@ -27,6 +27,7 @@ struct arbor_capture {
 struct arbor_stream {
   int device = 0;
   int processors = 0;
+  bool warpgroups = false;
   cudaStream_t stream = nullptr, beside = nullptr;
   cudaEvent_t forked = nullptr, joined = nullptr;
   arbor::Fault *fault = nullptr;
@@ -65,6 +66,7 @@ int32_t launched(arbor_stream *, const char *op) {
 cudaStream_t cuda_stream(arbor_stream *stream) { return stream->stream; }
 Fault *fault_of(arbor_stream *stream) { return stream->fault; }
 int32_t multiprocessors(arbor_stream *stream) { return stream->processors; }
+bool has_warpgroups(arbor_stream *stream) { return stream->warpgroups; }
 Products &products_of(arbor_stream *stream) { return *stream->products; }
 bool is_recording(arbor_stream *stream) { return stream->recording; }
 
@@ -150,6 +152,9 @@ arbor_stream *arbor_open(int32_t device) {
   cudaDeviceProp properties{};
   cudaError_t error = cudaGetDeviceProperties(&properties, device);
   stream->processors = properties.multiProcessorCount;
+#ifdef ARBOR_WARPGROUPS
+  stream->warpgroups = properties.major == 9 && properties.minor == 0;
+#endif
   if (error == cudaSuccess && properties.major < 9) arbor::programmatic_launches = false;
   if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream->stream, cudaStreamNonBlocking);
   if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream->beside, cudaStreamNonBlocking);

@@ -31,6 +31,8 @@ enum FaultOp : int32_t { kFaultEmbed = 1, kFaultGather, kFaultRope, kFaultAttent
 cudaStream_t cuda_stream(arbor_stream *stream);
 Fault *fault_of(arbor_stream *stream);
 int32_t multiprocessors(arbor_stream *stream);
+// Whether four warps can multiply together, tiles come by the copy engine, and this library was built for it (compute capability 9.0).
+bool has_warpgroups(arbor_stream *stream);
 
 // Memory for the ops of this stream, valid until the next op takes scratch with the same number: 0 to kScratches - 1. It only grows, and what a
 // capture recorded stays alive. Null (and an error kept) when there is none. Contents are whatever was there.

@@ -42,12 +42,15 @@ export async function emulatedCuda(): Promise<NativeLibrary> {
   return { path, description: 'emulated GPU' }
 }
 
+/** What PTX or the driver alone can say: this folder has its own. */
+const REPLACED = ['instructions.cuh', 'tile_map.cuh']
+
 /** By their names; a .cu file is a .cpp file here. */
 function translatedSources(): Map<string, string> {
   const sources = new Map([['arbor_ops.h', readFileSync(join(KERNELS, 'arbor_ops.h'), 'utf8')]])
   for (const name of readdirSync(join(KERNELS, 'cuda')).sort()) {
     if (!/\.(cu|cuh|h)$/.test(name)) continue
-    const folder = name === 'instructions.cuh' ? OWN : join(KERNELS, 'cuda')
+    const folder = REPLACED.includes(name) ? OWN : join(KERNELS, 'cuda')
     sources.set(join('cuda', name.replace(/\.cu$/, '.cpp')), translate(readFileSync(join(folder, name), 'utf8')))
   }
   return sources

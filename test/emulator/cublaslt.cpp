@@ -21,6 +21,8 @@ struct Layout {
   int32_t type;
   uint64_t rows, columns;
   int64_t ld;
+  int32_t batches = 1;
+  int64_t stride = 0; // from one to the next
 };
 struct Preference {
   uint32_t reductions = 7;
@@ -69,6 +71,18 @@ struct Call {
   int algorithm;
 
   void run() const {
+    for (int32_t i = 0; i < d.batches; i++) {
+      Call one = *this;
+      one.a_data = behind(a_data, a, i), one.b_data = behind(b_data, b, i), one.out = const_cast<void *>(behind(out, d, i));
+      one.run_one();
+    }
+  }
+
+  static const void *behind(const void *data, const Layout &layout, int64_t batches) {
+    return static_cast<const char *>(data) + batches * layout.stride * (layout.type == kBf16 ? 2 : 4);
+  }
+
+  void run_one() const {
     const int64_t m = int64_t(d.rows), n = int64_t(d.columns), depth = int64_t(desc.transposed_a ? a.rows : a.columns);
     const std::vector<float> weights = unpack(a_data, a, desc.transposed_a, false, depth, m); // row k: element (·, k)
     const std::vector<float> rows = unpack(b_data, b, desc.transposed_b, false, n, depth);    // row j: element (·, j)
@@ -115,6 +129,12 @@ EXPORTED int32_t cublasLtMatrixLayoutCreate(void **layout, int32_t type, uint64_
   return *layout = new Layout{type, rows, columns, ld}, 0;
 }
 EXPORTED int32_t cublasLtMatrixLayoutDestroy(void *layout) { return delete static_cast<Layout *>(layout), 0; }
+EXPORTED int32_t cublasLtMatrixLayoutSetAttribute(void *layout, int32_t attribute, const void *value, size_t bytes) {
+  Layout &one = *static_cast<Layout *>(layout);
+  if (attribute == 5) std::memcpy(&one.batches, value, bytes);
+  if (attribute == 6) std::memcpy(&one.stride, value, bytes);
+  return 0;
+}
 EXPORTED int32_t cublasLtMatmulPreferenceCreate(void **preference) { return *preference = new Preference(), 0; }
 EXPORTED int32_t cublasLtMatmulPreferenceDestroy(void *preference) { return delete static_cast<Preference *>(preference), 0; }
 EXPORTED int32_t cublasLtMatmulPreferenceSetAttribute(void *preference, int32_t attribute, const void *value, size_t) {

@@ -44,6 +44,8 @@ struct Thread {
   Warp *warp = nullptr;
   unsigned lane = 0;
   bool ended = false;
+  const uint64_t *arrival = nullptr; // waited for: finished uses, until their number is not of this parity
+  uint64_t parity = 0;
   int64_t warp_meeting = 0, block_meeting = 0; // goes on once so many have been
   std::vector<Copy> copies;
   int groups = 0;
@@ -103,7 +105,9 @@ void entry() {
   std::abort(); // nobody wakes a thread that ended
 }
 
-bool waits(const Thread &one) { return one.warp_meeting > one.warp->met || one.block_meeting > here->met; }
+bool waits(const Thread &one) {
+  return one.warp_meeting > one.warp->met || one.block_meeting > here->met || (one.arrival && *one.arrival % 2 == one.parity);
+}
 
 bool backward() {
   static const bool wanted = [] {
@@ -127,7 +131,7 @@ void start_block() {
     one.at = one.stack.begin(entry);
     one.warp = &block.warps[i / kLanes], one.lane = number % kLanes;
     one.warp->alive |= 1u << one.lane;
-    one.ended = false, one.warp_meeting = one.block_meeting = 0, one.groups = 0;
+    one.ended = false, one.arrival = nullptr, one.warp_meeting = one.block_meeting = 0, one.groups = 0;
     one.copies.clear();
     one.seen = {number, number / kLanes, 0, 0, one.stack.start(), one.stack.end()};
   }
@@ -235,6 +239,14 @@ void copy_later(void *to, const void *from, size_t bytes, bool valid) {
   std::memset(to, 0xff, bytes); // not a number until it has arrived
   own.copies.push_back(copy);
 }
+
+void wait_for_use(const uint64_t *uses, uint64_t parity) {
+  self->arrival = uses, self->parity = parity;
+  if (waits(*self)) give_way();
+  self->arrival = nullptr;
+}
+
+void copy_words(uint16_t *to, const uint16_t *from, size_t count) { std::copy(from, from + count, to); }
 
 void close_copies() { self->groups++; }
 

@@ -8,9 +8,13 @@
 #include <cstdint>
 #include <cstring>
 
+#include "tile_map.cuh"
+
 namespace arbor {
 
 inline void after_kernels_before() {} // a stream's kernels run one after the other
+
+inline void loads_stay_here() {}
 
 inline uint32_t shared_address(const void *p) { return emulator::shared_address(p); }
 
@@ -57,6 +61,38 @@ inline void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
       c[2 + column] += number(left.a[2 * half + 1], which) * right;
     }
   }
+}
+
+// A tile arrives when it is asked for.
+struct Arrival {
+  uint64_t uses;   // finished
+  int64_t missing; // bytes of the one under way
+};
+inline void make_arrivals(Arrival *arrivals, int count) {
+  for (int i = 0; i < count; i++) arrivals[i] = {0, 0};
+}
+inline void expect_bytes(Arrival *arrival, int bytes) { arrival->missing += bytes; }
+inline void wait_for(Arrival *arrival, int parity) { emulator::wait_for_use(&arrival->uses, uint64_t(parity)); }
+inline int swizzled(int row, int column) { return row * kTileColumns + (((column / 8) ^ (row % 8)) * 8 + column % 8); }
+inline void copy_tile(void *to, const TileMap *map, int column, int row, Arrival *arrival) {
+  constexpr int kPiece = 8;
+  constexpr uint16_t kZeros[kPiece] = {};
+  for (int i = 0; i < map->tile_rows; i++)
+    for (int j = 0; j < kTileColumns; j += kPiece) {
+      const bool inside = row + i < map->rows && column + j < map->columns;
+      emulator::copy_words(static_cast<uint16_t *>(to) + swizzled(i, j), inside ? map->matrix + (row + i) * map->ld + column + j : kZeros, kPiece);
+    }
+  arrival->missing -= map->tile_rows * kTileColumns * 2;
+  if (arrival->missing == 0) arrival->uses++;
+}
+
+template <int N> void multiply_tiles(float (&c)[N / 8][4], const void *left, const void *right) {
+  const auto number = [](const void *tile, int row, int column) { return __bfloat162float({static_cast<const uint16_t *>(tile)[swizzled(row, column)]}); };
+  const int lane = int(emulator::lane()), warp = int(threadIdx.x) / 32;
+  for (int n = 0; n < N / 8; n++)
+    for (int i = 0; i < 4; i++)
+      for (int k = 0; k < kTileColumns; k++)
+        c[n][i] += number(left, 16 * warp + lane / 4 + i / 2 * 8, k) * number(right, 8 * n + lane % 4 * 2 + i % 2, k);
 }
 
 inline float exp2_fast(float x) { return std::exp2(x); }

@@ -96,7 +96,7 @@ cudaError_t cudaSetDevice(int wanted) {
   return device = wanted, cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int) {
-  *properties = {"emulated GPU", kTotal, 9, 0, 4, 1 << 20};
+  *properties = {"emulated GPU", kTotal, 9, 0, 6, 1 << 20};
   return cudaSuccess;
 }
 cudaError_t cudaDriverGetVersion(int *version) { return *version = CUDART_VERSION, cudaSuccess; }

@@ -3,7 +3,7 @@
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { CUDA, openGpu } from '../../../test/emulator/gpu'
-import type { Backend, LoraSlice, Tensor } from './ops'
+import type { Arena, Backend, LoraSlice, Tensor } from './ops'
 import { toBf16 } from './tensors.fixture'
 
 const ROWS = 11
@@ -58,6 +58,10 @@ const CASES: Readonly<Record<string, Case>> = {
   'swiglu of an odd width': { inner: 40, parts: [72, 72], following: (kit, gateUp) => swiglu(kit, gateUp, 72) },
   'rope and the cache': { inner: 48, parts: [256, 128, 128], following: (kit, qkv) => rope(kit, qkv, 64) },
   'rope and the cache, small heads': { inner: 48, parts: [64, 32, 32], following: (kit, qkv) => rope(kit, qkv, 16) },
+  'swiglu, k in 3 terms': { inner: 1152, parts: [64, 64], following: (kit, gateUp) => swiglu(kit, gateUp, 64) },
+  'rope and the cache, k in 2 terms': { inner: 768, parts: [64, 64, 64], following: (kit, qkv) => rope(kit, qkv, 64, [1, 1]) },
+  'the norm, k in 6 terms': { inner: 2304, parts: [64], following: (kit, y) => norm(kit, y, 64) },
+  'the norm, k in 1 term': { inner: 128, parts: [640], following: (kit, y) => norm(kit, y, 640) },
   'the norm': { inner: 1100, parts: [640], following: (kit, y) => norm(kit, y, 640) },
   'the norm behind two members': { inner: 56, parts: [320, 320], following: (kit, y) => norm(kit, y, 640) },
   'the norm of wide rows': { inner: 56, parts: [4128], following: (kit, y) => norm(kit, y, 4128) },
@@ -69,16 +73,16 @@ function swiglu({ tensor }: Kit, gateUp: Tensor, inner: number): Following {
   return { run: () => backend.ops.swiglu({ y, gateUp }), outputs: [y] }
 }
 
-/** Of four heads of queries and two of keys and values. */
-function rope({ tensor, ints }: Kit, qkv: Tensor, headDim: number): Following {
-  const [q, k, v] = [4, 2, 2].map((heads, i) => tensor([i === 0 ? ROWS : 20, heads * headDim], null, 'bf16')) as [
+/** Of so many heads of queries, and of keys and values. */
+function rope({ tensor, ints }: Kit, qkv: Tensor, headDim: number, [heads, kvHeads] = [4, 2] as [number, number]): Following {
+  const [q, k, v] = [heads, kvHeads, kvHeads].map((heads, i) => tensor([i === 0 ? ROWS : 20, heads * headDim], null, 'bf16')) as [
     Tensor,
     Tensor,
     Tensor,
   ]
   const positions = ints(Array.from({ length: ROWS }, (_, i) => (5 * i) % 9))
   const slots = ints(Array.from({ length: ROWS }, (_, i) => (7 * i) % 20))
-  const places = { positions, slots, rope: tensor([9, headDim], 6), heads: 4, kvHeads: 2, headDim }
+  const places = { positions, slots, rope: tensor([9, headDim], 6), heads, kvHeads, headDim }
   return { run: () => backend.ops.ropeStoreKv({ qkv, q, k, v, ...places }), outputs: [q, k, v] }
 }
 
@@ -86,6 +90,24 @@ function norm({ tensor }: Kit, delta: Tensor, hidden: number): Following {
   const [y, sum, rstd] = [tensor([ROWS, hidden], null, 'bf16'), tensor([ROWS, hidden], null, 'bf16'), tensor([ROWS], null)]
   const [x, weight] = [tensor([ROWS, hidden], 7, 'bf16'), tensor([hidden], 8)]
   return { run: () => backend.ops.rmsNorm({ y, rstd, x, weight, eps: 1e-5, delta, sum }), outputs: [y, sum, rstd] }
+}
+
+/** Tensors of one arena: noise by its seed, zeros without one. */
+function kitOf(arena: Arena): Kit {
+  return {
+    tensor(shape, seed, dtype = 'f32') {
+      const tensor = arena.tensor(shape, dtype)
+      const length = shape.reduce((count, size) => count * size, 1)
+      const values = noise(length, seed ?? 0, seed === null ? 0 : 1)
+      backend.upload(tensor, dtype === 'bf16' ? toBf16(values) : values)
+      return tensor
+    },
+    ints(values) {
+      const tensor = arena.tensor([values.length], 'i32')
+      backend.upload(tensor, Int32Array.from(values))
+      return tensor
+    },
+  }
 }
 
 interface Way {
@@ -102,20 +124,7 @@ async function outputsOf(
   { apart = false, laid = false }: Way,
 ) {
   const arena = backend.arena(4 << 20)
-  const kit: Kit = {
-    tensor(shape, seed, dtype = 'f32') {
-      const tensor = arena.tensor(shape, dtype)
-      const length = shape.reduce((count, size) => count * size, 1)
-      const values = noise(length, seed ?? 0, seed === null ? 0 : 1)
-      backend.upload(tensor, dtype === 'bf16' ? toBf16(values) : values)
-      return tensor
-    },
-    ints(values) {
-      const tensor = arena.tensor([values.length], 'i32')
-      backend.upload(tensor, Int32Array.from(values))
-      return tensor
-    },
-  }
+  const kit = kitOf(arena)
   const out = parts.reduce((sum, part) => sum + part, 0)
   const loras = slices(kit, inner, parts, ranks)
   const [y, x, bias] = [kit.tensor([ROWS, out], null, 'bf16'), kit.tensor([ROWS, inner], 4, 'bf16'), kit.tensor([out], 5)]
@@ -155,6 +164,40 @@ describe(`adapters of rows that decode, on ${CUDA}`, () => {
         (await outputsOf(of, [rank, beside], { laid: true })).slice(0, 3).map((values) => values.slice(0, 5 * width!))
       const alike = await first(rank)
       for (const beside of [3, 8, 16, 40, 384]) expect(await first(beside)).toEqual(alike)
+    },
+  )
+
+  // Up to 64 rows have a kernel of their own, more are cuBLASLt's, and k is divided where W has few rows.
+  it.each([
+    [64, 2304, 16],
+    [64, 1536, 0],
+    [128, 768, 16],
+    [640, 128, 16],
+    [640, 128, 0],
+    [72, 448, 3],
+  ])(
+    'of %i outputs and %i inputs a row has the same bits among any number of rows, adapter of rank %i',
+    async (out, inner, rank) => {
+      const outputs = async (rows: number) => {
+        const arena = backend.arena(8 << 20)
+        const { tensor } = kitOf(arena)
+        const adapter = { rank, scale: 1.5, parts: [out], a: tensor([rank, inner], 1), b: tensor([out, rank], 2) }
+        const loras = rank === 0 ? [] : [{ rowStart: 0, rowCount: rows, ...adapter, xa: tensor([rows, rank], null) }]
+        const [y, x] = [tensor([rows, out], null, 'bf16'), tensor([rows, inner], 3, 'bf16')]
+        const weight = backend.prepareWeight([out, inner], noise(out * inner, 4))
+        backend.ops.layAdapters([{ weight, adapters: loras }])
+        backend.ops.linear({ y, x, weight, loras, decode: true, laid: true })
+        const values = await backend.download(y)
+        arena.close()
+        return values
+      }
+      const many = await outputs(150)
+      for (const rows of [1, 8, 11, 32, 64, 65])
+        expect(
+          Buffer.from((await outputs(rows)).buffer).compare(Buffer.from(many.slice(0, rows * out).buffer)),
+          `${rows} rows`,
+        ).toBe(0)
+      expect(many.every((value) => value !== 0)).toBe(true)
     },
   )
 })

@@ -15,6 +15,9 @@ void *dynamic_shared();
 
 // Waits for the block's other threads; the or of what they say.
 int meet_block(int word);
+// Until the number of finished uses is not of this parity.
+void wait_for_use(const uint64_t *uses, uint64_t parity);
+void copy_words(uint16_t *to, const uint16_t *from, size_t count);
 
 enum class Meeting { sync, shuffle, vote, reduce, load_matrices, multiply };
 struct alignas(16) Slot {
