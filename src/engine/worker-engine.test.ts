@@ -76,6 +76,15 @@ describe.skipIf(missing !== null)(`WorkerEngine${missing ? ` (skipped: ${missing
     expect(await engine.status()).toMatchObject({ running: 0, waiting: 0 })
   })
 
+  it("what can't be cloned fails its own call, not those of the same moment", async () => {
+    const before = engine.generate(request())
+    const unclonable = engine.generate({ ...request(), unknown: () => {} } as GenerateRequest)
+    const after = engine.generate(request())
+    await expect(unclonable).rejects.toThrow(/could not be cloned/)
+    const [first, last] = await Promise.all([before, after])
+    expect(first.map(({ tokens }) => tokens)).toEqual(last.map(({ tokens }) => tokens))
+  })
+
   it('asks allowedTokens on this side, also one that waits; its error ends the call', async () => {
     const asked: number[][] = []
     const allowedTokens = async (index: number, tokens: readonly number[]) => {

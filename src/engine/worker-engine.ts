@@ -203,8 +203,7 @@ export class WorkerEngine implements PoolMember {
       if (pending.onTokens?.(index, all) === 'stop') this.#send({ type: 'stop', id, index })
     } catch (error) {
       this.#send({ type: 'abort', id })
-      this.#pending.delete(id)
-      pending.reject(error)
+      this.#fail(id, error)
     }
   }
 
@@ -215,8 +214,7 @@ export class WorkerEngine implements PoolMember {
       this.#send({ type: 'allowed', id, index, mask })
     } catch (error) {
       this.#send({ type: 'abort', id })
-      this.#pending.delete(id)
-      pending.reject(error)
+      this.#fail(id, error)
     }
   }
 
@@ -227,8 +225,7 @@ export class WorkerEngine implements PoolMember {
       this.#send({ type: 'gradient', id, dLogprobs, ...(dEntropies && { dEntropies }) })
     } catch (error) {
       this.#send({ type: 'loss-failed', id, message: String(error) })
-      this.#pending.delete(id)
-      pending.reject(error)
+      this.#fail(id, error)
     }
   }
 
@@ -238,8 +235,7 @@ export class WorkerEngine implements PoolMember {
       this.#send({ type: 'summed', id, total: await pending.part!.sum(own) })
     } catch (error) {
       this.#send({ type: 'sum-failed', id, message: String(error) })
-      this.#pending.delete(id)
-      pending.reject(error)
+      this.#fail(id, error)
     }
   }
 
@@ -249,16 +245,20 @@ export class WorkerEngine implements PoolMember {
     this.#post(message)
   }
 
-  /** Data that can't be cloned is its callers' error, not that of whoever's turn it is. */
+  /** Data that can't be cloned is its caller's error: the others' calls go one by one. */
   #sendTogether(calls: readonly CallMessage[]): void {
     try {
       this.#post({ type: 'calls', calls })
     } catch (error) {
-      for (const { id } of calls) {
-        this.#pending.get(id)?.reject(error)
-        this.#pending.delete(id)
-      }
+      const [{ id }] = calls as [CallMessage]
+      if (calls.length > 1) for (const call of calls) this.#sendTogether([call])
+      else this.#fail(id, error)
     }
+  }
+
+  #fail(id: number, error: unknown): void {
+    this.#pending.get(id)?.reject(error)
+    this.#pending.delete(id)
   }
 
   #post(message: ToWorker): void {
