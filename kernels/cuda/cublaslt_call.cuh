@@ -85,7 +85,7 @@ public:
   // cuBLASLt's status: 0, or why it refuses.
   int32_t enqueue(arbor_stream *stream, const Product &p, const Ready &ready) const {
     if (ready.plan.own)
-      return decode_product(stream, static_cast<const bf16 *>(p.a.data), static_cast<const bf16 *>(p.b.data), p.b.ld, {p.out, p.out_ld, p.terms}, p.rows, p.depth) ? 0
+      return decode_product(stream, static_cast<const bf16 *>(p.a.data), static_cast<const bf16 *>(p.b.data), p.b.ld, {p.out, p.out_ld, p.terms, p.out_type == ARBOR_BF16}, p.rows, p.depth) ? 0
                                                                                                                                                                      : -1;
     const Call &c = ready.call;
     return library_.matmul(handle_, c.desc, &p.alpha, p.b.data, c.a, p.a.data, c.b, &p.beta, p.out, c.d, p.out, c.d, &ready.plan.algo, workspace_,

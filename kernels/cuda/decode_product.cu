@@ -32,7 +32,7 @@ __device__ __forceinline__ void write_sums(T *to, T *shared, const float (&sums)
 
 // A block has 64 columns and a term, a warp 16 columns and all rows; sums run over k in order. Tiles of 64 of k come through a ring of stages.
 template <int kRows>
-__global__ __launch_bounds__(kThreads) void decode_tiles(const __grid_constant__ TileMap weights, const __grid_constant__ TileMap xs, void *to, int32_t first_row,
+__global__ __launch_bounds__(kThreads) void decode_tiles(const __grid_constant__ TileMap weights, const __grid_constant__ TileMap xs, void *to, bool rounded, int32_t first_row,
                                                          int32_t rows, int32_t all_rows, int32_t columns, int32_t steps) {
   extern __shared__ __align__(1024) unsigned char memory[];
   __shared__ Arrival arrivals[kStages<kRows>];
@@ -67,7 +67,7 @@ __global__ __launch_bounds__(kThreads) void decode_tiles(const __grid_constant__
     if (++slot == kStages<kRows>) slot = 0, parity ^= 1;
   }
   const int64_t place = (int64_t(blockIdx.y) * all_rows + first_row) * columns + first;
-  if (gridDim.y == 1)
+  if (rounded)
     write_sums<bf16, kRows>(static_cast<bf16 *>(to) + place, reinterpret_cast<bf16 *>(stages), sums, rows, columns - first, columns);
   else
     write_sums<float, kRows>(static_cast<float *>(to) + place, reinterpret_cast<float *>(stages), sums, rows, columns - first, columns);
@@ -82,7 +82,7 @@ bool launch(arbor_stream *stream, const bf16 *x, const bf16 *weight, int64_t wei
   const auto kernel = decode_tiles<kRows>;
   if (!map_tiles(weights, weight, to.columns, depth, weight_ld, kColumns) || !map_tiles(xs, x, rows, depth, depth, kRows) || !allow_shared(kernel, kShared)) return false;
   const dim3 grid(unsigned(ceil_div(to.columns, kColumns)), unsigned(to.terms));
-  launch_after(kernel, grid, kThreads, kShared, cuda_stream(stream), weights, xs, to.at, first, count, rows, to.columns, depth / kTileColumns / to.terms);
+  launch_after(kernel, grid, kThreads, kShared, cuda_stream(stream), weights, xs, to.at, to.rounded, first, count, rows, to.columns, depth / kTileColumns / to.terms);
   return true;
 }
 

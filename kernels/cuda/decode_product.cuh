@@ -11,11 +11,12 @@ namespace arbor {
 // that a row's bits do, too. 0: a weight that these products don't take.
 int32_t decode_terms(arbor_stream *stream, int64_t columns, int64_t depth);
 
-// What a product of so many terms leaves: one in bf16, [rows, columns]; more in f32, [terms, rows, columns], to be added in order and rounded.
+// What a product of so many terms leaves: [terms, rows, columns] in f32, to be added in order; or a single one rounded to bf16.
 struct DecodeOutputs {
   void *at;
   int64_t columns;
   int32_t terms;
+  bool rounded;
 };
 
 // x [rows, depth] times weight [columns, depth], transposed, all bf16, the weight's rows `weight_ld` apart. False where this device has no such kernel: cuBLASLt's sums have the same bits.

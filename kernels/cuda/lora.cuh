@@ -88,12 +88,13 @@ inline bool up_on_tensor_cores(const Adapter &adapter, int64_t out) {
   return even;
 }
 
-// Outputs without what adapters add to them, and where each adapter's x aᵀ is: bf16, or terms in f32 that are to be added and rounded (DecodeOutputs).
+// Outputs without what adapters add to them, and where each adapter's x aᵀ is: terms in f32 (DecodeOutputs).
 struct Unfinished {
-  const void *outputs = nullptr; // [terms, tokens, ld]
+  const float *outputs = nullptr; // [terms, tokens, ld]
   int32_t terms = 1;
   int64_t ld = 0;
-  const void *low[kMostAdapters] = {}; // [terms, tokens, low_ld], from the adapter's first column on; null: in `sums`
+  const float *low[kMostAdapters] = {}; // [terms, tokens, low_ld], from the adapter's first column on; null: in `sums`
+  bool inside[kMostAdapters] = {};      // of the base's product where rows are a prompt's (lora_inside.cuh), so rounded with it
   int64_t low_ld[kMostAdapters] = {};
   PieceSums sums{};
 };

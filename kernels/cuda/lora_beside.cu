@@ -3,6 +3,7 @@
 // (one launch for all weights). Adapters that find no room there have a product of their own, by the same algorithm, so with the same bits.
 
 #include "decode_product.cuh"
+#include "lora_inside.cuh"
 #include "lora_up.cuh"
 #include "products.cuh"
 
@@ -45,17 +46,17 @@ bool find_room(const Adapter &adapter, int64_t out, int64_t &taken, int64_t &col
   return true;
 }
 
-// A product of rows that decode: a term in bf16, or terms in f32.
+// A product of rows that decode.
 int32_t multiply(arbor_stream *stream, const void *x, const void *weight, int64_t weight_ld, const DecodeOutputs &to, int64_t tokens, int64_t in,
                  int64_t family) {
   Product base{tokens, to.columns, in};
   base.a = {x, ARBOR_BF16, in};
   base.b = {weight, ARBOR_BF16, weight_ld, true};
-  base.out = to.at, base.out_type = to.terms > 1 ? ARBOR_F32 : ARBOR_BF16, base.out_ld = to.columns, base.by_row = base.few_rows = true;
+  base.out = to.at, base.out_type = to.rounded ? ARBOR_BF16 : ARBOR_F32, base.out_ld = to.columns, base.by_row = base.few_rows = true;
   base.family = family, base.terms = to.terms;
   return product(stream, "arbor_linear", base);
 }
-int64_t bytes_of_terms(int32_t terms) { return terms > 1 ? 4 * terms : 2; }
+int64_t bytes_of_terms(int32_t terms) { return 4 * std::max(terms, 1); }
 
 // x aᵀ of the adapters that found no room.
 int32_t overflow(arbor_stream *stream, const void *x, int64_t weight_ld, int64_t tokens, int64_t in, int64_t out, const Adapters &adapters,
@@ -66,7 +67,7 @@ int32_t overflow(arbor_stream *stream, const void *x, int64_t weight_ld, int64_t
   const int64_t ld = ceil_div(columns, kStep) * kStep;
   bf16 *memory = static_cast<bf16 *>(scratch(stream, kOverflow, ld * weight_ld * 2 + tokens * ld * bytes_of_terms(terms)));
   if (!memory) return ARBOR_OUT_OF_MEMORY;
-  char *const outputs = reinterpret_cast<char *>(memory + ld * weight_ld);
+  float *const outputs = reinterpret_cast<float *>(memory + ld * weight_ld);
   Copies copies;
   copies.room = int32_t(weight_ld - in);
   int count = 0;
@@ -76,11 +77,11 @@ int32_t overflow(arbor_stream *stream, const void *x, int64_t weight_ld, int64_t
     const Adapter &adapter = adapters.at[i];
     copies.to[count] = memory + column * weight_ld, copies.from[count] = adapter.a, copies.in[count] = int32_t(in);
     copies.count[count++] = int32_t(adapter.width() * in);
-    to.low[i] = outputs + column * (terms > 1 ? 4 : 2), to.low_ld[i] = ld;
+    to.low[i] = outputs + column, to.low_ld[i] = ld;
     column += adapter.width();
   }
   copy_all(stream, copies, count);
-  return multiply(stream, x, memory, weight_ld, {outputs, ld, terms}, tokens, in, out);
+  return multiply(stream, x, memory, weight_ld, {outputs, ld, terms, false}, tokens, in, out);
 }
 
 } // namespace
@@ -88,7 +89,7 @@ int32_t overflow(arbor_stream *stream, const void *x, int64_t weight_ld, int64_t
 int32_t decode_adapted(arbor_stream *stream, void *y, const void *x, const void *weight, int64_t weight_ld, const float *bias, int64_t tokens, int64_t in,
                        int64_t out, const Adapters &adapters, bool laid) {
   const int32_t terms = decode_terms(stream, out, in);
-  if (adapters.count == 0 && terms <= 1 && !bias) return multiply(stream, x, weight, weight_ld, {y, out, terms}, tokens, in, out);
+  if (adapters.count == 0 && terms <= 1 && !bias) return multiply(stream, x, weight, weight_ld, {y, out, terms, true}, tokens, in, out);
   Unfinished unfinished;
   int64_t taken = 0, columns_of[kMostAdapters] = {};
   bool beside[kMostAdapters] = {}, over[kMostAdapters] = {};
@@ -97,17 +98,18 @@ int32_t decode_adapted(arbor_stream *stream, void *y, const void *x, const void 
     const bool tensor = up_on_tensor_cores(adapters.at[i], out);
     beside[i] = laid && find_room(adapters.at[i], out, taken, columns_of[i]);
     over[i] = tensor && !beside[i];
+    unfinished.inside[i] = tensor && inside_forward(ARBOR_BF16, x, weight_ld > in ? ARBOR_BF16_ROOMY : ARBOR_BF16, in, out, adapters.at[i]);
     others.at[i] = adapters.at[i];
     if (tensor) others.at[i].row_count = 0;
   }
   others.count = adapters.count;
   const int64_t columns = out + ceil_div(taken, kStep) * kStep;
-  char *outputs = static_cast<char *>(scratch(stream, kOutputs, tokens * columns * bytes_of_terms(terms)));
+  float *outputs = static_cast<float *>(scratch(stream, kOutputs, tokens * columns * bytes_of_terms(terms)));
   if (!outputs) return ARBOR_OUT_OF_MEMORY;
   unfinished.outputs = outputs, unfinished.ld = columns, unfinished.terms = std::max(terms, 1);
   for (int32_t i = 0; i < adapters.count; i++)
-    if (beside[i]) unfinished.low[i] = outputs + (out + columns_of[i]) * (terms > 1 ? 4 : 2), unfinished.low_ld[i] = columns;
-  int32_t code = multiply(stream, x, weight, weight_ld, {outputs, columns, terms}, tokens, in, out);
+    if (beside[i]) unfinished.low[i] = outputs + out + columns_of[i], unfinished.low_ld[i] = columns;
+  int32_t code = multiply(stream, x, weight, weight_ld, {outputs, columns, terms, false}, tokens, in, out);
   if (code == ARBOR_OK) code = overflow(stream, x, weight_ld, tokens, in, out, adapters, over, terms, unfinished);
   if (code != ARBOR_OK) return code;
   const bool any = std::any_of(others.at, others.at + others.count, [](const Adapter &one) { return one.row_count > 0; });

@@ -36,14 +36,14 @@ struct Inside {
   }
 };
 
-// `pays`: the weight's shape says so; `can`: the adapter does. An adapter on rows of one before it is beside.
-template <class Can> DividedAdapters divide(const Adapters &adapters, bool pays, const Can &can) {
+// `can`: the weight's shape and the adapter say so. An adapter on rows of one before it is beside.
+template <class Can> DividedAdapters divide(const Adapters &adapters, const Can &can) {
   DividedAdapters divided;
   int64_t end = 0;
   for (int32_t i = 0; i < adapters.count; i++) {
     const Adapter &adapter = adapters.at[i];
     if (adapter.row_count == 0) continue;
-    const bool inside = pays && padded_width(adapter) <= kSpareColumns && adapter.row_start >= end && can(adapter);
+    const bool inside = adapter.row_start >= end && can(adapter);
     Adapters &to = inside ? divided.inside : divided.beside;
     to.at[to.count++] = adapter;
     end = std::max(end, int64_t(adapter.row_start) + adapter.row_count);
@@ -193,15 +193,21 @@ int32_t multiply_wide(arbor_stream *stream, const char *op, const Inside &inside
 
 } // namespace
 
+bool inside_forward(int32_t type, const void *x, int32_t weight_type, int64_t in, int64_t out, const Adapter &adapter) {
+  const bool pays = weight_type == ARBOR_BF16_ROOMY && 2 * out >= in;
+  return pays && padded_width(adapter) <= kSpareColumns && projects_down(type, x, in, adapter) && adds_rounded(adapter, out);
+}
+
 DividedAdapters divide_forward(int32_t type, const void *x, int32_t weight_type, int64_t in, int64_t out, const Adapters &adapters) {
-  return divide(adapters, weight_type == ARBOR_BF16_ROOMY && 2 * out >= in,
-                [&](const Adapter &adapter) { return projects_down(type, x, in, adapter) && adds_rounded(adapter, out); });
+  return divide(adapters, [&](const Adapter &adapter) { return inside_forward(type, x, weight_type, in, out, adapter); });
 }
 
 DividedAdapters divide_backward(int32_t type, const void *dx, const void *dy, const void *x, int32_t weight_type, int64_t in, int64_t out,
                                 const Adapters &adapters) {
-  return divide(adapters, dx && weight_type == ARBOR_BF16_ROOMY && 2 * in >= out,
-                [&](const Adapter &adapter) { return gradients_by_passes(type, dx, dy, x, in, out, adapter); });
+  const bool pays = dx && weight_type == ARBOR_BF16_ROOMY && 2 * in >= out;
+  return divide(adapters, [&](const Adapter &adapter) {
+    return pays && padded_width(adapter) <= kSpareColumns && gradients_by_passes(type, dx, dy, x, in, out, adapter);
+  });
 }
 
 int32_t multiply_inside(arbor_stream *stream, void *y, int32_t y_type, const void *x, const void *weight, int64_t tokens, int64_t in, int64_t out,

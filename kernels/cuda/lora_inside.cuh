@@ -16,6 +16,9 @@ DividedAdapters divide_forward(int32_t type, const void *x, int32_t weight_type,
 DividedAdapters divide_backward(int32_t type, const void *dx, const void *dy, const void *x, int32_t weight_type, int64_t in, int64_t out,
                                 const Adapters &adapters);
 
+// Whether an adapter that has its rows for itself goes inside, forward.
+bool inside_forward(int32_t type, const void *x, int32_t weight_type, int64_t in, int64_t out, const Adapter &adapter);
+
 // y = x Wᵀ + Σ scale (x aᵀ) bᵀ, and xa, of adapters inside.
 int32_t multiply_inside(arbor_stream *stream, void *y, int32_t y_type, const void *x, const void *weight, int64_t tokens, int64_t in, int64_t out,
                         const Adapters &adapters);

@@ -21,11 +21,6 @@ template <int kTerms, class Runs> __global__ __launch_bounds__(kThreads) void fi
   if (first[0] < out) finish_columns<kTerms>(y, out, runs, int32_t(blockIdx.y), first, nothing);
 }
 
-__device__ __forceinline__ float one_output(const void *from, int64_t at, int32_t terms, int64_t stride) {
-  if (terms == 1) return to_float(static_cast<const bf16 *>(from)[at]);
-  return to_float(from_float<bf16>(add_pieces(static_cast<const float *>(from) + at, stride, terms)));
-}
-
 // Any adapters: a thread a column, b read from memory as it is needed.
 __global__ __launch_bounds__(kThreads) void finish_any(bf16 *y, int64_t out, const __grid_constant__ Runs runs) {
   extern __shared__ float xa[]; // [kGroup][width]
@@ -43,17 +38,21 @@ __global__ __launch_bounds__(kThreads) void finish_any(bf16 *y, int64_t out, con
   if (o >= out) return;
   const float *own = xa + (rank > 0 ? adapter.part_of(o) * rank : 0);
   const int64_t row = int64_t(adapter.row_start) + group.first;
+  const auto y_of = [&](int64_t r) {
+    return to_float(from_float<bf16>(add_pieces(runs.outputs + r * runs.ld + o, runs.tokens * runs.ld, runs.terms)));
+  };
   for (int j = 0; j < group.count; j++) {
     float low = 0;
     for (int r = 0; r < rank; r++) low = fmaf(own[j * width + r], adapter.b[o * rank + r], low);
-    y[(row + j) * out + o] = finished(one_output(runs.outputs, (row + j) * runs.ld + o, runs.terms, runs.tokens * runs.ld), adapter.scale, low, runs.bias ? runs.bias[o] : 0.0f, false);
+    y[(row + j) * out + o] = finished(y_of(row + j), adapter.scale, low, runs.bias ? runs.bias[o] : 0.0f, false);
   }
 }
 
-template <class Runs> void add(Runs &runs, const Adapter &adapter, const void *low, int64_t low_ld, const float *sums) {
+template <class Runs> void add(Runs &runs, const Adapter &adapter, bool inside, const float *low, int64_t low_ld, const float *sums) {
   if (adapter.row_count <= 0) return;
   runs.first_group[runs.count] = runs.groups;
   runs.low[runs.count] = low, runs.low_ld[runs.count] = low_ld, runs.sums[runs.count] = sums;
+  runs.inside[runs.count] = inside;
   runs.at[runs.count++] = adapter;
   runs.groups += int32_t(ceil_div(adapter.row_count, kGroup));
 }
@@ -70,7 +69,7 @@ template <class To, class Fits> static To chosen(const Runs &runs, const Fits &f
   To some;
   some.outputs = runs.outputs, some.terms = runs.terms, some.tokens = runs.tokens, some.ld = runs.ld, some.bias = runs.bias, some.pieces = runs.pieces;
   for (int32_t i = 0; i < runs.count; i++)
-    if (fits(runs.at[i])) add(some, runs.at[i], runs.low[i], runs.low_ld[i], runs.sums[i]);
+    if (fits(runs.at[i])) add(some, runs.at[i], runs.inside[i], runs.low[i], runs.low_ld[i], runs.sums[i]);
   return some;
 }
 
@@ -84,15 +83,14 @@ Runs Pending::runs() const {
   const auto plain = [&](int64_t first, int64_t end) {
     Adapter none{};
     none.row_start = int32_t(first), none.row_count = int32_t(end - first);
-    add(runs, none, nullptr, 0, nullptr);
+    add(runs, none, false, nullptr, 0, nullptr);
   };
   int64_t done = 0;
   for (int32_t i = 0; i < adapters.count; i++) {
     const Adapter &adapter = adapters.at[i];
     plain(done, adapter.row_start);
-    const int64_t row_bytes = unfinished.low_ld[i] * (unfinished.terms > 1 ? 4 : 2);
-    const char *low = static_cast<const char *>(unfinished.low[i]);
-    add(runs, adapter, low ? low + adapter.row_start * row_bytes : nullptr, unfinished.low_ld[i], unfinished.sums.at + unfinished.sums.start[i]);
+    const float *low = unfinished.low[i] ? unfinished.low[i] + adapter.row_start * unfinished.low_ld[i] : nullptr;
+    add(runs, adapter, unfinished.inside[i], low, unfinished.low_ld[i], unfinished.sums.at + unfinished.sums.start[i]);
     done = int64_t(adapter.row_start) + adapter.row_count;
   }
   plain(done, tokens);

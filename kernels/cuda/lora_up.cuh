@@ -18,13 +18,14 @@ constexpr int kGroup = 16; // rows of a warp
 // the parameters of a hundred such launches.
 template <int kMost> struct RunsOf {
   int32_t count = 0;
-  const void *outputs = nullptr; // unfinished: [terms, tokens, ld], as DecodeOutputs has them
+  const float *outputs = nullptr; // unfinished: [terms, tokens, ld], as DecodeOutputs has them
   int32_t terms = 1;
   int64_t tokens = 0, ld = 0;
   const float *bias = nullptr;
   int32_t groups = 0, pieces = 0;
   int32_t first_group[kMost];
-  const void *low[kMost];  // x aᵀ, from the run's first row on …
+  bool inside[kMost];      // rounded with the base's product
+  const float *low[kMost]; // x aᵀ, from the run's first row on …
   const float *sums[kMost]; // … or its pieces' sums
   int64_t low_ld[kMost];
   Adapter at[kMost];
@@ -95,56 +96,42 @@ struct Group {
   }
 };
 
-// Eight neighbouring outputs of a product, and two: asked for (load), then added in order and rounded (values). kTerms: there are at most so many; where
-// it is 1 they are there in bf16. Apart, so that all loads of a thread are under way together.
+// Eight neighbouring outputs of a product, and two: asked for (load), then added in order (sums). kTerms: there are at most so many. Apart, so that all
+// loads of a thread are under way together.
 template <int kTerms> struct EightOutputs {
   Pack<float> terms[kTerms][2];
 
   template <class Runs> __device__ __forceinline__ void load(const Runs &runs, int64_t at) {
-    const float *from = static_cast<const float *>(runs.outputs) + at;
 #pragma unroll
     for (int t = 0; t < kTerms; t++)
-      if (t < runs.terms) terms[t][0] = load_pack(from + t * runs.tokens * runs.ld), terms[t][1] = load_pack(from + t * runs.tokens * runs.ld + 4);
+      if (t < runs.terms)
+#pragma unroll
+        for (int half = 0; half < 2; half++) terms[t][half] = load_pack(runs.outputs + at + t * runs.tokens * runs.ld + half * 4);
   }
-  template <class Runs> __device__ __forceinline__ Pack<bf16> values(const Runs &runs) const {
-    Pack<bf16> outputs;
+  template <class Runs> __device__ __forceinline__ void sums(float (&to)[8], const Runs &runs) const {
 #pragma unroll
     for (int i = 0; i < 8; i++) {
-      float sum = terms[0][i >> 2].at[i & 3];
+      to[i] = terms[0][i >> 2].at[i & 3];
 #pragma unroll
       for (int t = 1; t < kTerms; t++)
-        if (t < runs.terms) sum += terms[t][i >> 2].at[i & 3];
-      outputs.at[i] = from_float<bf16>(sum);
+        if (t < runs.terms) to[i] += terms[t][i >> 2].at[i & 3];
     }
-    return outputs;
   }
-};
-template <> struct EightOutputs<1> {
-  Pack<bf16> outputs;
-  template <class Runs> __device__ __forceinline__ void load(const Runs &runs, int64_t at) { outputs = load_pack(static_cast<const bf16 *>(runs.outputs) + at); }
-  template <class Runs> __device__ __forceinline__ Pack<bf16> values(const Runs &) const { return outputs; }
 };
 
 template <int kTerms> struct TwoOutputs {
   float2 terms[kTerms];
 
-  __device__ __forceinline__ void load(const void *from, int64_t at, int32_t count, int64_t stride) {
+  __device__ __forceinline__ void load(const float *from, int64_t at, int32_t count, int64_t stride) {
 #pragma unroll
-    for (int t = 0; t < kTerms; t++) terms[t] = t < count ? *reinterpret_cast<const float2 *>(static_cast<const float *>(from) + at + t * stride) : make_float2(0, 0);
+    for (int t = 0; t < kTerms; t++) terms[t] = t < count ? *reinterpret_cast<const float2 *>(from + at + t * stride) : make_float2(0, 0);
   }
-  __device__ __forceinline__ uint32_t values() const {
+  __device__ __forceinline__ float2 sums() const {
     float2 sum = terms[0];
 #pragma unroll
     for (int t = 1; t < kTerms; t++) sum.x += terms[t].x, sum.y += terms[t].y;
-    return pack_pair(sum.x, sum.y);
+    return sum;
   }
-};
-template <> struct TwoOutputs<1> {
-  uint32_t outputs;
-  __device__ __forceinline__ void load(const void *from, int64_t at, int32_t count, int64_t) {
-    outputs = count > 0 ? *reinterpret_cast<const uint32_t *>(static_cast<const bf16 *>(from) + at) : 0;
-  }
-  __device__ __forceinline__ uint32_t values() const { return outputs; }
 };
 
 // low[tile][i]: what a thread has of xa bᵀ for the warp's rows and the 32 columns from `first` on, a multiple of 32: of row (lane / 4) i = 0, 1 and of
@@ -156,7 +143,8 @@ using LowSums = float[4][4];
 // kLines: 1 where a warp works for one row.
 template <int kTerms, int kLines = 16> struct Xa {
   TwoOutputs<kTerms> loaded[4];
-  uint32_t at[4]; // pairs of neighbours, as the left operand has them; after `add`
+  float2 sums[4];
+  uint32_t at[4]; // pairs of neighbours, as the left operand has them, times `scale`; after `add`
 
   template <class Runs> __device__ __forceinline__ void load(const Runs &runs, const Group &group, int64_t first, int k) {
     const Adapter &adapter = runs.at[group.run];
@@ -166,9 +154,9 @@ template <int kTerms, int kLines = 16> struct Xa {
       loaded[i].load(runs.low[group.run], place + (i & 1) * 8 * ld + (i >> 1) * 8, there ? runs.terms : 0, runs.tokens * ld);
     });
   }
-  __device__ __forceinline__ void add() {
+  __device__ __forceinline__ void add(float scale) {
 #pragma unroll
-    for (int i = 0; i < 4; i++) at[i] = loaded[i].values();
+    for (int i = 0; i < 4; i++) sums[i] = loaded[i].sums(), at[i] = pack_pair(scale * sums[i].x, scale * sums[i].y);
   }
   // Writes it down, for those who ask for it later: by the warp that has a member's first columns.
   template <class Runs> __device__ __forceinline__ void keep(const Runs &runs, const Group &group, int64_t first, int k) const {
@@ -177,7 +165,7 @@ template <int kTerms, int kLines = 16> struct Xa {
     const int lane = int(threadIdx.x) & 31, line = lane >> 2, width = adapter.width();
     float *to = adapter.xa + int64_t(group.first + line) * width + adapter.part_of(first) * adapter.rank + k + (lane & 3) * 2;
     each(group, adapter, k, [&](int i, bool there) {
-      if (there) *reinterpret_cast<float2 *>(to + (i & 1) * 8 * width + (i >> 1) * 8) = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162 *>(at + i));
+      if (there) *reinterpret_cast<float2 *>(to + (i & 1) * 8 * width + (i >> 1) * 8) = sums[i];
     });
   }
 
@@ -206,12 +194,20 @@ struct B {
   }
 };
 
-// Finishes eight neighbouring outputs: columns `column` on, of the row 8 · below below the warp's line.
+// What x aᵀ is multiplied by before it is rounded for the product with bᵀ, and what that product is: as it goes for a prompt's rows.
+template <class Runs> __device__ __forceinline__ float scale_before(const Runs &runs, int32_t run) { return runs.inside[run] ? runs.at[run].scale : 1.0f; }
+template <class Runs> __device__ __forceinline__ float scale_after(const Runs &runs, int32_t run) { return runs.inside[run] ? 1.0f : runs.at[run].scale; }
+
+// Finishes eight neighbouring outputs of a run: columns `column` on, of the row 8 · below below the warp's line.
 template <class Runs>
-__device__ __forceinline__ void finish_pack(Pack<bf16> &outputs, const Runs &runs, const Adapter &adapter, const LowSums &low, int below, int64_t column) {
+__device__ __forceinline__ Pack<bf16> finish_pack(const float (&sums)[8], const Runs &runs, int32_t run, const LowSums &low, int below, int64_t column) {
+  Pack<bf16> outputs;
 #pragma unroll
-  for (int i = 0; i < 8; i++)
-    outputs.at[i] = finished(to_float(outputs.at[i]), adapter.scale, low[i >> 1][below * 2 + (i & 1)], runs.bias ? runs.bias[column + i] : 0.0f, true);
+  for (int i = 0; i < 8; i++) {
+    const float y = runs.inside[run] ? sums[i] : to_float(from_float<bf16>(sums[i]));
+    outputs.at[i] = finished(y, scale_after(runs, run), low[i >> 1][below * 2 + (i & 1)], runs.bias ? runs.bias[column + i] : 0.0f, true);
+  }
+  return outputs;
 }
 
 // Finishes group `number`'s rows at kSets times 32 columns, from first[...] on, after the kernels before. `each` is asked to begin with a row
@@ -240,7 +236,7 @@ __device__ __forceinline__ void finish_columns(bf16 *y, int64_t out, const Runs 
     for (int s = 0; s < kSets; s++) xa[s].load(runs, group, first[s], k);
 #pragma unroll
     for (int s = 0; s < kSets; s++) {
-      xa[s].add();
+      xa[s].add(scale_before(runs, group.run));
 #pragma unroll
       for (int i = 0; i < 4; i++) left[s][i] = xa[s].at[i];
       xa[s].keep(runs, group, first[s], k);
@@ -248,13 +244,13 @@ __device__ __forceinline__ void finish_columns(bf16 *y, int64_t out, const Runs 
   };
   // Terms fill the registers: first those of x aᵀ, then those of outputs, row by row.
   if (kTerms > 1 && adapter.rank > 0) load_left(0), loads_stay_here();
-  Pack<bf16> outputs[2][kSets];
+  float sums[2][kSets][8];
   each_row([&](int below, int64_t r) {
     EightOutputs<kTerms> loaded[kSets];
 #pragma unroll
     for (int s = 0; s < kSets; s++) loaded[s].load(runs, r * runs.ld + first[s] + column);
 #pragma unroll
-    for (int s = 0; s < kSets; s++) outputs[below][s] = loaded[s].values(runs);
+    for (int s = 0; s < kSets; s++) loaded[s].sums(sums[below][s], runs);
     if (kTerms > 1) loads_stay_here();
   });
   LowSums low[kSets] = {};
@@ -267,12 +263,13 @@ __device__ __forceinline__ void finish_columns(bf16 *y, int64_t out, const Runs 
     }
   }
   each_row([&](int below, int64_t r) {
+    Pack<bf16> outputs[kSets];
 #pragma unroll
     for (int s = 0; s < kSets; s++) {
-      finish_pack(outputs[below][s], runs, adapter, low[s], below, first[s] + column);
-      store_pack(y + r * out + first[s] + column, outputs[below][s]);
+      outputs[s] = finish_pack(sums[below][s], runs, group.run, low[s], below, first[s] + column);
+      store_pack(y + r * out + first[s] + column, outputs[s]);
     }
-    each.end(below, r, outputs[below]);
+    each.end(below, r, outputs);
   });
 }
 

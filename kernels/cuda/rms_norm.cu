@@ -104,24 +104,23 @@ __global__ void rms_norm(T *y, float *rstd, T *sum, const T *x, const T *delta, 
 }
 
 constexpr int kFinishThreads = 384, kSets = 4;
+constexpr int64_t kFinishBytes = 12; // of shared memory for a column: delta, x, weight, sums
 constexpr int64_t kMostFinished = 64; // rows; with more, every one's own look at b costs more than a pass of its own
 
 // The outputs of the block's row, their terms added, into shared memory.
-template <int kTerms, class Runs> __device__ __forceinline__ void add_terms(bf16 *to, const Runs &runs, int64_t hidden) {
+template <int kTerms, class Runs> __device__ __forceinline__ void add_terms(float *to, const Runs &runs, int64_t hidden) {
   for (int64_t i = int64_t(threadIdx.x) * 4; i < hidden; i += kFinishThreads * 4) {
     Pack<float> terms[kTerms];
 #pragma unroll
     for (int t = 0; t < kTerms; t++)
-      if (t < runs.terms) terms[t] = load_pack(static_cast<const float *>(runs.outputs) + (t * runs.tokens + blockIdx.x) * runs.ld + i);
-    float sums[4];
+      if (t < runs.terms) terms[t] = load_pack(runs.outputs + (t * runs.tokens + blockIdx.x) * runs.ld + i);
+    Pack<float> sums = terms[0];
 #pragma unroll
-    for (int j = 0; j < 4; j++) {
-      sums[j] = terms[0].at[j];
+    for (int t = 1; t < kTerms; t++)
 #pragma unroll
-      for (int t = 1; t < kTerms; t++)
-        if (t < runs.terms) sums[j] += terms[t].at[j];
-    }
-    *reinterpret_cast<uint2 *>(to + i) = make_uint2(pack_pair(sums[0], sums[1]), pack_pair(sums[2], sums[3]));
+      for (int j = 0; j < 4; j++)
+        if (t < runs.terms) sums.at[j] += terms[t].at[j];
+    store_pack(to + i, sums);
   }
 }
 
@@ -131,7 +130,7 @@ __global__ __launch_bounds__(kFinishThreads) void finish_rms_norm(bf16 *y, float
                                                                   int64_t hidden, float eps, const __grid_constant__ Runs runs) {
   extern __shared__ __align__(16) unsigned char memory[];
   bf16 *const own_delta = reinterpret_cast<bf16 *>(memory), *const own_x = own_delta + hidden;
-  float *const own_weight = reinterpret_cast<float *>(own_x + hidden);
+  float *const own_weight = reinterpret_cast<float *>(own_x + hidden), *const own_sums = own_weight + hidden;
   const Group row = Group::of_row(runs, int32_t(blockIdx.x));
   const Adapter &adapter = runs.at[row.run];
   const int64_t base = int64_t(blockIdx.x) * hidden;
@@ -153,15 +152,17 @@ __global__ __launch_bounds__(kFinishThreads) void finish_rms_norm(bf16 *y, float
   Xa<kTerms, 1> xa; // delta has one member
   if (adapter.rank > 0) xa.load(runs, row, 0, 0);
   if constexpr (kTerms > 1) {
-    add_terms<kTerms>(own_delta, runs, hidden);
+    add_terms<kTerms>(own_sums, runs, hidden);
     __syncthreads();
   }
   for (int64_t start = warp * kUpColumns; start < hidden; start += kSets * kFinishThreads) {
-    Pack<bf16> outputs[kSets];
+    float sums[kSets][8];
     LowSums low[kSets] = {};
     each_set(start, [&](int s, int64_t first) {
       if (lane >= 4) return;
-      outputs[s] = load_pack(kTerms > 1 ? own_delta + first + column : static_cast<const bf16 *>(runs.outputs) + blockIdx.x * runs.ld + first + column);
+      const float *from = (kTerms > 1 ? own_sums : runs.outputs + blockIdx.x * runs.ld) + first + column;
+#pragma unroll
+      for (int half = 0; half < 2; half++) *reinterpret_cast<float4 *>(sums[s] + half * 4) = *reinterpret_cast<const float4 *>(from + half * 4);
     });
     for (int k = 0; k < adapter.rank; k += 16) {
       const bool loaded = start == warp * kUpColumns && k == 0;
@@ -169,14 +170,14 @@ __global__ __launch_bounds__(kFinishThreads) void finish_rms_norm(bf16 *y, float
         xa.load(runs, row, 0, k);
         each_set(start, [&](int s, int64_t first) { b[s].load(adapter, first, k); });
       }
-      xa.add();
+      xa.add(scale_before(runs, row.run));
       each_set(start, [&](int s, int64_t) { b[s].multiply(low[s], xa.at); });
       if (start == 0) xa.keep(runs, row, 0, k);
     }
     each_set(start, [&](int s, int64_t first) {
       if (lane >= 4) return;
-      finish_pack(outputs[s], runs, adapter, low[s], 0, first + column);
-      store_pack(delta + base + first + column, outputs[s]), store_pack(own_delta + first + column, outputs[s]);
+      const Pack<bf16> outputs = finish_pack(sums[s], runs, row.run, low[s], 0, first + column);
+      store_pack(delta + base + first + column, outputs), store_pack(own_delta + first + column, outputs);
     });
   }
   wait_copies<0>();
@@ -227,13 +228,13 @@ int32_t arbor_rms_norm(arbor_stream *stream, int32_t type, void *y, float *rstd,
                        int64_t tokens, int64_t hidden, double eps) {
   using namespace arbor;
   Pending pending;
-  const bool fits = tokens <= kMostFinished && hidden * 8 <= 48 << 10 && is_wide<bf16>(hidden, {y, x, delta, sum}) && reinterpret_cast<uint64_t>(weight) % 16 == 0;
+  const bool fits = tokens <= kMostFinished && hidden * kFinishBytes <= 48 << 10 && is_wide<bf16>(hidden, {y, x, delta, sum}) && reinterpret_cast<uint64_t>(weight) % 16 == 0;
   const bool waits = stream && delta && fits && take_pending(stream, delta, type, tokens, hidden, pending, 1);
   ARBOR_ENTER(stream, "arbor_rms_norm", given(y, rstd, x, weight) && (!delta || sum) && tokens >= 0 && hidden > 0);
   if (tokens == 0) return ARBOR_OK;
   if (waits) {
     with_runs(pending.runs(), [&](const auto &some, auto terms) {
-      launch_after(finish_rms_norm<terms(), std::decay_t<decltype(some)>>, dim3(unsigned(tokens)), kFinishThreads, size_t(hidden) * 8, cuda_stream(stream),
+      launch_after(finish_rms_norm<terms(), std::decay_t<decltype(some)>>, dim3(unsigned(tokens)), kFinishThreads, size_t(hidden) * kFinishBytes, cuda_stream(stream),
                    static_cast<bf16 *>(y), rstd, static_cast<bf16 *>(sum), static_cast<const bf16 *>(x), static_cast<bf16 *>(pending.y), weight, hidden,
                    float(eps), some);
     });

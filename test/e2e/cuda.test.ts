@@ -40,7 +40,7 @@ describe.skipIf(gpuCount < 2)(`training on ${CUDA}`, () => {
     expect(JSON.stringify(two.environment)).toContain('2 × ')
     for (const { groups, logprob_gap_mean, grad_norm } of two.records) {
       expect(new Set(groups.flatMap(({ sources }) => sources))).toEqual(new Set(['id']))
-      expect(logprob_gap_mean).toBeLessThan(5e-3)
+      expect(logprob_gap_mean).toBeLessThan(1e-4) // products have the same bits in both; attention adds in another order
       expect(grad_norm).toBeGreaterThan(0)
     }
     const one = await run(1, { numTrainSteps: 1 })
