@@ -28,7 +28,7 @@ int32_t arbor_linear(arbor_stream *stream, int32_t type, void *y, int32_t y_type
   const bool roomy = weight_type == ARBOR_BF16_ROOMY;
   const int64_t ld = weight_ld(weight_type, in);
   if (few && (roomy || weight_type == ARBOR_BF16) && y_type == ARBOR_BF16 && rows_of_16_bytes(y, x, weight, in, out) && projects_down(type, x, in, adapters))
-    return decode_adapted(stream, y, x, weight, ld, bias, tokens, in, out, adapters, roomy && decode == 2);
+    return decode_adapted(stream, y, x, weight, weight_type, bias, tokens, in, out, adapters, roomy && decode == 2);
   const DividedAdapters divided = few ? DividedAdapters{{}, adapters} : divide_forward(type, x, weight_type, in, out, adapters);
   int32_t code = ARBOR_OK;
   if (divided.inside.count > 0)

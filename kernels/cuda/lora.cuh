@@ -101,7 +101,7 @@ struct Unfinished {
 
 // y = x Wᵀ + bias + Σ scale (x aᵀ) bᵀ, all but the last parts, which the op that reads y does, or whatever else comes before (lora_up.cuh). `laid`: the
 // adapters' a have been laid behind the weight (arbor_lay_adapters).
-int32_t decode_adapted(arbor_stream *stream, void *y, const void *x, const void *weight, int64_t weight_ld, const float *bias, int64_t tokens, int64_t in,
+int32_t decode_adapted(arbor_stream *stream, void *y, const void *x, const void *weight, int32_t weight_type, const float *bias, int64_t tokens, int64_t in,
                        int64_t out, const Adapters &adapters, bool laid);
 
 // ---- many rows (lora.cu) --------------------------------------------------------------------------------------------------------

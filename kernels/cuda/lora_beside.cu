@@ -86,10 +86,11 @@ int32_t overflow(arbor_stream *stream, const void *x, int64_t weight_ld, int64_t
 
 } // namespace
 
-int32_t decode_adapted(arbor_stream *stream, void *y, const void *x, const void *weight, int64_t weight_ld, const float *bias, int64_t tokens, int64_t in,
+int32_t decode_adapted(arbor_stream *stream, void *y, const void *x, const void *weight, int32_t weight_type, const float *bias, int64_t tokens, int64_t in,
                        int64_t out, const Adapters &adapters, bool laid) {
+  const int64_t ld = weight_ld(weight_type, in);
   const int32_t terms = decode_terms(stream, out, in);
-  if (adapters.count == 0 && terms <= 1 && !bias) return multiply(stream, x, weight, weight_ld, {y, out, terms, true}, tokens, in, out);
+  if (adapters.count == 0 && terms <= 1 && !bias) return multiply(stream, x, weight, ld, {y, out, terms, true}, tokens, in, out);
   Unfinished unfinished;
   int64_t taken = 0, columns_of[kMostAdapters] = {};
   bool beside[kMostAdapters] = {}, over[kMostAdapters] = {};
@@ -98,7 +99,7 @@ int32_t decode_adapted(arbor_stream *stream, void *y, const void *x, const void 
     const bool tensor = up_on_tensor_cores(adapters.at[i], out);
     beside[i] = laid && find_room(adapters.at[i], out, taken, columns_of[i]);
     over[i] = tensor && !beside[i];
-    unfinished.inside[i] = tensor && inside_forward(ARBOR_BF16, x, weight_ld > in ? ARBOR_BF16_ROOMY : ARBOR_BF16, in, out, adapters.at[i]);
+    unfinished.inside[i] = tensor && inside_forward(ARBOR_BF16, x, weight_type, in, out, adapters.at[i]);
     others.at[i] = adapters.at[i];
     if (tensor) others.at[i].row_count = 0;
   }
@@ -109,8 +110,8 @@ int32_t decode_adapted(arbor_stream *stream, void *y, const void *x, const void 
   unfinished.outputs = outputs, unfinished.ld = columns, unfinished.terms = std::max(terms, 1);
   for (int32_t i = 0; i < adapters.count; i++)
     if (beside[i]) unfinished.low[i] = outputs + out + columns_of[i], unfinished.low_ld[i] = columns;
-  int32_t code = multiply(stream, x, weight, weight_ld, {outputs, columns, terms, false}, tokens, in, out);
-  if (code == ARBOR_OK) code = overflow(stream, x, weight_ld, tokens, in, out, adapters, over, terms, unfinished);
+  int32_t code = multiply(stream, x, weight, ld, {outputs, columns, terms, false}, tokens, in, out);
+  if (code == ARBOR_OK) code = overflow(stream, x, ld, tokens, in, out, adapters, over, terms, unfinished);
   if (code != ARBOR_OK) return code;
   const bool any = std::any_of(others.at, others.at + others.count, [](const Adapter &one) { return one.row_count > 0; });
   if (any && !project_down(stream, x, tokens, in, others, unfinished.sums)) return ARBOR_OUT_OF_MEMORY;

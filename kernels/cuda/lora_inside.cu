@@ -25,14 +25,17 @@ struct Inside {
   int64_t first = 0, end = 0; // rows of the product
   Adapter at[kInside];
 
-  // The adapter that has this column, if any; of a row, where one is named.
-  __device__ __forceinline__ int32_t find(int32_t column, int64_t row = -1) const {
+  // The adapter that has this column, if any, and which of its own it is; of a row, where one is named.
+  struct Found {
+    int32_t i = -1, k = 0;
+  };
+  __device__ __forceinline__ Found find(int32_t column, int64_t row = -1) const {
     for (int32_t i = 0; i < count; i++) {
       const Adapter &adapter = at[i];
       const bool has_row = row < 0 || (row >= adapter.row_start && row < int64_t(adapter.row_start) + adapter.row_count);
-      if (has_row && column >= columns[i] && column < columns[i] + padded_width(adapter)) return i;
+      if (has_row && column >= columns[i] && column < columns[i] + padded_width(adapter)) return {i, column - columns[i]};
     }
-    return -1;
+    return {};
   }
 };
 
@@ -87,11 +90,9 @@ struct Forward {
   bf16 *weight;
   int64_t in, out;
 
-  __device__ __forceinline__ bf16 value(int64_t row, int32_t column) const {
-    const int32_t i = inside.find(column, row);
-    if (i < 0) return from_float<bf16>(0.0f);
+  __device__ __forceinline__ bf16 value(int64_t row, const Inside::Found &found) const {
+    const auto [i, k] = found;
     const Adapter &adapter = inside.at[i];
-    const int32_t k = column - inside.columns[i];
     if (k >= adapter.width()) return from_float<bf16>(0.0f);
     const int64_t at = (row - adapter.row_start) * adapter.width() + k;
     const float total = add_pieces(sums[i] + at, int64_t(adapter.row_count) * adapter.width(), pieces);
@@ -101,11 +102,11 @@ struct Forward {
   __host__ __device__ int64_t weight_pieces() const { return out * kSpareColumns / 8; }
   __device__ __forceinline__ void lay(int64_t piece) const {
     const int64_t o = piece / (kSpareColumns / 8);
-    const int32_t column = int32_t(piece % (kSpareColumns / 8)) * 8, i = inside.find(column);
+    const int32_t column = int32_t(piece % (kSpareColumns / 8)) * 8;
+    const auto [i, k] = inside.find(column);
     uint4 values = make_uint4(0, 0, 0, 0);
     if (i >= 0) {
       const Adapter &adapter = inside.at[i];
-      const int32_t k = column - inside.columns[i];
       if (k < adapter.width() && k / adapter.rank == adapter.part_of(o)) values = held(adapter.b + o * adapter.rank + k % adapter.rank);
     }
     *reinterpret_cast<uint4 *>(weight + o * (in + kSpareColumns) + in + column) = values;
@@ -120,11 +121,10 @@ struct Backward {
   bf16 *weight;
   int64_t in, out;
 
-  __device__ __forceinline__ bf16 value(int64_t row, int32_t column) const {
-    const int32_t i = inside.find(column, row);
-    if (i < 0) return from_float<bf16>(0.0f);
+  __device__ __forceinline__ bf16 value(int64_t row, const Inside::Found &found) const {
+    const auto [i, k] = found;
     const Adapter &adapter = inside.at[i];
-    const int32_t k = column - inside.columns[i], part = k / adapter.rank;
+    const int32_t part = k / adapter.rank;
     const int64_t size = int64_t(adapter.row_count) * adapter.rank, own = row - adapter.row_start;
     float total = 0;
     if (k < adapter.width()) {
@@ -136,11 +136,12 @@ struct Backward {
   }
   __host__ __device__ int64_t weight_pieces() const { return in / 8 * kSpareColumns; }
   __device__ __forceinline__ void lay(int64_t piece) const {
-    const int64_t k = piece % (in / 8) * 8;
-    const int32_t column = int32_t(piece / (in / 8)), i = inside.find(column);
-    const bool there = i >= 0 && column - inside.columns[i] < inside.at[i].width();
-    const uint4 values = there ? held(inside.at[i].a + (column - inside.columns[i]) * in + k) : make_uint4(0, 0, 0, 0);
-    *reinterpret_cast<uint4 *>(weight + (out + column) * (in + kSpareColumns) + k) = values;
+    const int64_t at = piece % (in / 8) * 8;
+    const int32_t column = int32_t(piece / (in / 8));
+    const auto [i, k] = inside.find(column);
+    const bool there = i >= 0 && k < inside.at[i].width();
+    const uint4 values = there ? held(inside.at[i].a + k * in + at) : make_uint4(0, 0, 0, 0);
+    *reinterpret_cast<uint4 *>(weight + (out + column) * (in + kSpareColumns) + at) = values;
   }
 };
 
@@ -163,7 +164,10 @@ __global__ __launch_bounds__(kThreads) void widen(bf16 *wide, const bf16 *from, 
     if (const int i = int(threadIdx.x) + h * kThreads; i < pieces) held[h] = load(i);
   after_kernels_before();
   const int row = int(threadIdx.x) / kSpareColumns, column = int(threadIdx.x) % kSpareColumns;
-  if (row < rows) wide[(first + row) * ld + width + column] = of.value(first + row, column);
+  if (row < rows) {
+    const Inside::Found found = of.inside.find(column, first + row);
+    wide[(first + row) * ld + width + column] = found.i < 0 ? from_float<bf16>(0.0f) : of.value(first + row, found);
+  }
 #pragma unroll
   for (int h = 0; h < kHeld; h++)
     if (const int i = int(threadIdx.x) + h * kThreads; i < pieces) store(i, held[h]);

@@ -66,24 +66,13 @@ function answerOf(asked: Asked): Promise<IncomingMessage> {
   })
 }
 
-function wholeOf(answer: IncomingMessage, { signal }: Asked): Promise<ArrayBuffer> {
+function wholeOf(answer: IncomingMessage, { signal }: Asked): Promise<Uint8Array<ArrayBuffer>> {
   return new Promise((resolve, reject) => {
     const pieces: Buffer[] = []
     answer.on('data', (piece: Buffer) => pieces.push(piece))
-    answer.once('end', () => resolve(joined(pieces)))
+    answer.once('end', () => resolve(Buffer.concat(pieces)))
     answer.once('error', (error) => reject(signal?.aborted ? (signal.reason as Error) : error))
   })
-}
-
-function joined(pieces: readonly Buffer[]): ArrayBuffer {
-  const whole = new ArrayBuffer(pieces.reduce((sum, { byteLength }) => sum + byteLength, 0))
-  const bytes = new Uint8Array(whole)
-  let at = 0
-  for (const piece of pieces) {
-    bytes.set(piece, at)
-    at += piece.byteLength
-  }
-  return whole
 }
 
 function headersOf(answer: IncomingMessage): Headers {
