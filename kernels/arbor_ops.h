@@ -128,7 +128,8 @@ ARBOR_API int32_t arbor_rms_norm_backward(arbor_stream *stream, int32_t type, vo
 // y = x Wᵀ + bias + Σ adapters scale (x aᵀ) bᵀ, part by part; xa = x aᵀ. `loras` (host, read at the call) holds 13 numbers for each of the
 // `lora_count` adapters: rowStart, rowCount, rank, scale, four parts (rows of b; unused ones 0, their sum is `out`), and the addresses of a, b, xa,
 // da, db; the last two are 0 here. `y_type` is `type` or ARBOR_F32. `decode` (1, or 2 when adapters have been laid behind the weight): the rows are
-// few, one for each sequence that decodes; a row's bits are then the same among any others that decode.
+// few, one for each sequence that decodes; a row's bits are then the same among any others that decode, and y is for one reader: arbor_rope_store_kv and
+// arbor_swiglu may use it up.
 ARBOR_API int32_t arbor_linear(arbor_stream *stream, int32_t type, void *y, int32_t y_type, const void *x, const void *weight,
                                int32_t weight_type, const float *bias, int64_t tokens, int64_t in, int64_t out, const double *loras,
                                int64_t lora_count, int32_t decode);

@@ -1,6 +1,7 @@
 #include "decode_product.cuh"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "mma.cuh"
 
@@ -11,7 +12,9 @@ constexpr int kColumns = 64, kThreads = 128; // of a block
 constexpr int64_t kLeastDepth = 384, kMostTerms = 8; // of a term: with less, adding terms costs more than it brings
 
 template <int kRows> constexpr int kStageBytes = (kColumns + kRows) * kTileColumns * 2;
-template <int kRows> constexpr int kStages = kRows <= 32 ? 6 : 4; // three blocks find room on a multiprocessor
+// Stages of a ring, of so many blocks that share a multiprocessor.
+template <int kRows, int kBlocks> constexpr int kStages = (kBlocks == 1 ? 180 << 10 : (220 << 10) / kBlocks) / kStageBytes<kRows>;
+constexpr int kMostBlocks = 3; // with more, rings would be too short
 
 // A block's sums by way of shared memory, so that rows go out in pieces of 16 bytes.
 template <class T, int kRows>
@@ -31,11 +34,12 @@ __device__ __forceinline__ void write_sums(T *to, T *shared, const float (&sums)
 }
 
 // A block has 64 columns and a term, a warp 16 columns and all rows; sums run over k in order. Tiles of 64 of k come through a ring of stages.
-template <int kRows>
-__global__ __launch_bounds__(kThreads) void decode_tiles(const __grid_constant__ TileMap weights, const __grid_constant__ TileMap xs, void *to, bool rounded, int32_t first_row,
-                                                         int32_t rows, int32_t all_rows, int32_t columns, int32_t steps) {
+template <int kRows, int kBlocks>
+__global__ __launch_bounds__(kThreads, kBlocks) void decode_tiles(const __grid_constant__ TileMap weights, const __grid_constant__ TileMap xs, void *to,
+                                                                  bool rounded, int32_t first_row, int32_t rows, int32_t all_rows, int32_t columns,
+                                                                  int32_t steps) {
   extern __shared__ __align__(1024) unsigned char memory[];
-  __shared__ Arrival arrivals[kStages<kRows>];
+  __shared__ Arrival arrivals[kStages<kRows, kBlocks>];
   unsigned char *const stages = memory + (1024 - shared_address(memory) % 1024) % 1024;
   const int first = int(blockIdx.x) * kColumns, start = int(blockIdx.y) * steps;
   const bool copies = threadIdx.x == 0;
@@ -47,24 +51,24 @@ __global__ __launch_bounds__(kThreads) void decode_tiles(const __grid_constant__
   };
   const auto copy_x = [&](int slot, int step) { copy_tile(x_at(slot), &xs, (start + step) * kTileColumns, first_row, arrivals + slot); };
   if (copies) {
-    make_arrivals(arrivals, kStages<kRows>);
-    for (int i = 0; i < min(steps, kStages<kRows>); i++) copy_weight(i, i);
+    make_arrivals(arrivals, kStages<kRows, kBlocks>);
+    for (int i = 0; i < min(steps, kStages<kRows, kBlocks>); i++) copy_weight(i, i);
   }
   after_kernels_before();
   if (copies)
-    for (int i = 0; i < min(steps, kStages<kRows>); i++) copy_x(i, i);
+    for (int i = 0; i < min(steps, kStages<kRows, kBlocks>); i++) copy_x(i, i);
   __syncthreads();
   float sums[kRows / 8][4] = {};
   int slot = 0, parity = 0;
   for (int step = 0; step < steps; step++) {
     wait_for(arrivals + slot, parity);
     multiply_tiles<kRows>(sums, weight_at(slot), x_at(slot));
-    const int next = step + kStages<kRows>;
+    const int next = step + kStages<kRows, kBlocks>;
     if (next < steps) {
       __syncthreads();
       if (copies) copy_weight(slot, next), copy_x(slot, next);
     }
-    if (++slot == kStages<kRows>) slot = 0, parity ^= 1;
+    if (++slot == kStages<kRows, kBlocks>) slot = 0, parity ^= 1;
   }
   const int64_t place = (int64_t(blockIdx.y) * all_rows + first_row) * columns + first;
   if (rounded)
@@ -74,16 +78,23 @@ __global__ __launch_bounds__(kThreads) void decode_tiles(const __grid_constant__
 }
 
 // Of `count` rows from `first` on, of all of x.
-template <int kRows>
+template <int kRows, int kBlocks>
 bool launch(arbor_stream *stream, const bf16 *x, const bf16 *weight, int64_t weight_ld, const DecodeOutputs &to, int64_t first, int64_t count, int64_t rows,
             int64_t depth) {
-  constexpr size_t kShared = kStages<kRows> * kStageBytes<kRows> + 1024;
+  constexpr size_t kShared = kStages<kRows, kBlocks> * kStageBytes<kRows> + 1024;
   TileMap weights, xs;
-  const auto kernel = decode_tiles<kRows>;
+  const auto kernel = decode_tiles<kRows, kBlocks>;
   if (!map_tiles(weights, weight, to.columns, depth, weight_ld, kColumns) || !map_tiles(xs, x, rows, depth, depth, kRows) || !allow_shared(kernel, kShared)) return false;
   const dim3 grid(unsigned(ceil_div(to.columns, kColumns)), unsigned(to.terms));
   launch_after(kernel, grid, kThreads, kShared, cuda_stream(stream), weights, xs, to.at, to.rounded, first, count, rows, to.columns, depth / kTileColumns / to.terms);
   return true;
+}
+
+// The fewer blocks there are, the more each asks for before the wait.
+template <int kRows, int kBlocks = 1, class... Arguments> bool launch_with_room(arbor_stream *stream, int64_t blocks, const Arguments &...arguments) {
+  if constexpr (kBlocks < kMostBlocks)
+    if (blocks > int64_t(kBlocks) * multiprocessors(stream)) return launch_with_room<kRows, kBlocks + 1>(stream, blocks, arguments...);
+  return launch<kRows, kBlocks>(stream, arguments...);
 }
 
 } // namespace
@@ -97,10 +108,15 @@ int32_t decode_terms(arbor_stream *stream, int64_t columns, int64_t depth) {
 
 bool decode_product(arbor_stream *stream, const bf16 *x, const bf16 *weight, int64_t weight_ld, const DecodeOutputs &to, int64_t rows, int64_t depth) {
   if (!has_warpgroups(stream)) return false;
+  const int64_t blocks = ceil_div(to.columns, kColumns) * to.terms;
   for (int64_t first = 0; first < rows; first += kMostDecodeRows) {
     const int64_t count = std::min(kMostDecodeRows, rows - first);
-    const auto run = count <= 8 ? launch<8> : count <= 16 ? launch<16> : count <= 32 ? launch<32> : launch<64>;
-    if (!run(stream, x, weight, weight_ld, to, first, count, rows, depth)) return false;
+    const auto run = [&](auto most) { return launch_with_room<most()>(stream, blocks, x, weight, weight_ld, to, first, count, rows, depth); };
+    const bool done = count <= 8    ? run(std::integral_constant<int, 8>())
+                      : count <= 16 ? run(std::integral_constant<int, 16>())
+                      : count <= 32 ? run(std::integral_constant<int, 32>())
+                                    : run(std::integral_constant<int, 64>());
+    if (!done) return false;
   }
   return true;
 }

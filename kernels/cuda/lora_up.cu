@@ -10,15 +10,18 @@ namespace {
 
 constexpr int kThreads = 128;
 
-struct Nothing {
+struct Kept {
+  bf16 *y; // the thread's columns
+  int64_t out;
   __device__ __forceinline__ void begin(int, int64_t) {}
-  template <class Outputs> __device__ __forceinline__ void end(int, int64_t, const Outputs &) {}
+  __device__ __forceinline__ void end(int, int64_t row, const Pack<bf16> (&outputs)[1]) { store_pack(y + row * out, outputs[0]); }
 };
 
 template <int kTerms, class Runs> __global__ __launch_bounds__(kThreads) void finish(bf16 *y, int64_t out, const __grid_constant__ Runs runs) {
   const int64_t first[] = {(int64_t(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32) * kUpColumns};
-  Nothing nothing;
-  if (first[0] < out) finish_columns<kTerms>(y, out, runs, int32_t(blockIdx.y), first, nothing);
+  if (first[0] >= out) return;
+  Kept kept{y + first[0] + (threadIdx.x & 3) * 8, out};
+  finish_columns<kTerms>(runs, int32_t(blockIdx.y), first, kept);
 }
 
 // Any adapters: a thread a column, b read from memory as it is needed.
@@ -73,9 +76,11 @@ template <class To, class Fits> static To chosen(const Runs &runs, const Fits &f
   return some;
 }
 
-RunsOf<kFewRuns> few(const Runs &runs) {
-  return chosen<RunsOf<kFewRuns>>(runs, [](const Adapter &) { return true; });
+template <int kMost> RunsOf<kMost> in_less_room(const Runs &runs) {
+  return chosen<RunsOf<kMost>>(runs, [](const Adapter &) { return true; });
 }
+template RunsOf<kFewRuns> in_less_room(const Runs &runs);
+template RunsOf<kSomeRuns> in_less_room(const Runs &runs);
 
 Runs Pending::runs() const {
   Runs runs;
@@ -115,11 +120,11 @@ void finish_pending(arbor_stream *stream) {
   }
 }
 
-bool take_pending(arbor_stream *stream, const void *y, int32_t type, int64_t tokens, int64_t out, Pending &taken, int32_t members) {
+bool take_pending(arbor_stream *stream, const void *y, int32_t type, int64_t tokens, int64_t out, Pending &taken) {
   Pending &pending = pending_of(stream);
   const bool same = pending.y && pending.y == y && type == ARBOR_BF16 && pending.tokens == tokens && pending.out == out;
   const Adapters &adapters = pending.adapters;
-  const auto fits = [&](const Adapter &adapter) { return up_on_tensor_cores(adapter, out) && adapter.part_count <= members; };
+  const auto fits = [&](const Adapter &adapter) { return up_on_tensor_cores(adapter, out); };
   if (!same || !std::all_of(adapters.at, adapters.at + adapters.count, fits)) return false;
   taken = pending;
   pending.y = nullptr;

@@ -1,5 +1,5 @@
 // scale xa bᵀ and the bias for rows that decode: left undone by arbor_linear, and done by the op that reads the outputs next, in its own kernel, where
-// it knows how (rope, swiglu, the norm): a launch and a pass over the outputs less. Whatever op comes instead does it first, on its own (lora_up.cu).
+// it knows how (rope, swiglu): a launch and a pass over the outputs less. Whatever op comes instead does it first, on its own (lora_up.cu).
 //
 // A warp has 16 rows and 32 columns of the outputs: two products m16n8k16 for each 16 ranks and 8 columns. The columns are dealt so that a thread ends
 // up with 8 neighbours of a row, 16 bytes. All it reads is asked for at once: these kernels are short, and wait for memory more than for anything else.
@@ -32,9 +32,9 @@ template <int kMost> struct RunsOf {
 
   size_t shared_bytes() const; // of kGroup rows of xa
 };
-constexpr int kFewRuns = 3, kManyRuns = 2 * kMostAdapters + 1;
+constexpr int kFewRuns = 3, kSomeRuns = 10, kManyRuns = 2 * kMostAdapters + 1;
 using Runs = RunsOf<kManyRuns>;
-RunsOf<kFewRuns> few(const Runs &runs);
+template <int kMost> RunsOf<kMost> in_less_room(const Runs &runs);
 
 // Calls launch(runs, most terms) with as small parameters as hold them, for a kernel that is made for one term, a few or any number.
 constexpr int kFewTerms = 4, kManyTerms = 8;
@@ -47,7 +47,7 @@ template <class Launch> void with_runs(const Runs &runs, const Launch &launch) {
     else
       launch(some, std::integral_constant<int, kManyTerms>());
   };
-  runs.count <= kFewRuns ? sized(few(runs)) : sized(runs);
+  runs.count <= kFewRuns ? sized(in_less_room<kFewRuns>(runs)) : runs.count <= kSomeRuns ? sized(in_less_room<kSomeRuns>(runs)) : sized(runs);
 }
 
 // What a linear has left undone.
@@ -64,9 +64,8 @@ struct Pending {
 Pending &pending_of(arbor_stream *stream);
 // Does what is left undone.
 void finish_pending(arbor_stream *stream);
-// The work left undone on these outputs, which is the caller's from now on; nothing (false) where its kernels don't take these adapters (of up to so many
-// `members`) or this type.
-bool take_pending(arbor_stream *stream, const void *y, int32_t type, int64_t tokens, int64_t out, Pending &taken, int32_t members = kParts);
+// The work left undone on these outputs, which is the caller's from now on; nothing (false) where its kernels don't take these adapters or this type.
+bool take_pending(arbor_stream *stream, const void *y, int32_t type, int64_t tokens, int64_t out, Pending &taken);
 
 // ---- device -------------------------------------------------------------------------------------------------------------------
 
@@ -77,7 +76,7 @@ __device__ __forceinline__ bf16 finished(float y, float scale, float low, float 
   return from_float<bf16>((rounded ? to_float(from_float<bf16>(sum)) : sum) + bias);
 }
 
-// Rows of one run: those that a warp works on together, or one.
+// Rows of one run that a warp works on together.
 struct Group {
   int32_t run = 0, first, count = 1;
 
@@ -86,12 +85,6 @@ struct Group {
     while (group.run + 1 < runs.count && number >= runs.first_group[group.run + 1]) group.run++;
     group.first = (number - runs.first_group[group.run]) * kGroup;
     group.count = min(kGroup, runs.at[group.run].row_count - group.first);
-    return group;
-  }
-  template <class Runs> __device__ __forceinline__ static Group of_row(const Runs &runs, int32_t row) {
-    Group group;
-    while (group.run + 1 < runs.count && row >= runs.at[group.run + 1].row_start) group.run++;
-    group.first = row - runs.at[group.run].row_start;
     return group;
   }
 };
@@ -140,8 +133,7 @@ using LowSums = float[4][4];
 
 // What a thread needs for 16 ranks of it, of the member that column `first` belongs to, from rank k on. Loading and multiplying are apart, so that all
 // loads of a warp are under way together.
-// kLines: 1 where a warp works for one row.
-template <int kTerms, int kLines = 16> struct Xa {
+template <int kTerms> struct Xa {
   TwoOutputs<kTerms> loaded[4];
   float2 sums[4];
   uint32_t at[4]; // pairs of neighbours, as the left operand has them, times `scale`; after `add`
@@ -172,7 +164,7 @@ template <int kTerms, int kLines = 16> struct Xa {
 private:
   template <class Visit> __device__ __forceinline__ static void each(const Group &group, const Adapter &adapter, int k, const Visit &visit) {
 #pragma unroll
-    for (int i = 0; i < 4; i++) visit(i, (kLines > 8 || i % 2 == 0) && (int(threadIdx.x & 31) >> 2) + (i & 1) * 8 < group.count && k + (i >> 1) * 8 < adapter.rank);
+    for (int i = 0; i < 4; i++) visit(i, (int(threadIdx.x & 31) >> 2) + (i & 1) * 8 < group.count && k + (i >> 1) * 8 < adapter.rank);
   }
 };
 struct B {
@@ -211,9 +203,10 @@ __device__ __forceinline__ Pack<bf16> finish_pack(const float (&sums)[8], const 
 }
 
 // Finishes group `number`'s rows at kSets times 32 columns, from first[...] on, after the kernels before. `each` is asked to begin with a row
-// (begin(below, row): what it needs of memory that the linear before didn't write) and to end with its outputs (end(below, row, outputs)): thread by thread 8 columns of each set.
+// (begin(below, row): what it needs of memory that the linear before didn't write) and to end with its outputs (end(below, row, outputs)): thread by thread
+// 8 columns of each set. Nothing else keeps them.
 template <int kTerms, class Runs, int kSets, class Each>
-__device__ __forceinline__ void finish_columns(bf16 *y, int64_t out, const Runs &runs, int32_t number, const int64_t (&first)[kSets], Each &each) {
+__device__ __forceinline__ void finish_columns(const Runs &runs, int32_t number, const int64_t (&first)[kSets], Each &each) {
   const Group group = Group::of_number(runs, number);
   const Adapter &adapter = runs.at[group.run];
   const int lane = int(threadIdx.x) & 31, line = lane >> 2, column = (lane & 3) * 8;
@@ -265,10 +258,7 @@ __device__ __forceinline__ void finish_columns(bf16 *y, int64_t out, const Runs 
   each_row([&](int below, int64_t r) {
     Pack<bf16> outputs[kSets];
 #pragma unroll
-    for (int s = 0; s < kSets; s++) {
-      outputs[s] = finish_pack(sums[below][s], runs, group.run, low[s], below, first[s] + column);
-      store_pack(y + r * out + first[s] + column, outputs[s]);
-    }
+    for (int s = 0; s < kSets; s++) outputs[s] = finish_pack(sums[below][s], runs, group.run, low[s], below, first[s] + column);
     each.end(below, r, outputs);
   });
 }

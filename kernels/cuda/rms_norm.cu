@@ -1,7 +1,6 @@
 // Root-mean-square norm with the residual add before it, and its gradient. A block a row.
 
 #include "add_rows.cuh"
-#include "lora_up.cuh"
 #include "stream.cuh"
 
 namespace arbor {
@@ -103,88 +102,6 @@ __global__ void rms_norm(T *y, float *rstd, T *sum, const T *x, const T *delta, 
   norm_row<T, kWide>(y + base, rstd + blockIdx.x, sum + base, x + base, delta ? delta + base : nullptr, weight, hidden, eps);
 }
 
-constexpr int kFinishThreads = 384, kSets = 4;
-constexpr int64_t kFinishBytes = 12; // of shared memory for a column: delta, x, weight, sums
-constexpr int64_t kMostFinished = 64; // rows; with more, every one's own look at b costs more than a pass of its own
-
-// The outputs of the block's row, their terms added, into shared memory.
-template <int kTerms, class Runs> __device__ __forceinline__ void add_terms(float *to, const Runs &runs, int64_t hidden) {
-  for (int64_t i = int64_t(threadIdx.x) * 4; i < hidden; i += kFinishThreads * 4) {
-    Pack<float> terms[kTerms];
-#pragma unroll
-    for (int t = 0; t < kTerms; t++)
-      if (t < runs.terms) terms[t] = load_pack(runs.outputs + (t * runs.tokens + blockIdx.x) * runs.ld + i);
-    Pack<float> sums = terms[0];
-#pragma unroll
-    for (int t = 1; t < kTerms; t++)
-#pragma unroll
-      for (int j = 0; j < 4; j++)
-        if (t < runs.terms) sums.at[j] += terms[t].at[j];
-    store_pack(to + i, sums);
-  }
-}
-
-// The same of decoding rows whose delta waits for its adapters.
-template <int kTerms, class Runs>
-__global__ __launch_bounds__(kFinishThreads) void finish_rms_norm(bf16 *y, float *rstd, bf16 *sum, const bf16 *x, bf16 *delta, const float *weight,
-                                                                  int64_t hidden, float eps, const __grid_constant__ Runs runs) {
-  extern __shared__ __align__(16) unsigned char memory[];
-  bf16 *const own_delta = reinterpret_cast<bf16 *>(memory), *const own_x = own_delta + hidden;
-  float *const own_weight = reinterpret_cast<float *>(own_x + hidden), *const own_sums = own_weight + hidden;
-  const Group row = Group::of_row(runs, int32_t(blockIdx.x));
-  const Adapter &adapter = runs.at[row.run];
-  const int64_t base = int64_t(blockIdx.x) * hidden;
-  const int lane = int(threadIdx.x) & 31, warp = int(threadIdx.x) >> 5, column = (lane & 3) * 8;
-  // Older than the linear: what the norm needs besides, and b's first columns.
-  for (int64_t i = threadIdx.x * 8; i < hidden; i += kFinishThreads * 8) {
-    copy_piece(own_x + i, x + base + i, true);
-    copy_piece(own_weight + i, weight + i, true), copy_piece(own_weight + i + 4, weight + i + 4, true);
-  }
-  close_copies();
-  B b[kSets];
-  const auto each_set = [&](int64_t start, auto &&visit) { // a warp's sets of 32 columns, kSets at a time
-#pragma unroll
-    for (int s = 0; s < kSets; s++)
-      if (start + s * kFinishThreads < hidden) visit(s, start + s * kFinishThreads);
-  };
-  each_set(warp * kUpColumns, [&](int s, int64_t first) { b[s].load(adapter, first, 0); });
-  after_kernels_before();
-  Xa<kTerms, 1> xa; // delta has one member
-  if (adapter.rank > 0) xa.load(runs, row, 0, 0);
-  if constexpr (kTerms > 1) {
-    add_terms<kTerms>(own_sums, runs, hidden);
-    __syncthreads();
-  }
-  for (int64_t start = warp * kUpColumns; start < hidden; start += kSets * kFinishThreads) {
-    float sums[kSets][8];
-    LowSums low[kSets] = {};
-    each_set(start, [&](int s, int64_t first) {
-      if (lane >= 4) return;
-      const float *from = (kTerms > 1 ? own_sums : runs.outputs + blockIdx.x * runs.ld) + first + column;
-#pragma unroll
-      for (int half = 0; half < 2; half++) *reinterpret_cast<float4 *>(sums[s] + half * 4) = *reinterpret_cast<const float4 *>(from + half * 4);
-    });
-    for (int k = 0; k < adapter.rank; k += 16) {
-      const bool loaded = start == warp * kUpColumns && k == 0;
-      if (!loaded) {
-        xa.load(runs, row, 0, k);
-        each_set(start, [&](int s, int64_t first) { b[s].load(adapter, first, k); });
-      }
-      xa.add(scale_before(runs, row.run));
-      each_set(start, [&](int s, int64_t) { b[s].multiply(low[s], xa.at); });
-      if (start == 0) xa.keep(runs, row, 0, k);
-    }
-    each_set(start, [&](int s, int64_t first) {
-      if (lane >= 4) return;
-      const Pack<bf16> outputs = finish_pack(sums[s], runs, row.run, low[s], 0, first + column);
-      store_pack(delta + base + first + column, outputs), store_pack(own_delta + first + column, outputs);
-    });
-  }
-  wait_copies<0>();
-  __syncthreads();
-  norm_row<bf16, true>(y + base, rstd + blockIdx.x, sum + base, own_x, own_delta, own_weight, hidden, eps);
-}
-
 template <class T, bool kWide>
 __global__ void rms_norm_backward(T *dx, const T *dy, const T *x, const float *weight, const float *rstd, const T *d_residual, int64_t hidden) {
   using Values = Row<T, kWide>;
@@ -227,19 +144,8 @@ template <class T> bool is_wide(int64_t hidden, std::initializer_list<const void
 int32_t arbor_rms_norm(arbor_stream *stream, int32_t type, void *y, float *rstd, void *sum, const void *x, const void *delta, const float *weight,
                        int64_t tokens, int64_t hidden, double eps) {
   using namespace arbor;
-  Pending pending;
-  const bool fits = tokens <= kMostFinished && hidden * kFinishBytes <= 48 << 10 && is_wide<bf16>(hidden, {y, x, delta, sum}) && reinterpret_cast<uint64_t>(weight) % 16 == 0;
-  const bool waits = stream && delta && fits && take_pending(stream, delta, type, tokens, hidden, pending, 1);
   ARBOR_ENTER(stream, "arbor_rms_norm", given(y, rstd, x, weight) && (!delta || sum) && tokens >= 0 && hidden > 0);
   if (tokens == 0) return ARBOR_OK;
-  if (waits) {
-    with_runs(pending.runs(), [&](const auto &some, auto terms) {
-      launch_after(finish_rms_norm<terms(), std::decay_t<decltype(some)>>, dim3(unsigned(tokens)), kFinishThreads, size_t(hidden) * kFinishBytes, cuda_stream(stream),
-                   static_cast<bf16 *>(y), rstd, static_cast<bf16 *>(sum), static_cast<const bf16 *>(x), static_cast<bf16 *>(pending.y), weight, hidden,
-                   float(eps), some);
-    });
-    return launched(stream, "arbor_rms_norm");
-  }
   ARBOR_BY_TYPE(type, "arbor_rms_norm", {
     const auto run = [&](auto kernel) {
       launch_after(kernel, dim3(unsigned(tokens)), kThreads, 0, cuda_stream(stream), static_cast<T *>(y), rstd, static_cast<T *>(sum),

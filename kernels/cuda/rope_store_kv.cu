@@ -84,13 +84,13 @@ struct Turned {
   }
 };
 
-template <int kTerms, class Runs> __global__ __launch_bounds__(kThreads) void finish_rope_store_kv(bf16 *qkv, bf16 *q, bf16 *k, bf16 *v, Places p, const __grid_constant__ Runs runs, Fault *fault) {
+template <int kTerms, class Runs> __global__ __launch_bounds__(kThreads) void finish_rope_store_kv(bf16 *q, bf16 *k, bf16 *v, Places p, const __grid_constant__ Runs runs, Fault *fault) {
   const int half = int(p.head_dim) / 2, item = (int(blockIdx.x) * (kThreads / 32) + int(threadIdx.x) / 32) * kUpColumns, head = item / half;
   if (head >= p.heads + 2 * p.kv_heads) return;
   const int64_t column = head * p.head_dim + item % half, first[] = {column, column + half};
   const int own = int(threadIdx.x & 3) * 8;
   Turned each{q, k, v, p, fault, column + own, item % half + own};
-  finish_columns<kTerms>(qkv, (p.heads + 2 * p.kv_heads) * p.head_dim, runs, int32_t(blockIdx.y), first, each);
+  finish_columns<kTerms>(runs, int32_t(blockIdx.y), first, each);
 }
 
 template <class T> __global__ void rope_store_kv_backward(T *dqkv, const T *dq, const float *dk, const float *dv, Places p, Fault *fault) {
@@ -139,8 +139,8 @@ int32_t arbor_rope_store_kv(arbor_stream *stream, int32_t type, const void *qkv,
     const Runs runs = pending.runs();
     const dim3 grid(unsigned(ceil_div((heads + 2 * kv_heads) * head_dim / 2, kThreads)), unsigned(runs.groups));
     with_runs(runs, [&](const auto &some, auto terms) {
-      launch_after(finish_rope_store_kv<terms(), std::decay_t<decltype(some)>>, grid, kThreads, 0, cuda_stream(stream), static_cast<bf16 *>(pending.y),
-                   static_cast<bf16 *>(q), static_cast<bf16 *>(k), static_cast<bf16 *>(v), places, some, fault_of(stream));
+      launch_after(finish_rope_store_kv<terms(), std::decay_t<decltype(some)>>, grid, kThreads, 0, cuda_stream(stream), static_cast<bf16 *>(q),
+                   static_cast<bf16 *>(k), static_cast<bf16 *>(v), places, some, fault_of(stream));
     });
     return launched(stream, "arbor_rope_store_kv");
   }

@@ -58,11 +58,11 @@ struct Gates {
   }
 };
 
-template <int kTerms, class Runs> __global__ __launch_bounds__(kThreads) void finish_swiglu(bf16 *y, bf16 *gate_up, int64_t inner, const __grid_constant__ Runs runs) {
+template <int kTerms, class Runs> __global__ __launch_bounds__(kThreads) void finish_swiglu(bf16 *y, int64_t inner, const __grid_constant__ Runs runs) {
   const int64_t i = (int64_t(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32) * kUpColumns, first[] = {i, inner + i};
   if (i >= inner) return;
   Gates gates{y, inner, i + (threadIdx.x & 3) * 8};
-  finish_columns<kTerms>(gate_up, 2 * inner, runs, int32_t(blockIdx.y), first, gates);
+  finish_columns<kTerms>(runs, int32_t(blockIdx.y), first, gates);
 }
 
 template <class T, int kCount> __global__ void swiglu_backward(T *d_gate_up, const T *dy, const T *gate_up, int64_t inner) {
@@ -111,8 +111,7 @@ int32_t arbor_swiglu(arbor_stream *stream, int32_t type, void *y, const void *ga
     const Runs runs = pending.runs();
     const dim3 grid(unsigned(ceil_div(inner, kThreads)), unsigned(runs.groups));
     with_runs(runs, [&](const auto &some, auto terms) {
-      launch_after(finish_swiglu<terms(), std::decay_t<decltype(some)>>, grid, kThreads, 0, cuda_stream(stream), static_cast<bf16 *>(y), static_cast<bf16 *>(pending.y),
-                   inner, some);
+      launch_after(finish_swiglu<terms(), std::decay_t<decltype(some)>>, grid, kThreads, 0, cuda_stream(stream), static_cast<bf16 *>(y), inner, some);
     });
     return launched(stream, "arbor_swiglu");
   }

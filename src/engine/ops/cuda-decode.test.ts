@@ -117,7 +117,7 @@ interface Way {
   readonly laid?: boolean
 }
 
-/** All outputs of the linear and the op behind it, as they lie on the device. */
+/** x aᵀ and the outputs of the op behind the linear, as they lie on the device: the linear's own may be used up. */
 async function outputsOf(
   { inner, parts, following }: Case,
   ranks: readonly [number, number],
@@ -134,7 +134,7 @@ async function outputsOf(
   backend.ops.linear({ y, x, weight, bias, loras, decode: true, laid })
   if (apart) await backend.download(y)
   run()
-  const values = await Promise.all([y, ...outputs, ...loras.map(({ xa }) => xa)].map((tensor) => backend.download(tensor)))
+  const values = await Promise.all([...outputs, ...loras.map(({ xa }) => xa)].map((tensor) => backend.download(tensor)))
   arena.close()
   return values
 }
@@ -161,7 +161,7 @@ describe(`adapters of rows that decode, on ${CUDA}`, () => {
       const of = CASES['the norm']!
       const [width] = of.parts
       const first = async (beside: number) =>
-        (await outputsOf(of, [rank, beside], { laid: true })).slice(0, 3).map((values) => values.slice(0, 5 * width!))
+        (await outputsOf(of, [rank, beside], { laid: true })).slice(0, 2).map((values) => values.slice(0, 5 * width!))
       const alike = await first(rank)
       for (const beside of [3, 8, 16, 40, 384]) expect(await first(beside)).toEqual(alike)
     },

@@ -144,7 +144,8 @@ export interface Ops {
 
   /**
    * y = x Wᵀ + bias + Σ slices scale (x Aᵀ) Bᵀ. `y` is of x's type or f32. `decode`: the rows are one for each sequence that decodes, so a device may
-   * take the way that suits few rows; a row has the same bits among any others that decode. `laid`: `layAdapters` had these adapters, in this order.
+   * take the way that suits few rows; a row has the same bits among any others that decode, and y is for one reader (`ropeStoreKv`, `swiglu`: they may
+   * use it up). `laid`: `layAdapters` had these adapters, in this order.
    */
   linear(args: {
     y: Tensor // [tokens, out]
