@@ -155,6 +155,32 @@ export const StepSampleSchema = z.strictObject({
 })
 export type StepSample = z.infer<typeof StepSampleSchema>
 
+/**
+ * The samples of a group. Ours: one whose messages are those of the sample before may leave them out, as most of a step's bytes are prompts. Either
+ * way they are one list for both then.
+ */
+const SamplesSchema = z
+  .array(StepSampleSchema.partial({ messages: true }))
+  .min(1)
+  .transform((samples, context) => {
+    if (!samples[0]!.messages)
+      context.addIssue({ code: 'custom', path: [0, 'messages'], message: 'a first sample needs its messages' })
+    let last: StepSample['messages'] = []
+    return samples.map(({ messages = last, ...rest }): StepSample => {
+      if (!sameMessages(messages, last)) last = messages
+      return { messages: last, ...rest }
+    })
+  })
+
+/** Whether two conversations are equal, field by field. */
+export function sameMessages(a: readonly Message[], b: readonly Message[]): boolean {
+  const same = (one: Message, other: Message) => {
+    const keys = Object.keys(one) as (keyof Message)[]
+    return keys.length === Object.keys(other).length && keys.every((key) => one[key] === other[key])
+  }
+  return a === b || (a.length === b.length && a.every((message, i) => same(message, b[i]!)))
+}
+
 /** Ours: what the charts call a group. Parallel to the list of groups. */
 export const GroupInfoSchema = z.strictObject({
   predictor: z.string(),
@@ -169,7 +195,7 @@ export const StepRequestSchema = z.strictObject({
   model: z.string(),
   batch_id: z.int(),
   /** One group, or (ours, with groups_per_step) the list of all groups of the step. */
-  batch: z.union([z.array(StepSampleSchema).min(1), z.array(z.array(StepSampleSchema).min(1)).min(1)]),
+  batch: z.union([SamplesSchema, z.array(SamplesSchema).min(1)]),
   metrics: z.record(z.string(), z.number().nullable()).optional(),
   groups: z.array(GroupInfoSchema).optional(),
 })

@@ -80,9 +80,10 @@ class LiveDisplay implements LiveRun {
   }
 
   private draw(): void {
+    if (!this.slots.seen) return
     const live = this.ended === undefined
     this.slots.put('status', this.status())
-    if (!this.chartsDirty) return
+    if (!this.chartsDirty || !this.slots.charts) return
     this.chartsDirty = false
     const title = this.options.title ?? 'Reward'
     const curve = rewardCurve({ records: this.records, validation: this.validation }, { title })

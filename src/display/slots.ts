@@ -16,6 +16,16 @@ export class Slots {
     this.id = `arbor-${name}-${process.pid}-${++opened}`
   }
 
+  /** Whether anybody sees them: what nobody sees needn't be drawn. */
+  get seen(): boolean {
+    return this.host !== null
+  }
+
+  /** Whether charts are among what is seen. */
+  get charts(): boolean {
+    return this.seen && this.host?.charts !== 'none'
+  }
+
   put(part: string, bundle: MimeBundle): void {
     const displayId = `${this.id}-${part}`
     if (this.shown.has(part)) this.host?.update(bundle, displayId)
@@ -25,9 +35,8 @@ export class Slots {
 
   /** While it is `live`, only what the page needs to draw it; the last one with all that a saved notebook needs. */
   chart(part: string, figure: Figure, live: boolean): void {
-    const { charts } = this.host ?? {}
-    if (charts === 'none') return
+    if (!this.charts) return
     const key = `${this.id}-${part}`
-    this.put(part, live && charts !== 'pictures' ? figure.liveBundle(key) : figure.bundle(key))
+    this.put(part, live && this.host?.charts !== 'pictures' ? figure.liveBundle(key) : figure.bundle(key))
   }
 }

@@ -17,6 +17,9 @@ import { stepExamples } from './sampler'
 import { checkStudent, type TrainableLM } from './student'
 import { agreeOnSampling } from './train-kwargs'
 
+/** Of a validation: unlike a step's rollouts each question is a request of its own. */
+const QUESTIONS_AT_ONCE = 128
+
 export interface CompileOptions {
   readonly trainset: readonly Example[]
   /** Validated before the first step, every numStepsForVal steps and after the last. */
@@ -201,7 +204,7 @@ export class ArborGRPO {
     const evaluate = new Evaluate({
       devset: set,
       metric: async (...run) => rewardOf(await s.metric(...run), s.rewardWeights, scoreOf).reward,
-      numThreads: s.numThreads,
+      numThreads: Math.min(s.numThreads, QUESTIONS_AT_ONCE),
       failureScore: s.failureScore,
       displayProgress: true,
       title: `Validation after ${step} steps`,

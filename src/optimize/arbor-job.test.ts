@@ -50,6 +50,25 @@ async function read(job: ArborJob, signal?: AbortSignal): Promise<number[]> {
   return steps
 }
 
+describe('a step', () => {
+  it('is sent with the messages that samples of a group share once', async () => {
+    let sent: unknown
+    const job = await open((_, response, body) => {
+      sent = body['batch']
+      response.end(JSON.stringify(STATUS))
+    })
+    const sample = (question: string, text: string, reward: number) => ({
+      messages: [{ role: 'user', content: question }],
+      completion: { role: 'assistant', content: text },
+      reward,
+    })
+    const group = [sample('q', 'a', 1), sample('q', 'b', 0), sample('p', 'c', 0), sample('q', 'd', 1)]
+    await job.step({ batch: [group, [sample('q', 'e', 1)]], groups: [], metrics: {} })
+    const { messages: _, ...second } = group[1]!
+    expect(sent).toEqual([[group[0], second, group[2], group[3]], [sample('q', 'e', 1)]])
+  })
+})
+
 describe('the calls', () => {
   it('name the job, and answer its status', async () => {
     const seen: unknown[] = []

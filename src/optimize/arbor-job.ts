@@ -2,7 +2,15 @@
 
 import { ProtocolError } from '../errors'
 import { patientFetch } from '../program'
-import type { GRPOStatus, GroupInfo, InitializeRequest, StepRecord, StepRequest, StepSample } from '../protocol'
+import {
+  type GRPOStatus,
+  type GroupInfo,
+  type InitializeRequest,
+  type StepRecord,
+  type StepRequest,
+  type StepSample,
+  sameMessages,
+} from '../protocol'
 
 /** A GRPO job as ArborGRPO's loop sees it: on our server (ArborJob) or on a real Arbor (ArborClusterJob). */
 export interface GrpoJob {
@@ -50,7 +58,9 @@ export class ArborJob implements GrpoJob {
   /** Posts one update's groups. The server answers at once and trains behind; `records` tells when it is done. */
   step(request: Omit<StepRequest, 'job_id' | 'model' | 'batch_id'> & { batch_id?: number }): Promise<GRPOStatus> {
     const [batch_id = -1] = this.latest.pending_batch_ids // none is offered by a job that has ended: its answer says so
-    return this.call('step', { model: this.model, batch_id, ...request })
+    const groups = request.batch as readonly (StepSample | readonly StepSample[])[]
+    const batch = groups.map((group) => (Array.isArray(group) ? withoutRepeats(group) : group))
+    return this.call('step', { model: this.model, batch_id, ...request, batch })
   }
 
   /** Returns when the weights are on disk. */
@@ -97,6 +107,13 @@ export class ArborJob implements GrpoJob {
     this.latest = await post(this.baseUrl, `fine_tuning/grpo/${path}`, { job_id: this.id, ...body })
     return this.latest
   }
+}
+
+/** The messages of a group's samples are mostly the same: sent once, they are nine tenths of the step less to write and to read. */
+function withoutRepeats(group: readonly StepSample[]): Partial<StepSample>[] {
+  return group.map(({ messages, ...rest }, i) =>
+    sameMessages(messages, group[i - 1]?.messages ?? []) ? rest : { messages, ...rest },
+  )
 }
 
 async function post(baseUrl: string, path: string, body: unknown): Promise<GRPOStatus> {

@@ -21,8 +21,11 @@ describe('checkGrpoOptions', () => {
     })
   })
 
-  it('has at most 64 rollouts in flight unless told otherwise', () => {
-    expect(check({ numDspyExamplesPerGrpoStep: 32, numRolloutsPerGrpoStep: 8 }).numThreads).toBe(64)
+  it('has a whole step in flight unless told otherwise, of a real Arbor no more than 64 rollouts', () => {
+    const large = { numDspyExamplesPerGrpoStep: 64, numRolloutsPerGrpoStep: 8 }
+    expect(check(large).numThreads).toBe(512)
+    expect(check({ ...large, numRolloutsPerGrpoStep: 16 }).numThreads).toBe(512)
+    expect(check({ ...large, target: 'arbor' }).numThreads).toBe(64)
     expect(check({ numThreads: 200 }).numThreads).toBe(200)
   })
 

@@ -9,6 +9,12 @@ export const CHECKPOINT_MODES = ['single-best', 'improvements', 'none'] as const
 export const TARGETS = ['arbor-nb', 'arbor'] as const
 export const GROUPING_MODES = ['truncate', 'fill', 'ragged'] as const
 
+/**
+ * Rollouts in flight unless told otherwise. Our own server is asked once for all rollouts of an example, and decodes hundreds of sequences
+ * on a GPU in hardly more time than one; in waves of 64 they would take as long as all of them together, each time.
+ */
+const MOST_AT_ONCE: Readonly<Record<(typeof TARGETS)[number], number>> = { 'arbor-nb': 512, arbor: 64 }
+
 export interface ArborGRPOOptions extends DspyGrpoExtras {
   /** (example, prediction, trace) → number or boolean, or several rewards by name: { correct: 1, brief: 0.3 }. */
   readonly metric: RewardsMetric
@@ -29,7 +35,7 @@ export interface ArborGRPOOptions extends DspyGrpoExtras {
   /** End with the policy that validated best instead of the last one: the job, and the program that compile returns, answer with it. Default false. */
   readonly restoreBest?: boolean
   readonly trainKwargs?: TrainKwargs
-  /** Rollouts in flight at once. Default: all of a step, at most 64. */
+  /** Rollouts in flight at once. Default: all of a step, at most 512, and of a real Arbor 64. */
   readonly numThreads?: number
   /** Order of the examples and seed of every rollout. Default 0. */
   readonly seed?: number
@@ -104,6 +110,7 @@ export function checkGrpoOptions(options: ArborGRPOOptions): GrpoSettings {
     )
   checkRestore(options)
   const weights = checkRewardWeights(options.rewardWeights)
+  const target = oneOf(options.target ?? 'arbor-nb', TARGETS, 'target')
   if (weights && options.trainKwargs?.reward_weights)
     throw new OptionError('rewardWeights and trainKwargs.reward_weights are given; keep rewardWeights, which has names.')
   return {
@@ -117,7 +124,7 @@ export function checkGrpoOptions(options: ArborGRPOOptions): GrpoSettings {
     checkpoint: options.checkpoint ?? 'single-best',
     restoreBest: options.restoreBest ?? false,
     trainKwargs: options.trainKwargs ?? {},
-    numThreads: whole(options, 'numThreads', Math.min(64, examples * rollouts), 1),
+    numThreads: whole(options, 'numThreads', Math.min(MOST_AT_ONCE[target], examples * rollouts), 1),
     seed: whole(options, 'seed', 0, 0),
     formatFailureScore,
     failureScore,
@@ -128,7 +135,7 @@ export function checkGrpoOptions(options: ArborGRPOOptions): GrpoSettings {
       'variablyInvokedPredictorGroupingMode',
     ),
     adapter: options.adapter ?? null,
-    target: oneOf(options.target ?? 'arbor-nb', TARGETS, 'target'),
+    target,
   }
 }
 

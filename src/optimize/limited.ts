@@ -18,3 +18,20 @@ export async function limited<T, R>(items: readonly T[], limit: number, work: (i
   await Promise.all(Array.from({ length: Math.min(limit, items.length) }, worker))
   return results
 }
+
+/** Runs what it is given at once, or where `limit` of its calls are under way when one of them has ended, the first that waits first. */
+export function gate(limit: number): <R>(work: () => Promise<R>) => Promise<R> {
+  const waiting: (() => void)[] = []
+  let underWay = 0
+  return async (work) => {
+    if (underWay === limit) await new Promise<void>((enter) => waiting.push(enter))
+    else underWay++
+    try {
+      return await work()
+    } finally {
+      const next = waiting.shift()
+      if (next) next()
+      else underWay--
+    }
+  }
+}

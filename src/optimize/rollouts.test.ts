@@ -4,6 +4,7 @@ import { ChatAdapter, context, type DummyAnswer, DummyLM, Example, type LM, type
 import type { Message } from '../protocol'
 import { formGroups } from './groups'
 import { type ArborGRPOOptions, checkGrpoOptions } from './grpo-options'
+import { gate } from './limited'
 import { rolloutStep, titleOf } from './rollouts'
 import { seedOf } from './sampler'
 
@@ -213,5 +214,28 @@ describe('titleOf', () => {
     expect(titleOf(trainset[0]!)).toBe('one')
     expect(titleOf(new Example({ q: 'x'.repeat(100) }).withInputs('q'))).toBe(`${'x'.repeat(79)}…`)
     expect(titleOf(new Example({ q: [1, 2] }).withInputs('q'))).toBe('[1,2]')
+  })
+})
+
+describe('gate', () => {
+  it('lets no more than its limit through at a time, in order, also after errors', async () => {
+    const through = gate(2)
+    const begun: number[] = []
+    const ends: ((error?: Error) => void)[] = []
+    const calls = [0, 1, 2, 3].map((i) =>
+      through(async () => {
+        begun.push(i)
+        await new Promise<void>((resolve, reject) => ends.push((error) => (error ? reject(error) : resolve())))
+        return i
+      }),
+    )
+    await Promise.resolve()
+    expect(begun).toEqual([0, 1])
+    ends[1]!(new Error('no'))
+    await expect(calls[1]).rejects.toThrow('no')
+    await new Promise((turn) => setImmediate(turn))
+    expect(begun).toEqual([0, 1, 2])
+    for (let i = 0; i < 4; i++) await new Promise((turn) => setImmediate(turn)).then(() => ends[i]?.())
+    expect(await Promise.all([calls[0], calls[2], calls[3]])).toEqual([0, 2, 3])
   })
 })

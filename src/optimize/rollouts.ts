@@ -1,5 +1,6 @@
 // Runs the program on a step's examples, several times each, and scores what came out.
 
+import { setMaxListeners } from 'node:events'
 import { AdapterParseError, LMError, OptionError } from '../errors'
 import {
   type Adapter,
@@ -17,9 +18,12 @@ import {
 } from '../program'
 import type { Rollout, RolloutCall } from './groups'
 import type { GrpoSettings } from './grpo-options'
-import { limited } from './limited'
+import { gate, limited } from './limited'
 import { alignRewards } from './rewards'
 import { seedOf } from './sampler'
+
+/** Metrics that may wait for a judge: fewer at a time than rollouts, which are sampled together. */
+const SCORED_AT_ONCE = 64
 
 export interface RolloutRequest {
   readonly program: Module
@@ -50,9 +54,11 @@ export async function rolloutStep(request: RolloutRequest): Promise<Rollout[]> {
     return Array.from({ length: settings.numRolloutsPerGrpoStep }, (_, i) => ({ example, rollout: first + i }))
   })
   let done = 0
+  const judging = gate(SCORED_AT_ONCE)
+  const names = new Map(request.program.namedPredictors().map(([name, predictor]) => [predictor, name]))
   const rollouts = await together(request.signal, (signal) =>
     limited(jobs, settings.numThreads, async (job) => {
-      const rollout = await rollOut({ ...request, signal }, job)
+      const rollout = await rollOut({ ...request, signal, judging, names }, job)
       request.onRollout?.(++done)
       return rollout
     }),
@@ -62,11 +68,17 @@ export async function rolloutStep(request: RolloutRequest): Promise<Rollout[]> {
   return alignRewards(rollouts, settings.rewardWeights)
 }
 
+/** What the rollouts of a step share. */
+interface SharedRequest extends RolloutRequest {
+  readonly judging: ReturnType<typeof gate>
+  readonly names: ReadonlyMap<Predict, string>
+}
+
 async function rollOut(
-  request: RolloutRequest,
+  request: SharedRequest,
   { example: index, rollout }: { example: number; rollout: number },
 ): Promise<Rollout> {
-  const { program, settings, step, signal } = request
+  const { program, settings, step, signal, judging, names } = request
   signal?.throwIfAborted()
   const example = request.trainset[index]!
   const trace: TraceEntry[] = []
@@ -82,9 +94,9 @@ async function rollOut(
   return {
     example: index,
     title: titleOf(example),
-    calls: trace.flatMap((entry) => rolloutCalls(entry, program, settings)),
+    calls: trace.flatMap((entry) => rolloutCalls(entry, names.get(entry.predictor), settings)),
     ...(value !== undefined
-      ? await score(settings, { example, prediction: value, trace })
+      ? await judging(() => score(settings, { example, prediction: value, trace }))
       : { reward: failure ? parseReward(failure, trace, settings) : settings.failureScore, rewards: null }),
     formatFailure: failure !== null,
     programError: error && !failure ? error : null,
@@ -129,8 +141,7 @@ async function score(
 }
 
 /** Every completion of a call is a row; with demonstrations excluded the trained prompt is formatted anew without them. */
-function rolloutCalls(entry: TraceEntry, program: Module, settings: GrpoSettings): RolloutCall[] {
-  const name = program.namedPredictors().find(([, predictor]) => predictor === entry.predictor)?.[0]
+function rolloutCalls(entry: TraceEntry, name: string | undefined, settings: GrpoSettings): RolloutCall[] {
   if (name === undefined) return [] // a predictor the program made on the fly: nothing ties its calls together
   const messages = settings.excludeDemos
     ? withoutDemos(entry.predictor, entry, settings.adapter ?? entry.adapter)
@@ -159,6 +170,7 @@ export function titleOf(example: Example): string {
 /** Runs `work` with a signal that aborts when `outer` does and when the work fails: the calls still in flight end with the first error. */
 async function together<T>(outer: AbortSignal | undefined, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const stop = new AbortController()
+  setMaxListeners(0, stop.signal) // every call of a step listens
   const abort = () => stop.abort(outer?.reason)
   if (outer?.aborted) abort()
   outer?.addEventListener('abort', abort, { once: true })

@@ -1,6 +1,6 @@
 // Which examples a step works on, and the seed of every rollout: both follow from (seed, step) alone, so a resumed run goes on as if nothing happened.
 
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 
 /**
  * The indices of step `step` (from 0) out of `size` examples, `batch` of them: each example once an epoch, in an order shuffled anew
@@ -30,6 +30,6 @@ function shuffled(size: number, epoch: number, seed: number): number[] {
 
 /** 52 bits of a hash of the parts: the seed of a rollout is seedOf(run seed, step, example, rollout, call). */
 export function seedOf(...parts: readonly (string | number)[]): number {
-  const digest = createHash('sha256').update(JSON.stringify(parts)).digest()
+  const digest = hash('sha256', JSON.stringify(parts), 'buffer')
   return digest.readUIntBE(0, 6) * 16 + (digest[6]! >> 4)
 }

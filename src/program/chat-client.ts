@@ -33,6 +33,8 @@ export interface ChatCall {
   readonly signal?: AbortSignal
   /** Told the text of the first choice piece by piece; then the answer is streamed. */
   readonly onText?: (text: string) => void
+  /** Name and number of the requests made at this moment, this one among them, as our own server wants them (server/moments.ts). */
+  readonly together?: string
 }
 
 export type ChatClient = (body: Record<string, unknown>, call?: ChatCall) => Promise<ChatCompletion>
@@ -47,27 +49,41 @@ export interface ChatService {
 /** Loads the openai package at the first call: importing it takes longer than a cell should. */
 export async function openClient(service: ChatService, apiKey: string | undefined): Promise<ChatClient> {
   const { OpenAI } = await import('openai')
+  const key = apiKey ?? process.env['OPENAI_API_KEY'] ?? 'none'
   const openai = new OpenAI({
-    apiKey: apiKey ?? process.env['OPENAI_API_KEY'] ?? 'none',
+    apiKey: key,
     baseURL: service.apiBase,
     maxRetries: 0, // counted here, so that the error can say how often it was tried
     timeout: service.timeoutMs,
     fetch: patientFetch as typeof fetch, // timeoutMs alone says how long an answer may take
   })
-  const ask: ChatClient = (body, { signal, onText } = {}) => {
+  const { apiBase, timeoutMs } = service
+  const own = service.groupSeeds && apiBase !== undefined ? (await import('./own-server')).askOwnServer : null
+  const answered = async (body: Record<string, unknown>, call: ChatCall) =>
+    own
+      ? own({ apiBase: apiBase!, apiKey: key, timeoutMs }, body, call)
+      : ((await openai.chat.completions.create(body as never, { signal: call.signal })) as unknown as ChatCompletion | null)
+  const ask: ChatClient = (body, call = {}) => {
+    const { signal, onText } = call
+    let { together } = call
     let begun = false // text that was handed on can't be taken back
     const hear = (text: string) => {
       begun = true
       onText?.(text)
     }
-    const attempt = () => (onText ? streamed(openai, body, { signal, onText: hear }) : whole(openai, body, signal))
+    const attempt = () => {
+      if (onText) return streamed(openai, body, { signal, onText: hear })
+      const answer = whole(answered(body, { signal, together }))
+      together = undefined // the others don't wait for a repetition, nor it for them
+      return answer
+    }
     return withRetries(attempt, { retries: service.numRetries, signal, mayRepeat: () => !begun })
   }
   return service.groupSeeds ? groupSeeds(ask) : ask
 }
 
-async function whole(openai: OpenAI, body: Record<string, unknown>, signal?: AbortSignal): Promise<ChatCompletion> {
-  const completion = (await openai.chat.completions.create(body as never, { signal })) as unknown as ChatCompletion | null
+async function whole(answer: Promise<ChatCompletion | null>): Promise<ChatCompletion> {
+  const completion = await answer
   if (!completion?.choices) throw Object.assign(new Error(NO_COMPLETION), { status: 502 })
   return completion
 }

@@ -65,6 +65,35 @@ describe('an answer', () => {
   })
 })
 
+describe('a connection', () => {
+  it('serves one request after the other, and a new one takes its place when it was closed unheard', async () => {
+    const ports: (number | undefined)[] = []
+    let dropAt = 0
+    const url = await serve(({ socket }, response) => {
+      ports.push(socket.remotePort)
+      if (ports.length === dropAt) socket.destroy()
+      else response.end('ok')
+    })
+    const ask = async () => (await patientFetch(url, { method: 'POST', body: 'x' })).text()
+    expect([await ask(), await ask()]).toEqual(['ok', 'ok'])
+    expect(ports[1]).toBe(ports[0])
+    dropAt = 3
+    expect(await ask()).toBe('ok')
+    expect([ports[2], ports.length]).toEqual([ports[0], 4])
+    expect(ports[3]).not.toBe(ports[0])
+  })
+
+  it('that was new and is closed is an error: the request may have been read', async () => {
+    let asked = 0
+    const url = await serve(({ socket }) => {
+      asked++
+      socket.destroy()
+    })
+    await expect(patientFetch(url, { method: 'POST', body: 'x' })).rejects.toThrow(/socket hang up|ECONNRESET/)
+    expect(asked).toBe(1)
+  })
+})
+
 describe('an end', () => {
   it("by a signal throws the signal's reason: before, while waiting for the answer, and while reading it", async () => {
     const url = await serve(({ url: path }, response) => path === '/begun' && response.write('…'))

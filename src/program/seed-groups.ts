@@ -1,5 +1,6 @@
 // Calls of one moment that differ in their seed alone, sent as one request with a list of seeds. Only our own server takes such a list.
 
+import { randomUUID } from 'node:crypto'
 import type { ChatClient, ChatCompletion } from './chat-client'
 
 type Body = Readonly<Record<string, unknown>>
@@ -11,7 +12,6 @@ interface Waiting {
 }
 
 interface Group {
-  readonly key: string
   readonly body: Body // without a seed
   readonly signal: AbortSignal | undefined
   readonly waiting: Waiting[]
@@ -25,31 +25,43 @@ const MOST_SEEDS = 128
  * and not one each. A choice of such a request is the one that its seed gives alone. What has no seed, or asks for several choices, is sent as it is.
  */
 export function groupSeeds(client: ChatClient): ChatClient {
-  let groups: Group[] = []
-  const sendAll = () => {
-    const ready = groups
-    groups = []
-    for (const group of ready)
-      for (let i = 0; i < group.waiting.length; i += MOST_SEEDS) void send(client, group, group.waiting.slice(i, i + MOST_SEEDS))
+  const groups = new Map<string, Group[]>()
+  const sendAll = async () => {
+    const ready = [...groups.values()].flat().flatMap(parts)
+    groups.clear()
+    const together = ready.length > 1 ? `${randomUUID()}/${ready.length}` : undefined
+    for (const group of ready) {
+      void send(client, group, together)
+      await new Promise<void>((sent) => process.nextTick(sent)) // on its way, so that it is read while we write the next
+    }
   }
   return (body, call = {}) => {
     const { signal, onText } = call
     const { seed, ...rest } = body
     if (typeof seed !== 'number' || (body['n'] ?? 1) !== 1 || onText) return client(body, call)
-    if (groups.length === 0) setImmediate(sendAll)
+    if (groups.size === 0) setImmediate(() => void sendAll())
     const key = JSON.stringify(rest)
-    const begun = groups.find((other) => other.key === key && other.signal === signal) // what ends together is sent together
-    const group = begun ?? { key, body: rest, signal, waiting: [] }
-    if (!begun) groups.push(group)
+    const alike = groups.get(key) ?? []
+    groups.set(key, alike)
+    const begun = alike.find((other) => other.signal === signal) // what ends together is sent together
+    const group = begun ?? { body: rest, signal, waiting: [] }
+    if (!begun) alike.push(group)
     return new Promise((resolve, reject) => group.waiting.push({ seed, resolve, reject }))
   }
 }
 
-async function send(client: ChatClient, { body, signal }: Group, waiting: readonly Waiting[]): Promise<void> {
+/** Requests of as many seeds as one may have. */
+function parts({ waiting, ...group }: Group): Group[] {
+  const count = Math.ceil(waiting.length / MOST_SEEDS)
+  return Array.from({ length: count }, (_, i) => ({ ...group, waiting: waiting.slice(i * MOST_SEEDS, (i + 1) * MOST_SEEDS) }))
+}
+
+async function send(client: ChatClient, { body, signal, waiting }: Group, together?: string): Promise<void> {
   const seeds = waiting.map(({ seed }) => seed)
+  const call = { signal, ...(together !== undefined && { together }) }
   try {
-    if (seeds.length === 1) return waiting[0]!.resolve(await client({ ...body, seed: seeds[0] }, { signal }))
-    const completion = await client({ ...body, n: seeds.length, seeds }, { signal })
+    if (seeds.length === 1) return waiting[0]!.resolve(await client({ ...body, seed: seeds[0] }, call))
+    const completion = await client({ ...body, n: seeds.length, seeds }, call)
     if (completion.choices.length !== seeds.length)
       throw new Error(
         `${seeds.length} seeds were sent and ${completion.choices.length} choices came: this server takes no list of seeds`,

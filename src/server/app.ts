@@ -24,6 +24,7 @@ import { healthSource } from './health'
 import { errorResponse, HttpError } from './http-errors'
 import { checkOrigin, routePath } from './incoming'
 import { modelSlug } from './job-id'
+import { Moments, TOGETHER } from './moments'
 import { jobViewRoutes, pageFileRoutes } from './page-routes'
 import { readBody } from './request-body'
 import { sampleChoices } from './sample'
@@ -80,9 +81,13 @@ function modelRoutes(app: Hono<RouteEnv>, services: Services): void {
 }
 
 function chatRoutes(app: Hono<RouteEnv>, services: Services): void {
+  const moments = new Moments()
   app.post('/chat/completions', async (c) => {
-    const plan = planChat(services, await readBody(c.req.raw, ChatRequestSchema))
+    const body = await readBody(c.req.raw, ChatRequestSchema)
+    const others = moments.arrived(c.req.raw.headers.get(TOGETHER))
+    const plan = planChat(services, body)
     const { signal } = c.req.raw
+    await others
     if (plan.request.stream === true) return streamChat(services, plan, { signal, requestId: c.get('requestId') })
     return c.json(chatBody(services, plan, await sampleChoices(services, plan, { signal })))
   })

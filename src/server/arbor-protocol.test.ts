@@ -42,6 +42,42 @@ describe('paths', () => {
   })
 })
 
+describe('the samples of a step', () => {
+  it('are trained the same where they leave out the messages of those before them; a first one must have some', async () => {
+    const engine = new FakeEngine()
+    const app = await testApp({ engine })
+    const { job_id } = await initialize(app)
+    const group = await sampledGroup(app, job_id, 'q')
+    const [first, ...others] = group
+    const short = [first, ...others.map(({ messages: _, ...rest }) => rest)]
+    const post = (batch_id: number, batch: unknown) => app.post(grpo('step'), { job_id, model: job_id, batch_id, batch })
+    expect((await post(0, group)).status).toBe(200)
+    expect((await post(0, short)).status).toBe(200) // known again
+    expect((await post(1, [...short.slice(1), first])).status).toBe(422)
+    await app.services.jobs.get(job_id).trained()
+    expect(engine.calls.filter(({ method }) => method === 'trainStep')).toHaveLength(1)
+
+    const again = await testApp({ engine: new FakeEngine() })
+    const { job_id: other } = await initialize(again)
+    const whole = await sampledGroup(again, other, 'q')
+    const left = whole.map(({ messages, ...rest }, i) => (i === 0 ? { messages, ...rest } : rest))
+    await again.call(grpo('step'), { job_id: other, model: other, batch_id: 0, batch: left })
+    await again.services.jobs.get(other).trained()
+    const trained = (one: TestApp) =>
+      (one.services.engine as FakeEngine).calls.flatMap((call) => (call.method === 'trainStep' ? [call.sequences] : []))
+    expect(trained(again).flat()).toHaveLength(group.length)
+    expect(
+      trained(again)
+        .flat()
+        .map(({ prompt }) => prompt),
+    ).toEqual(
+      trained(app)
+        .flat()
+        .map(({ prompt }) => prompt),
+    )
+  })
+})
+
 describe('the list of jobs', () => {
   it('holds both kinds, the newest first, page by page', async () => {
     const app = await testApp()

@@ -104,6 +104,7 @@ export class CompletionStore {
 }
 
 export function sameTokens(a: readonly number[], b: readonly number[]): boolean {
+  if (a === b) return true // prompts of one text are one list
   return a.length === b.length && a.every((token, i) => token === b[i])
 }
 

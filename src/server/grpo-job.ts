@@ -1,6 +1,5 @@
 // One training job: takes steps, trains them in order behind the answers, keeps checkpoints, tells whoever listens.
 
-import { createHash } from 'node:crypto'
 import type { z } from 'zod'
 import type { Engine, GpuSplit } from '../engine/engine'
 import type {
@@ -17,7 +16,7 @@ import type { CompletionStore } from './completion-store'
 import { HttpError } from './http-errors'
 import { JobCheckpoints } from './job-checkpoints'
 import { JobQueue } from './job-queue'
-import { type BatchIds, OfferedIds } from './offered-ids'
+import { type BatchIds, digestOf, OfferedIds } from './offered-ids'
 import { updatePolicy } from './policy-update'
 import type { GrpoReports } from './report/job-reports'
 import type { RunFolder } from './run-folder'
@@ -149,9 +148,8 @@ export class GrpoJob {
     this.answer()
     if (this.status !== 'running')
       throw new HttpError(400, `Job ${this.id} has ended (${this.status}). Initialize with resume_from "${this.id}" to go on.`)
-    const digest = createHash('sha256').update(JSON.stringify(request.batch)).digest('hex')
     const updates = this.updatesOf(request)
-    if (!this.ids.serve(request.batch_id, digest)) return this.answer() // what was posted before is answered, not trained again
+    if (!this.ids.serve(request.batch_id, digestOf(request.batch))) return this.answer() // what was posted before is answered, not trained again
     for (const update of updates) void this.queue.run(() => this.train(update))
     return this.answer()
   }

@@ -8,9 +8,17 @@ import { HttpError } from './http-errors'
  * at the end, as `dspy.configure(arbor_api_base=...)` may have it.
  */
 export function routePath(request: Request): string {
-  const path = new URL(request.url).pathname.replace(/\/{2,}/g, '/')
+  const path = urlOf(request).pathname.replace(/\/{2,}/g, '/')
   const version = path.match(VERSION)
   return version ? `/${version[1]}` : path
+}
+
+/** Requests of a step go to one address, and each is asked for it twice: the latest is kept. */
+let latest = { url: '', parts: new URL('http://localhost') }
+
+function urlOf({ url }: Request): URL {
+  if (latest.url !== url) latest = { url, parts: new URL(url) }
+  return latest.parts
 }
 
 const VERSION = /^\/v1(?:$|\/|(?=(?:files|fine_tuning|chat|completions|models)(?:$|\/)))(.*)$/
@@ -33,7 +41,7 @@ const NEAR = /^([^.]+|[\d.]+|\[[\da-f:.]+\]|.*\.(localhost|local|internal))$/i
  * ARBOR_ALLOWED_HOSTS lists further names, with commas: of a proxy in front of it.
  */
 export function checkHost(request: Request, boundTo: string, allowed = process.env['ARBOR_ALLOWED_HOSTS'] ?? ''): void {
-  const name = new URL(request.url).hostname.toLowerCase()
+  const name = urlOf(request).hostname.toLowerCase()
   if (!LOOPBACK.test(boundTo) || NEAR.test(name) || name === hostname().toLowerCase()) return
   if (
     allowed

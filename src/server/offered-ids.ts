@@ -3,6 +3,9 @@
 // sample them. With more, the client fills up with groups that it posts twice; such a group is known again and not trained twice, and what
 // is left in the client's queue is asked for with the next step. So where the number isn't certain, one too many is offered.
 
+import { createHash } from 'node:crypto'
+import type { StepSample } from '../protocol'
+
 /** Ids of batches are never used twice in a process: clients remember the ids that they served, across jobs. */
 export class BatchIds {
   private next = 0
@@ -83,6 +86,21 @@ export class OfferedIds {
   #fill(): void {
     while (this.#pending.length < this.#offered) this.#pending.push(this.ids.take())
   }
+}
+
+/** A batch is known again by it. Messages that samples share (protocol.ts) are hashed once. */
+export function digestOf(batch: readonly (StepSample | readonly StepSample[])[]): string {
+  const hash = createHash('sha256')
+  let last: unknown = null
+  for (const group of batch) {
+    const samples = Array.isArray(group) ? (group as readonly StepSample[]) : [group as StepSample]
+    for (const { messages, ...rest } of samples) {
+      hash.update(JSON.stringify(messages === last ? rest : { messages, ...rest }))
+      last = messages
+    }
+    hash.update('\n')
+  }
+  return hash.digest('hex')
 }
 
 /** The client puts all groups of a step into its queue, again and again until there are enough, and takes out what is asked for. */

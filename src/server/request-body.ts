@@ -30,20 +30,27 @@ export function parseBody<Schema extends z.ZodType>(text: string, schema: Schema
   return result.data
 }
 
-/** Whatever is done with a body later may go into it as deep as it is. */
+/** Whatever is done with a body later may go into it as deep as it is. Texts, which are most of a body, are leapt over. */
 function refuseDeep(text: string): void {
   let depth = 0
-  let quoted = false
   for (let i = 0; i < text.length; i++) {
     const character = text.charCodeAt(i)
-    if (quoted && character === BACKSLASH) i++
-    else if (character === QUOTE) quoted = !quoted
-    else if (quoted) continue
+    if (character === QUOTE) i = endOfText(text, i)
     else if (character === BRACKET || character === BRACE) depth++
     else if (character === BRACKET + 2 || character === BRACE + 2) depth--
     if (depth > MAX_DEPTH)
       throw new HttpError(400, `The body is nested more than ${MAX_DEPTH} levels deep.`, { code: 'body_too_deep' })
   }
+}
+
+/** Where the text that begins at `start` has its closing quote: the next one with an even number of backslashes before it. */
+function endOfText(text: string, start: number): number {
+  for (let end = text.indexOf('"', start + 1); end >= 0; end = text.indexOf('"', end + 1)) {
+    let before = end
+    while (text.charCodeAt(before - 1) === BACKSLASH) before--
+    if ((end - before) % 2 === 0) return end
+  }
+  return text.length // it has none, which is for the parser to tell
 }
 
 const QUOTE = 0x22

@@ -1,6 +1,6 @@
 // The options that chat and text completions share, from OpenAI's and vLLM's names to the engine's.
 
-import { createHash, randomInt } from 'node:crypto'
+import { hash, randomInt } from 'node:crypto'
 import type { SamplingParams } from '../engine/engine'
 import { ContextWindowExceededError } from '../errors'
 import type { ChatRequest, CompletionRequest } from '../protocol'
@@ -31,8 +31,8 @@ export function isAltered(sampling: SamplingParams): boolean {
  * Each of a list of `seeds` gives the first choice of a request of its own.
  */
 export function choiceSeeds(request: SamplingRequest, prompt: readonly number[]): number[] {
-  const tokens = createHash('sha256').update(Int32Array.from(prompt)).digest('hex')
-  const hashed = (seed: number, i: number) => createHash('sha256').update(`${seed}/${i}/${tokens}`).digest().readUIntBE(0, 6)
+  const tokens = hash('sha256', Int32Array.from(prompt), 'hex')
+  const hashed = (seed: number, i: number) => hash('sha256', `${seed}/${i}/${tokens}`, 'buffer').readUIntBE(0, 6)
   if (request.seeds) return request.seeds.map((seed) => hashed(seed, 0))
   const seed = request.seed ?? randomInt(2 ** 47)
   return Array.from({ length: request.n ?? 1 }, (_, i) => hashed(seed, i))

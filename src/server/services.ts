@@ -27,13 +27,35 @@ export function textCodec(tokenizer: Tokenizer, model: ModelInfo): TextCodec {
     decode: tokenizer.decode,
     stream: tokenizer.stream,
     bytes: tokenizer.bytes,
-    render: (messages, options) => renderChat(tokenizer, messages, options),
+    render: rendered(tokenizer),
     stopTokenIds: [...new Set([...tokenizer.eosTokenIds, ...model.eosTokenIds])],
   }
 }
 
 /** Prompts whose tokens are remembered: a group's rollouts ask for the same one at the same time, and its training asks once more. */
 const REMEMBERED = 256
+
+/** Conversations that are longer come once, and would fill the memory. */
+const LONGEST = 1 << 16
+
+/** Chat templates that tell the time write other texts for the same messages. */
+const TELLS_TIME = /strftime_now/
+
+/** `renderChat`, with the texts of the latest conversations kept. */
+function rendered(tokenizer: Tokenizer): TextCodec['render'] {
+  if (TELLS_TIME.test(tokenizer.chatTemplate ?? '')) return (messages, options) => renderChat(tokenizer, messages, options)
+  const known = new Map<string, string>() // oldest first
+  return (messages, options) => {
+    const key = JSON.stringify([messages, options.addGenerationPrompt])
+    if (key.length > LONGEST) return renderChat(tokenizer, messages, options)
+    let text = known.get(key)
+    if (text === undefined) {
+      known.set(key, (text = renderChat(tokenizer, messages, options)))
+      if (known.size > REMEMBERED) known.delete(known.keys().next().value!)
+    }
+    return text
+  }
+}
 
 /** `encode`, with the tokens of its latest texts kept. */
 function remembered(encode: Tokenizer['encode']): Tokenizer['encode'] {

@@ -9,6 +9,8 @@ import { checkHost } from './incoming'
 /** Arbor's first port; the next free one is taken when it is in use and none was asked for. */
 const FIRST_PORT = 7453
 const PORTS_TRIED = 100
+/** Connections that may wait to be taken: all of a step's calls at once, while we are busy with the first of them. */
+const BACKLOG = 2048
 
 export interface Socket {
   readonly host: string
@@ -79,6 +81,6 @@ function listens(server: Server, host: string, port: number): Promise<boolean> {
     }
     server.once('error', failed)
     server.once('listening', bound)
-    server.listen(port, host)
+    server.listen(port, host, BACKLOG)
   })
 }

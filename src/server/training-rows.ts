@@ -37,21 +37,27 @@ export interface RowContext {
   readonly onBase: boolean
 }
 
-/** Rows of the samples, in their order. Equal messages are tokenized once. */
+/** Rows of the samples, in their order. Equal messages in a row are tokenized once. */
 export function trainingRows(samples: readonly StepSample[], context: RowContext): TrainingRow[] {
-  const prompts = new Map<string, { text: string; tokens: readonly number[] }>()
+  let prompt: Prompt | null = null
   return samples.map((sample) => {
-    const key = JSON.stringify(sample.messages)
-    let prompt = prompts.get(key)
-    if (!prompt) {
-      const text = context.codec.render(sample.messages, { addGenerationPrompt: true })
-      prompts.set(key, (prompt = { text, tokens: context.codec.encode(text) }))
-    }
+    if (sample.messages !== prompt?.messages) prompt = promptOf(sample.messages, context)
     return trainingRow(sample, prompt, context)
   })
 }
 
-function trainingRow(sample: StepSample, prompt: { text: string; tokens: readonly number[] }, context: RowContext): TrainingRow {
+interface Prompt {
+  readonly messages: readonly Message[]
+  readonly text: string
+  readonly tokens: readonly number[]
+}
+
+function promptOf(messages: readonly Message[], { codec }: RowContext): Prompt {
+  const text = codec.render(messages, { addGenerationPrompt: true })
+  return { messages, text, tokens: codec.encode(text) }
+}
+
+function trainingRow(sample: StepSample, prompt: Prompt, context: RowContext): TrainingRow {
   const message = completionMessage(sample)
   const byId = sample.completion_id === undefined ? null : context.completions.get(sample.completion_id)
   const found = byId ?? context.completions.findText(message.content, prompt.tokens, context.policy)

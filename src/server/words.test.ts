@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { Tokenizer } from '@huggingface/tokenizers'
 import { describe, expect, it } from 'vitest'
 import { byteDecoder } from './byte-decoder'
-import { encodeWords } from './words'
+import { encodeWords, wordsOf } from './words'
 
 const file = JSON.parse(readFileSync(join(__dirname, '../../data/models/arbor-tiny/tokenizer.json'), 'utf8'))
 const QWEN =
@@ -56,6 +56,7 @@ describe.each([
     for (let i = 0; i < 1500; i++) {
       const text = Array.from({ length: next(12) }, () => parts[next(parts.length)]!).join('')
       expect(encode(text), JSON.stringify(text)).toEqual(whole(text))
+      expect(wordsOf(text), JSON.stringify(text)).toEqual(text.split(/(?<=\S)(?= \p{L})/u))
     }
   })
 

@@ -23,6 +23,8 @@ const REMEMBERED = 1 << 16
 /** A word that is longer is a text without spaces, which hardly comes again. */
 const LONGEST = 64
 const BORDER = /(?<=\S)(?= \p{L})/u
+const SPACE = 0x20
+const DELETE = 0x7f
 
 /** Patterns whose pieces end before a single space and take it along with the letters behind: Llama 3's and Qwen 2's. */
 const PATTERNS: ReadonlySet<string> = new Set(
@@ -38,7 +40,7 @@ export function encodeWords(encode: Encode, tokenizer: object): Encode | null {
   const known = new Map<string, readonly number[]>()
   return (text) => {
     const ids: number[] = []
-    for (const word of text.split(BORDER)) {
+    for (const word of wordsOf(text)) {
       let own = known.get(word)
       if (!own) {
         own = encode(word)
@@ -49,6 +51,32 @@ export function encodeWords(encode: Encode, tokenizer: object): Encode | null {
     }
     return ids
   }
+}
+
+/** `text.split(BORDER)`: the characters of ASCII, which are nearly all there are, are looked at one by one, in a fifth of the time. */
+export function wordsOf(text: string): string[] {
+  const words: string[] = []
+  let start = 0
+  for (let at = text.indexOf(' ', 1); at >= 0; at = text.indexOf(' ', at + 1)) {
+    if (!isBorder(text, at)) continue
+    words.push(text.slice(start, at))
+    start = at
+  }
+  words.push(text.slice(start))
+  return words
+}
+
+/** Whether no space stands before the one at `at`, and a letter behind it. */
+function isBorder(text: string, at: number): boolean {
+  const [before, behind] = [text.charCodeAt(at - 1), text.charCodeAt(at + 1)]
+  if (before > SPACE && before < DELETE && behind < DELETE) return isLetter(behind)
+  return BORDER.test(text.slice(Math.max(0, at - 2), at + 3)) // the characters beside it, be they of two units
+}
+
+/** Of ASCII. */
+function isLetter(code: number): boolean {
+  const lower = code | SPACE
+  return lower >= 0x61 && lower <= 0x7a
 }
 
 function partsAtWords({ normalizer, pre_tokenizer: pre, model }: TokenizerJson): boolean {
