@@ -83,8 +83,10 @@ function modelRoutes(app: Hono<RouteEnv>, services: Services): void {
 function chatRoutes(app: Hono<RouteEnv>, services: Services): void {
   const moments = new Moments()
   app.post('/chat/completions', async (c) => {
-    const body = await readBody(c.req.raw, ChatRequestSchema)
-    const others = moments.arrived(c.req.raw.headers.get(TOGETHER))
+    let others: Promise<void> | undefined
+    const body = await readBody(c.req.raw, ChatRequestSchema).finally(() => {
+      others = moments.arrived(c.req.raw.headers.get(TOGETHER)) // a bad one, too: the others are not to wait for it
+    })
     const plan = planChat(services, body)
     const { signal } = c.req.raw
     await others
