@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "attention.cuh"
+#include "attention_warpgroups.cuh"
 
 namespace arbor {
 namespace {
@@ -18,21 +18,37 @@ constexpr int kMostMergedMma = 16, kLeastSteps = 6, kSharesWanted = 512;
 
 // ---- delta ---------------------------------------------------------------------------------------------------------------------
 
-constexpr int kDeltaWarps = 8;
+constexpr int kDeltaThreads = 256;
 
-// A warp for each row and head. Clears dq where rows may belong to no segment.
-template <class T>
-__global__ void __launch_bounds__(32 * kDeltaWarps)
-    delta_kernel(AttentionShape shape, const int *counts, const T *d_out, const T *out, float *delta, T *dq) {
-  const int lane = int(threadIdx.x) & 31, row = int(blockIdx.x) * kDeltaWarps + (int(threadIdx.x) >> 5);
-  if (row >= shape.tokens * shape.heads) return;
-  const int64_t at = int64_t(row) * shape.dim;
+// `lanes` threads, a power of two up to 32, for each row and head, each with pieces of kCount numbers. Clears dq where rows may belong to no segment.
+template <class T, int kCount>
+__global__ void __launch_bounds__(kDeltaThreads)
+    delta_kernel(AttentionShape shape, const int *counts, const T *d_out, const T *out, float *delta, T *dq, int lanes) {
+  struct alignas(kCount * sizeof(T)) Piece {
+    T at[kCount];
+  };
+  const int64_t thread = int64_t(blockIdx.x) * kDeltaThreads + threadIdx.x, row = thread / lanes;
+  const bool valid = row < int64_t(shape.tokens) * shape.heads, clear = counts[2] != shape.tokens;
+  const int lane = int(thread % lanes), pieces = valid ? shape.dim / kCount : 0;
   float sum = 0;
-  for (int d = lane; d < shape.dim; d += 32) sum = fmaf(to_float(d_out[at + d]), to_float(out[at + d]), sum);
-  sum = warp_sum(sum);
-  if (lane == 0) delta[row] = sum;
-  if (counts[2] == shape.tokens) return;
-  for (int d = lane; d < shape.dim; d += 32) dq[at + d] = from_float<T>(0.0f);
+  for (int i = lane; i < pieces; i += lanes) {
+    const int64_t at = (row * shape.dim + i * kCount) / kCount;
+    const Piece one = reinterpret_cast<const Piece *>(d_out)[at], other = reinterpret_cast<const Piece *>(out)[at];
+#pragma unroll
+    for (int j = 0; j < kCount; j++) sum = fmaf(to_float(one.at[j]), to_float(other.at[j]), sum);
+    if (clear) reinterpret_cast<Piece *>(dq)[at] = {};
+  }
+  for (int offset = lanes >> 1; offset > 0; offset >>= 1) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+  if (valid && lane == 0) delta[row] = sum;
+}
+
+template <class T, int kCount>
+void launch_deltas(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t, const void *out) {
+  int lanes = 1;
+  while (lanes < 32 && lanes * kCount < shape.dim) lanes *= 2;
+  const unsigned blocks = unsigned(ceil_div(int64_t(shape.tokens) * shape.heads * lanes, kDeltaThreads));
+  delta_kernel<T, kCount><<<blocks, kDeltaThreads, 0, cuda_stream(stream)>>>(shape, tiles.counts, static_cast<const T *>(t.d_out),
+                                                                             static_cast<const T *>(out), t.delta, static_cast<T *>(t.dq), lanes);
 }
 
 // ---- sums over the shares ------------------------------------------------------------------------------------------------------
@@ -86,8 +102,7 @@ void launch_sums(arbor_stream *stream, const AttentionShape &shape, const Attent
 
 int32_t sum_shares(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t,
                    int last_share) {
-  const bool aligned = reinterpret_cast<uintptr_t>(t.dk) % 16 == 0 && reinterpret_cast<uintptr_t>(t.dv) % 16 == 0;
-  if (shape.kv_width() % 4 == 0 && aligned)
+  if (shape.kv_width() % 4 == 0 && aligned(t.dk, t.dv))
     launch_sums<float4>(stream, shape, tiles, t, last_share);
   else
     launch_sums<float>(stream, shape, tiles, t, last_share);
@@ -99,7 +114,8 @@ int32_t backward(arbor_stream *stream, int32_t type, const AttentionShape &shape
   const bool tensor_cores = for_tensor_cores(type, shape.dim, t.q, t.k, t.v, t.d_out, t.dq);
   const int merged = int(std::min<int64_t>(kMostMerged, int64_t(shape.segment_count) * shape.kv_heads / kBlocksWanted));
   const int shares = kSharesWanted / shape.kv_heads + 1;
-  const TileSizes sizes = tensor_cores ? TileSizes{kMmaRows, kMmaKeys, kMostMergedMma, kMmaStepRows, kLeastSteps, shares}
+  const bool together = tensor_cores && for_warpgroups(stream, shape.dim);
+  const TileSizes sizes = tensor_cores ? TileSizes{together ? kTogetherRows : kMmaRows, kMmaKeys, kMostMergedMma, kMmaStepRows, kLeastSteps, shares}
                                        : TileSizes{kSimpleRows, kSimpleKeys, merged, kSimpleRows};
   AttentionTiles tiles;
   const int32_t planned = plan_attention(stream, "arbor_attention_backward", shape, same_plan, sizes, tiles);
@@ -111,20 +127,21 @@ int32_t backward(arbor_stream *stream, int32_t type, const AttentionShape &shape
   t.partial = static_cast<float *>(scratch(stream, kPartialScratch, wave * share_bytes));
   if (!t.delta || !t.partial) return ARBOR_OUT_OF_MEMORY;
 
-  const unsigned delta_blocks = unsigned(ceil_div(int64_t(shape.tokens) * shape.heads, kDeltaWarps));
-  ARBOR_BY_TYPE(type, "arbor_attention_backward",
-                delta_kernel<T><<<delta_blocks, 32 * kDeltaWarps, 0, cuda_stream(stream)>>>(
-                    shape, tiles.counts, static_cast<const T *>(t.d_out), static_cast<const T *>(out), t.delta, static_cast<T *>(t.dq)));
+  const bool wide = shape.dim % 8 == 0 && aligned(t.d_out, out, t.dq);
+  ARBOR_BY_TYPE(type, "arbor_attention_backward", {
+    constexpr int kCount = 16 / int(sizeof(T));
+    wide ? launch_deltas<T, kCount>(stream, shape, tiles, t, out) : launch_deltas<T, 1>(stream, shape, tiles, t, out);
+  });
   // dq beside dk and dv, behind them: where one has too few blocks left, those of the other run, and dk and dv take longer.
   const cudaStream_t beside = fork(stream);
   int32_t code = ARBOR_OK;
   for (t.first_share = 0; code == ARBOR_OK && t.first_share < tiles.share_bound; t.first_share += wave) {
     const int count = std::min(wave, tiles.share_bound - t.first_share);
-    code = tensor_cores ? key_gradients_mma(stream, shape, tiles, t, count) : key_gradients_simple(stream, type, shape, tiles, t, count);
+    code = together ? key_gradients_together(stream, shape, tiles, t, count) : tensor_cores ? key_gradients_mma(stream, shape, tiles, t, count) : key_gradients_simple(stream, type, shape, tiles, t, count);
     if (code == ARBOR_OK && shape.slots > 0) code = sum_shares(stream, shape, tiles, t, t.first_share + count);
   }
   if (code == ARBOR_OK)
-    code = tensor_cores ? query_gradients_mma(stream, beside, shape, tiles, t) : query_gradients_simple(stream, beside, type, shape, tiles, t);
+    code = together ? query_gradients_together(stream, beside, shape, tiles, t) : tensor_cores ? query_gradients_mma(stream, beside, shape, tiles, t) : query_gradients_simple(stream, beside, type, shape, tiles, t);
   join(stream);
   return code;
 }

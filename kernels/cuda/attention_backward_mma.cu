@@ -2,7 +2,7 @@
 // both are rounded to bf16 for the products that they enter. One kernel passes over keys and sums dq; the other has a tile of keys, passes
 // over its share of the queries that see them and sums dk and dv.
 
-#include "attention.cuh"
+#include "attention_shares.cuh"
 
 namespace arbor {
 namespace {
@@ -187,27 +187,9 @@ __global__ void __launch_bounds__(kKeyThreads)
   if (own_share >= tiles.counts[4]) return;
   const KeyShare share = tiles.shares[own_share];
   const KeyTile tile = tiles.keys[share.tile];
-  const int end_segment = tile.segment + tiles.spans[share.tile].segments;
   const int thread = int(threadIdx.x), lane = thread & 31, warp = thread >> 5;
-
-  // Where the pass over segments and their rows stands: the next rows to copy, from `next` on, if any.
-  Segment segment;
-  int s = tile.segment - 1, next = 0, end = 0, before = share.first, left = share.end - share.first; // steps of others, of this block
-  const auto settle = [&] { // goes on to the next segment where this one has no rows left
-    while (next >= end && ++s < end_segment) {
-      read_segment(shape, s, segment);
-      next = segment.seer(tile.first) * shape.group(); // the first to see any of the keys
-      end = segment.row_count * shape.group();
-      const int passed = min(before, (end - next + kRowStep - 1) / kRowStep);
-      before -= passed, next += passed * kRowStep;
-    }
-    return left > 0 && next < end;
-  };
-  const auto copy_next = [&](int stage) {
-    copy_stage<D>(shared, stage, PackedRows(shape, segment, kv_head, next, kRowStep), q, d_out, lse, delta);
-    next += kRowStep, left--;
-  };
-  if (!settle()) return;
+  ShareRows pass(shape, tile, tiles.spans[share.tile], share);
+  if (!pass.settle()) return;
   {
     KeyCopies<D, kKeys, kKeyThreads> copies(shape, shape.context + tile.at, tile.count, thread);
     copies.read_slots(0);
@@ -215,6 +197,7 @@ __global__ void __launch_bounds__(kKeyThreads)
     copies.copy(shared.keys, k + kv_head * D);
     copies.copy(shared.values, v + kv_head * D);
   }
+  const auto copy_next = [&](int stage) { copy_stage<D>(shared, stage, pass.take(kv_head), q, d_out, lse, delta); };
   copy_next(0);
 
   float dk[D / 8][4] = {}, dv[D / 8][4] = {};
@@ -222,22 +205,12 @@ __global__ void __launch_bounds__(kKeyThreads)
   for (int stage = 0, more = 1; more; stage ^= 1) {
     wait_copies<0>();
     __syncthreads(); // this stage is here, and nobody reads the other any more
-    more = settle();
+    more = pass.settle();
     if (more) copy_next(stage ^ 1);
 #pragma unroll 1
     for (int first = 0; first < kRowStep; first += kRowPart) add_part<D>(dk, dv, shared, stage, first, key, scale * kLog2e);
   }
-#pragma unroll
-  for (int row = 0; row < 2; row++) {
-    const int j = 16 * warp + (lane >> 2) + 8 * row, width = shape.kv_width();
-    if (j >= tile.count) continue;
-    float *const to = partial + (int64_t(own_share - first_share) * kKeys + j) * 2 * width + kv_head * D + 2 * (lane & 3);
-#pragma unroll
-    for (int n = 0; n < D / 8; n++) {
-      *reinterpret_cast<float2 *>(to + 8 * n) = make_float2(dk[n][2 * row] * scale, dk[n][2 * row + 1] * scale);
-      *reinterpret_cast<float2 *>(to + width + 8 * n) = make_float2(dv[n][2 * row], dv[n][2 * row + 1]);
-    }
-  }
+  write_share<D>(dk, dv, partial + int64_t(own_share - first_share) * kKeys * 2 * shape.kv_width(), shape, tile.count, kv_head, scale);
 }
 
 } // namespace

@@ -16,7 +16,7 @@ struct alignas(16) KeyTile {
   int segment, first, at, count;
 };
 struct alignas(16) KeySpan {
-  int low, high, segments, unused;
+  int low, high, segments, steps; // steps: of the queries that see it, of all these segments
 };
 
 struct alignas(8) Listing {

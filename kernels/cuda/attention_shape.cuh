@@ -76,8 +76,17 @@ struct PackedRows {
   __host__ __device__ int seen(int r) const { return unseen + query(r < count ? r : count - 1) + 1; }
 };
 
+// Where tiles of Rows rows keep the piece `piece` of row `row`: for warps by themselves as they read it best (mma.cuh), for four warps together in
+// panels of 64 columns, one behind the other.
+template <int D, int Rows> struct Whole {
+  static __host__ __device__ constexpr int at(int row, int piece) { return tile_at<D>(row, piece); }
+};
+template <int D, int Rows> struct Panels {
+  static __host__ __device__ constexpr int at(int row, int piece) { return piece / 8 * Rows * 64 + tile_at<64>(row, piece % 8); }
+};
+
 // Copies packed rows into a tile of `Rows`; those past the end are zeros.
-template <int D, int Rows, int Threads>
+template <int D, int Rows, int Threads, class Layout = Whole<D, Rows>>
 __device__ __forceinline__ void copy_rows(bf16 *tile, const bf16 *from, const PackedRows &rows, int thread) {
   constexpr int kPieces = D / 8;
 #pragma unroll
@@ -85,13 +94,13 @@ __device__ __forceinline__ void copy_rows(bf16 *tile, const bf16 *from, const Pa
     const int r = (thread + i * Threads) / kPieces, piece = (thread + i * Threads) % kPieces;
     if (Rows * kPieces % Threads != 0 && r >= Rows) break;
     const bool valid = r < rows.count;
-    copy_piece(tile + tile_at<D>(r, piece), from + (valid ? int64_t(rows.at(r)) * D : 0) + piece * 8, valid);
+    copy_piece(tile + Layout::at(r, piece), from + (valid ? int64_t(rows.at(r)) * D : 0) + piece * 8, valid);
   }
 }
 
 // Copies the rows of keys or values that a context lists into tiles of `Keys`; entries from `length` on are zeros. The slots are read a
 // block ahead and looked at only when it is their turn, as the copies' addresses wait for them.
-template <int D, int Keys, int Threads> struct KeyCopies {
+template <int D, int Keys, int Threads, class Layout = Whole<D, Keys>> struct KeyCopies {
   static constexpr int kPieces = D / 8, kRows = Threads / kPieces, kSteps = (Keys + kRows - 1) / kRows, kNone = -0x7fffffff - 1;
 
   const AttentionShape &shape;
@@ -122,7 +131,7 @@ template <int D, int Keys, int Threads> struct KeyCopies {
     for (int i = 0; i < kSteps; i++) {
       if (Keys % kRows != 0 && row + i * kRows >= Keys) break;
       const bool valid = slots[i] >= 0;
-      copy_piece(tile + tile_at<D>(row + i * kRows, piece), from + (valid ? int64_t(slots[i]) * shape.kv_width() : 0) + piece * 8, valid);
+      copy_piece(tile + Layout::at(row + i * kRows, piece), from + (valid ? int64_t(slots[i]) * shape.kv_width() : 0) + piece * 8, valid);
     }
   }
 };
