@@ -20,10 +20,13 @@ struct AttentionGradients {
   // [share][keys of a tile][dk then dv of all key heads].
   float *delta, *partial;
   int first_share;
+  bool direct; // whether slots that are listed once have their sums in dk and dv already
 };
 
 // Any segments, bf16; made for those of one row. Its bits are its own.
 int32_t attend_decode(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t);
+// The same bits, for more rows than the multiprocessors have blocks for, at most `most` of them to a tile of 16; false where this is not for them.
+bool attend_crowd(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t, float *partial, int most);
 // Any segments, bf16.
 int32_t attend_prefill(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t, bool same_plan);
 // Any segments, any width up to kMostSimple.

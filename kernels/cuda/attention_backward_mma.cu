@@ -93,14 +93,14 @@ __global__ void __launch_bounds__(kQueryThreads, D == 128 ? 2 : 3)
   KeyCopies<D, kKeyStep, kQueryThreads> copies(shape, shape.context + segment.context_start, length, thread);
   const auto copy_block = [&](int block) {
     copies.check_slots();
-    copies.copy(keys + (block & 1) * kKeyStep * D, k + kv_head * D);
-    copies.copy(values + (block & 1) * kKeyStep * D, v + kv_head * D);
+    copies.copy(keys + (block & 1) * kKeyStep * D, k + kv_head * D, values + (block & 1) * kKeyStep * D, v + kv_head * D);
     close_copies();
     copies.read_slots((block + 1) * kKeyStep);
   };
   copies.read_slots(0);
-  copy_rows<D, kRows, kQueryThreads>(queries, q, rows, thread);
-  copy_rows<D, kRows, kQueryThreads>(d_outs, d_out, rows, thread);
+  const RowCopies<D, kRows, kQueryThreads> row_copies(rows, thread);
+  row_copies.copy(queries, q);
+  row_copies.copy(d_outs, d_out);
   copy_block(0);
 
   RowState states[kStrips];
@@ -138,8 +138,9 @@ template <int D>
 __device__ __forceinline__ void copy_stage(KeyShared<D> &shared, int stage, const PackedRows &rows, const bf16 *q, const bf16 *d_out,
                                            const float *lse, const float *delta) {
   const int thread = int(threadIdx.x), r = thread % kRowStep;
-  copy_rows<D, kRowStep, kKeyThreads>(shared.queries[stage], q, rows, thread);
-  copy_rows<D, kRowStep, kKeyThreads>(shared.d_outs[stage], d_out, rows, thread);
+  const RowCopies<D, kRowStep, kKeyThreads> row_copies(rows, thread);
+  row_copies.copy(shared.queries[stage], q);
+  row_copies.copy(shared.d_outs[stage], d_out);
   const bool valid = r < rows.count;
   const int at = valid ? rows.at(r) : 0;
   if (thread < kRowStep)
@@ -180,7 +181,7 @@ __device__ __forceinline__ void add_part(float (&dk)[D / 8][4], float (&dv)[D / 
 template <int D>
 __global__ void __launch_bounds__(kKeyThreads)
     key_gradients_kernel(AttentionShape shape, AttentionTiles tiles, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *d_out,
-                         const float *lse, const float *delta, float *partial, int first_share, float scale) {
+                         const float *lse, const float *delta, ShareSums to, int first_share, float scale) {
   extern __shared__ __align__(256) unsigned char memory[];
   KeyShared<D> &shared = *reinterpret_cast<KeyShared<D> *>(memory);
   const int own_share = first_share + int(blockIdx.x) / shape.kv_heads, kv_head = int(blockIdx.x) % shape.kv_heads;
@@ -194,8 +195,7 @@ __global__ void __launch_bounds__(kKeyThreads)
     KeyCopies<D, kKeys, kKeyThreads> copies(shape, shape.context + tile.at, tile.count, thread);
     copies.read_slots(0);
     copies.check_slots();
-    copies.copy(shared.keys, k + kv_head * D);
-    copies.copy(shared.values, v + kv_head * D);
+    copies.copy(shared.keys, k + kv_head * D, shared.values, v + kv_head * D);
   }
   const auto copy_next = [&](int stage) { copy_stage<D>(shared, stage, pass.take(kv_head), q, d_out, lse, delta); };
   copy_next(0);
@@ -210,7 +210,8 @@ __global__ void __launch_bounds__(kKeyThreads)
 #pragma unroll 1
     for (int first = 0; first < kRowStep; first += kRowPart) add_part<D>(dk, dv, shared, stage, first, key, scale * kLog2e);
   }
-  write_share<D>(dk, dv, partial + int64_t(own_share - first_share) * kKeys * 2 * shape.kv_width(), shape, tile.count, kv_head, scale);
+  to.partial += int64_t(own_share - first_share) * kKeys * 2 * shape.kv_width();
+  write_share<D>(dk, dv, to, shape, tiles, tile, kv_head, scale);
 }
 
 } // namespace
@@ -234,7 +235,7 @@ int32_t key_gradients_mma(arbor_stream *stream, const AttentionShape &shape, con
       return unsupported("arbor_attention_backward", "too little shared memory on this device");
     key_gradients_kernel<D><<<unsigned(count * shape.kv_heads), kKeyThreads, sizeof(KeyShared<D>), cuda_stream(stream)>>>(
         shape, tiles, static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k), static_cast<const bf16 *>(t.v),
-        static_cast<const bf16 *>(t.d_out), t.lse, t.delta, t.partial, t.first_share, 1 / sqrtf(float(shape.dim)));
+        static_cast<const bf16 *>(t.d_out), t.lse, t.delta, ShareSums{t.partial, t.direct ? t.dk : nullptr, t.direct ? t.dv : nullptr}, t.first_share, 1 / sqrtf(float(shape.dim)));
   });
   return launched(stream, "arbor_attention_backward");
 }

@@ -34,14 +34,14 @@ __global__ void __launch_bounds__(kThreads, D == 128 ? 2 : 3)
   KeyCopies<D, kKeys, kThreads, Layout> copies(shape, shape.context + segment.context_start, length, thread);
   const auto copy_block = [&](int block) {
     copies.check_slots();
-    copies.copy(shared.keys[block & 1], k + kv_head * D);
-    copies.copy(shared.values[block & 1], v + kv_head * D);
+    copies.copy(shared.keys[block & 1], k + kv_head * D, shared.values[block & 1], v + kv_head * D);
     close_copies();
     copies.read_slots((block + 1) * kKeys);
   };
   copies.read_slots(0);
-  copy_rows<D, kGroupRows, kThreads, Layout>(shared.queries, q, rows, thread);
-  copy_rows<D, kGroupRows, kThreads, Layout>(shared.d_outs, d_out, rows, thread);
+  const RowCopies<D, kGroupRows, kThreads, Layout> row_copies(rows, thread);
+  row_copies.copy(shared.queries, q);
+  row_copies.copy(shared.d_outs, d_out);
   copy_block(0);
 
   int seen[2];
@@ -65,9 +65,9 @@ __global__ void __launch_bounds__(kThreads, D == 128 ? 2 : 3)
     float ds[kKeys / 8][4] = {}, d_weights[kKeys / 8][4] = {};
     hold(ds), hold(d_weights);
     begin_products();
-    add_inner_products_together<D, kKeys>(ds, shared.queries, kPanel, keys, kPanel);
+    add_inner_products_together<D>(ds, shared.queries, kPanel, keys, kPanel);
     close_products();
-    add_inner_products_together<D, kKeys>(d_weights, shared.d_outs, kPanel, values, kPanel);
+    add_inner_products_together<D>(d_weights, shared.d_outs, kPanel, values, kPanel);
     close_products();
     wait_products<1>();
     hold(ds);
@@ -124,8 +124,9 @@ template <int D>
 __device__ __forceinline__ void copy_stage(KeyShared<D> &shared, int stage, const PackedRows &rows, const bf16 *q, const bf16 *d_out,
                                            const float *lse, const float *delta) {
   const int thread = int(threadIdx.x), r = thread % kGroupRows;
-  copy_rows<D, kGroupRows, kThreads, Panels<D, kGroupRows>>(shared.queries[stage], q, rows, thread);
-  copy_rows<D, kGroupRows, kThreads, Panels<D, kGroupRows>>(shared.d_outs[stage], d_out, rows, thread);
+  const RowCopies<D, kGroupRows, kThreads, Panels<D, kGroupRows>> row_copies(rows, thread);
+  row_copies.copy(shared.queries[stage], q);
+  row_copies.copy(shared.d_outs[stage], d_out);
   const bool valid = r < rows.count;
   const int at = valid ? rows.at(r) : 0;
   if (thread < kGroupRows)
@@ -143,9 +144,9 @@ __device__ __forceinline__ void add_stage(float (&dk)[D / 8][4], float (&dv)[D /
   float weights[kGroupRows / 8][4] = {}, ds[kGroupRows / 8][4] = {};
   hold(weights), hold(ds);
   begin_products();
-  add_inner_products_together<D, kGroupRows>(weights, shared.keys, kPanel, shared.queries[stage], kPanel);
+  add_inner_products_together<D>(weights, shared.keys, kPanel, shared.queries[stage], kPanel);
   close_products();
-  add_inner_products_together<D, kGroupRows>(ds, shared.values, kPanel, shared.d_outs[stage], kPanel);
+  add_inner_products_together<D>(ds, shared.values, kPanel, shared.d_outs[stage], kPanel);
   close_products();
   wait_products<1>();
   hold(weights);
@@ -187,7 +188,7 @@ __device__ __forceinline__ void add_stage(float (&dk)[D / 8][4], float (&dv)[D /
 template <int D>
 __global__ void __launch_bounds__(kThreads, D == 128 ? 2 : 3)
     key_gradients_kernel(AttentionShape shape, AttentionTiles tiles, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *d_out,
-                         const float *lse, const float *delta, float *partial, int first_share, float scale) {
+                         const float *lse, const float *delta, ShareSums to, int first_share, float scale) {
   extern __shared__ __align__(256) unsigned char memory[];
   KeyShared<D> &shared = *reinterpret_cast<KeyShared<D> *>(at_tile(memory));
   const int own_share = first_share + int(blockIdx.x) / shape.kv_heads, kv_head = int(blockIdx.x) % shape.kv_heads;
@@ -201,8 +202,7 @@ __global__ void __launch_bounds__(kThreads, D == 128 ? 2 : 3)
     KeyCopies<D, kKeys, kThreads, Panels<D, kKeys>> copies(shape, shape.context + tile.at, tile.count, thread);
     copies.read_slots(0);
     copies.check_slots();
-    copies.copy(shared.keys, k + kv_head * D);
-    copies.copy(shared.values, v + kv_head * D);
+    copies.copy(shared.keys, k + kv_head * D, shared.values, v + kv_head * D);
   }
   const auto copy_next = [&](int stage) { // whether some of the rows don't see all of the keys
     const PackedRows rows = pass.take(kv_head);
@@ -222,7 +222,8 @@ __global__ void __launch_bounds__(kThreads, D == 128 ? 2 : 3)
     if (more) masked = copy_next(stage ^ 1);
     add_stage<D>(dk, dv, shared, stage, masked_now, key, scale * kLog2e);
   }
-  write_share<D>(dk, dv, partial + int64_t(own_share - first_share) * kKeys * 2 * shape.kv_width(), shape, tile.count, kv_head, scale);
+  to.partial += int64_t(own_share - first_share) * kKeys * 2 * shape.kv_width();
+  write_share<D>(dk, dv, to, shape, tiles, tile, kv_head, scale);
 }
 
 } // namespace
@@ -246,7 +247,7 @@ int32_t key_gradients_together(arbor_stream *stream, const AttentionShape &shape
     if (!allow_shared(key_gradients_kernel<D>, kShared)) return unsupported("arbor_attention_backward", "too little shared memory on this device");
     key_gradients_kernel<D><<<unsigned(count * shape.kv_heads), kThreads, kShared, cuda_stream(stream)>>>(
         shape, tiles, static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k), static_cast<const bf16 *>(t.v),
-        static_cast<const bf16 *>(t.d_out), t.lse, t.delta, t.partial, t.first_share, 1 / sqrtf(float(shape.dim)));
+        static_cast<const bf16 *>(t.d_out), t.lse, t.delta, ShareSums{t.partial, t.direct ? t.dk : nullptr, t.direct ? t.dv : nullptr}, t.first_share, 1 / sqrtf(float(shape.dim)));
   });
   return launched(stream, "arbor_attention_backward");
 }

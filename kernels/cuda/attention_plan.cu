@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(kPlanThreads) plan_kernel(AttentionShape shape
   tiles.counts[0] = min(queries, tiles.query_bound);
   tiles.counts[1] = min(keys, tiles.key_bound);
   tiles.counts[2] = rows;
-  tiles.counts[3] = tiles.counts[4] = 0;
+  tiles.counts[3] = tiles.counts[4] = tiles.counts[5] = 0;
 }
 
 // A key tile's slots in the lanes of a warp.
@@ -162,9 +162,9 @@ __global__ void __launch_bounds__(kPlanThreads) share_kernel(AttentionTiles tile
 bool place_tables(arbor_stream *stream, const AttentionShape &shape, AttentionTiles &tiles) {
   const int64_t keys = tiles.key_bound, slots = keys > 0 ? shape.slots : 0;
   const int64_t shares = tiles.share_bound;
-  const int64_t bytes[] = {32, keys * 16, keys * 16, int64_t(tiles.query_bound) * 8, slots * 8, shares * tiles.sizes.keys * 4, keys * 8, shares * 16};
-  int64_t at[8], total = 0;
-  for (int i = 0; i < 8; i++) at[i] = total, total += ceil_div(bytes[i], 16) * 16;
+  const int64_t bytes[] = {32, keys * 16, keys * 16, int64_t(tiles.query_bound) * 8, slots * 8, shares * tiles.sizes.keys * 4, keys * 8, shares * 16, slots * 4};
+  int64_t at[9], total = 0;
+  for (int i = 0; i < 9; i++) at[i] = total, total += ceil_div(bytes[i], 16) * 16;
   char *const memory = static_cast<char *>(scratch(stream, keys > 0 ? kTablesScratch : kPlanScratch, total));
   if (!memory) return false;
   tiles.counts = reinterpret_cast<int *>(memory + at[0]);
@@ -175,6 +175,7 @@ bool place_tables(arbor_stream *stream, const AttentionShape &shape, AttentionTi
   tiles.entries = reinterpret_cast<int *>(memory + at[5]);
   tiles.parts = reinterpret_cast<Listing *>(memory + at[6]);
   tiles.shares = reinterpret_cast<KeyShare *>(memory + at[7]);
+  tiles.several = reinterpret_cast<int *>(memory + at[8]);
   return true;
 }
 

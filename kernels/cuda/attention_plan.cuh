@@ -39,7 +39,7 @@ struct TileSizes {
 };
 
 struct AttentionTiles {
-  int *counts; // query tiles, key tiles, rows of all segments, entries in use, shares
+  int *counts; // query tiles, key tiles, rows of all segments, entries in use, shares, slots in `several`
   QueryTile *queries;
   KeyTile *keys;
   KeySpan *spans;
@@ -48,6 +48,7 @@ struct AttentionTiles {
   // Where each slot is listed: entries[...] hold share * keys of a tile + place in the tile, in order.
   Listing *listings;
   int *entries;
+  int *several; // the slots that are not listed once, in any order
   int query_bound, key_bound, share_bound;
   TileSizes sizes;
 };

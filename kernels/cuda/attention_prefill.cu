@@ -40,7 +40,7 @@ template <int D> struct Together {
   static __device__ __forceinline__ void score(float (&scores)[kKeys / 8][4], const bf16 *queries, int warp, const bf16 *keys, int) {
     hold(scores);
     begin_products();
-    add_inner_products_together<D, kKeys>(scores, queries + warp / 4 * kPanel, kRows * 64, keys, kPanel);
+    add_inner_products_together<D>(scores, queries + warp / 4 * kPanel, kRows * 64, keys, kPanel);
     close_products();
     wait_products<0>();
     hold(scores);
@@ -95,13 +95,12 @@ __global__ void __launch_bounds__(kThreads, 2) prefill_kernel(AttentionShape sha
   const bf16 *const k_head = k + kv_head * D, *const v_head = v + kv_head * D;
   const auto copy_block = [&](int block) {
     copies.check_slots();
-    copies.copy(keys + (block & 1) * kKeys * D, k_head);
-    copies.copy(values + (block & 1) * kKeys * D, v_head);
+    copies.copy(keys + (block & 1) * kKeys * D, k_head, values + (block & 1) * kKeys * D, v_head);
     close_copies();
     copies.read_slots((block + 1) * kKeys);
   };
   copies.read_slots(0);
-  copy_rows<D, kRows, kThreads, typename Products::RowLayout>(queries, q, rows, thread);
+  RowCopies<D, kRows, kThreads, typename Products::RowLayout>(rows, thread).copy(queries, q);
   copy_block(0);
 
   Sums<D> sums;

@@ -34,20 +34,27 @@ struct ShareRows {
   }
 };
 
-// Writes a warp's 16 rows of sums, from key 16 * warp of the tile on, to the share's place `to`.
+// Where a share's sums go: to its place among the partial sums, or where a slot is listed once in all, to dk and dv at once (not when these are null).
+struct ShareSums {
+  float *partial, *dk, *dv;
+};
+
+// Writes a warp's 16 rows of sums, from key 16 * warp of the tile on; `partial` is the share's.
 template <int D>
-__device__ __forceinline__ void write_share(const float (&dk)[D / 8][4], const float (&dv)[D / 8][4], float *to, const AttentionShape &shape, int keys,
-                                            int kv_head, float scale) {
+__device__ __forceinline__ void write_share(const float (&dk)[D / 8][4], const float (&dv)[D / 8][4], const ShareSums &to, const AttentionShape &shape,
+                                            const AttentionTiles &tiles, const KeyTile &tile, int kv_head, float scale) {
   const int lane = int(threadIdx.x) & 31, warp = int(threadIdx.x) >> 5, width = shape.kv_width();
 #pragma unroll
   for (int row = 0; row < 2; row++) {
-    const int j = 16 * warp + (lane >> 2) + 8 * row;
-    if (j >= keys) continue;
-    float *const at = to + int64_t(j) * 2 * width + kv_head * D + 2 * (lane & 3);
+    const int j = 16 * warp + (lane >> 2) + 8 * row, slot = j < tile.count ? shape.context[tile.at + j] : -1;
+    if (j >= tile.count) continue;
+    const bool alone = to.dk && unsigned(slot) < unsigned(shape.slots) && tiles.listings[slot].count == 1;
+    const int64_t place = int64_t(alone ? slot : 2 * j) * width + kv_head * D + 2 * (lane & 3);
+    float *const to_dk = (alone ? to.dk : to.partial) + place, *const to_dv = alone ? to.dv + place : to_dk + width;
 #pragma unroll
     for (int n = 0; n < D / 8; n++) {
-      *reinterpret_cast<float2 *>(at + 8 * n) = make_float2(dk[n][2 * row] * scale, dk[n][2 * row + 1] * scale);
-      *reinterpret_cast<float2 *>(at + width + 8 * n) = make_float2(dv[n][2 * row], dv[n][2 * row + 1]);
+      *reinterpret_cast<float2 *>(to_dk + 8 * n) = make_float2(dk[n][2 * row] * scale, dk[n][2 * row + 1] * scale);
+      *reinterpret_cast<float2 *>(to_dv + 8 * n) = make_float2(dv[n][2 * row], dv[n][2 * row + 1]);
     }
   }
 }

@@ -8,11 +8,11 @@ namespace arbor {
 
 constexpr int kGroupRows = 64, kGroupThreads = 128, kPanel = 64 * 64; // numbers of a tile of 64 rows in a panel
 
-// Asks for c[64 x N] += 64 rows of `left` times N rows of `right`, transposed; panels are `left_step` and `right_step` numbers apart.
-template <int D, int N>
-__device__ __forceinline__ void add_inner_products_together(float (&c)[N / 8][4], const bf16 *left, int left_step, const bf16 *right, int right_step) {
+// Asks for c[64 x 64] += 64 rows of `left` times 64 of `right`, transposed; panels are `left_step` and `right_step` numbers apart.
+template <int D>
+__device__ __forceinline__ void add_inner_products_together(float (&c)[8][4], const bf16 *left, int left_step, const bf16 *right, int right_step) {
 #pragma unroll
-  for (int panel = 0; panel < D / 64; panel++) add_tile_products<N>(c, left + panel * left_step, right + panel * right_step);
+  for (int panel = 0; panel < D / 64; panel++) add_tile_products(c, left + panel * left_step, right + panel * right_step);
 }
 
 // Asks for c[64 x D] += w[64 x K] times K rows of `rows`.
