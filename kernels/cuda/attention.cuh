@@ -20,10 +20,13 @@ struct AttentionGradients {
   // [share][keys of a tile][dk then dv of all key heads].
   float *delta, *partial;
   int first_share;
+  bool direct; // whether slots that are listed once have their sums in dk and dv already
 };
 
 // Any segments, bf16; made for those of one row. Its bits are its own.
 int32_t attend_decode(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t);
+// The same bits, for more rows than the multiprocessors have blocks for, at most `most` of them to a tile of 16; false where this is not for them.
+bool attend_crowd(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t, float *partial, int most);
 // Any segments, bf16.
 int32_t attend_prefill(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t, bool same_plan);
 // Any segments, any width up to kMostSimple.
@@ -31,7 +34,11 @@ int32_t attend_simple(arbor_stream *stream, int32_t type, const AttentionShape &
 constexpr int kMostSimple = 256;
 
 // dq of all rows, on the stream `on`; the first `count` key shares of dk and dv from `first_share` on. `tiles` are planned as the constants say.
-constexpr int kMmaRows = 128, kMmaKeys = 64, kMmaStepRows = 64, kSimpleRows = 32, kSimpleKeys = 32;
+constexpr int kMmaRows = 128, kTogetherRows = 64, kMmaKeys = 64, kMmaStepRows = 64, kSimpleRows = 32, kSimpleKeys = 32;
+int32_t query_gradients_together(arbor_stream *stream, cudaStream_t on, const AttentionShape &shape, const AttentionTiles &tiles,
+                                 const AttentionGradients &t);
+int32_t key_gradients_together(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t,
+                               int count);
 int32_t query_gradients_mma(arbor_stream *stream, cudaStream_t on, const AttentionShape &shape, const AttentionTiles &tiles,
                             const AttentionGradients &t);
 int32_t key_gradients_mma(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t,
@@ -41,9 +48,12 @@ int32_t query_gradients_simple(arbor_stream *stream, cudaStream_t on, int32_t ty
 int32_t key_gradients_simple(arbor_stream *stream, int32_t type, const AttentionShape &shape, const AttentionTiles &tiles,
                              const AttentionGradients &t, int count);
 
-// Whether rows of this width, at addresses that 16-byte copies can read, go to the tensor cores.
+// Whether 16-byte copies can read these addresses.
+template <class... Pointers> bool aligned(const Pointers *...pointers) { return (... && (reinterpret_cast<uintptr_t>(pointers) % 16 == 0)); }
+
+// Whether rows of this width go to the tensor cores.
 template <class... Pointers> bool for_tensor_cores(int32_t type, int64_t dim, const Pointers *...pointers) {
-  return type == ARBOR_BF16 && (dim == 32 || dim == 64 || dim == 128) && (... && (reinterpret_cast<uintptr_t>(pointers) % 16 == 0));
+  return type == ARBOR_BF16 && (dim == 32 || dim == 64 || dim == 128) && aligned(pointers...);
 }
 
 // Calls `code` with D bound to the head's width.

@@ -2,7 +2,7 @@
 // both are rounded to bf16 for the products that they enter. One kernel passes over keys and sums dq; the other has a tile of keys, passes
 // over its share of the queries that see them and sums dk and dv.
 
-#include "attention.cuh"
+#include "attention_shares.cuh"
 
 namespace arbor {
 namespace {
@@ -93,14 +93,14 @@ __global__ void __launch_bounds__(kQueryThreads, D == 128 ? 2 : 3)
   KeyCopies<D, kKeyStep, kQueryThreads> copies(shape, shape.context + segment.context_start, length, thread);
   const auto copy_block = [&](int block) {
     copies.check_slots();
-    copies.copy(keys + (block & 1) * kKeyStep * D, k + kv_head * D);
-    copies.copy(values + (block & 1) * kKeyStep * D, v + kv_head * D);
+    copies.copy(keys + (block & 1) * kKeyStep * D, k + kv_head * D, values + (block & 1) * kKeyStep * D, v + kv_head * D);
     close_copies();
     copies.read_slots((block + 1) * kKeyStep);
   };
   copies.read_slots(0);
-  copy_rows<D, kRows, kQueryThreads>(queries, q, rows, thread);
-  copy_rows<D, kRows, kQueryThreads>(d_outs, d_out, rows, thread);
+  const RowCopies<D, kRows, kQueryThreads> row_copies(rows, thread);
+  row_copies.copy(queries, q);
+  row_copies.copy(d_outs, d_out);
   copy_block(0);
 
   RowState states[kStrips];
@@ -138,8 +138,9 @@ template <int D>
 __device__ __forceinline__ void copy_stage(KeyShared<D> &shared, int stage, const PackedRows &rows, const bf16 *q, const bf16 *d_out,
                                            const float *lse, const float *delta) {
   const int thread = int(threadIdx.x), r = thread % kRowStep;
-  copy_rows<D, kRowStep, kKeyThreads>(shared.queries[stage], q, rows, thread);
-  copy_rows<D, kRowStep, kKeyThreads>(shared.d_outs[stage], d_out, rows, thread);
+  const RowCopies<D, kRowStep, kKeyThreads> row_copies(rows, thread);
+  row_copies.copy(shared.queries[stage], q);
+  row_copies.copy(shared.d_outs[stage], d_out);
   const bool valid = r < rows.count;
   const int at = valid ? rows.at(r) : 0;
   if (thread < kRowStep)
@@ -180,41 +181,23 @@ __device__ __forceinline__ void add_part(float (&dk)[D / 8][4], float (&dv)[D / 
 template <int D>
 __global__ void __launch_bounds__(kKeyThreads)
     key_gradients_kernel(AttentionShape shape, AttentionTiles tiles, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *d_out,
-                         const float *lse, const float *delta, float *partial, int first_share, float scale) {
+                         const float *lse, const float *delta, ShareSums to, int first_share, float scale) {
   extern __shared__ __align__(256) unsigned char memory[];
   KeyShared<D> &shared = *reinterpret_cast<KeyShared<D> *>(memory);
   const int own_share = first_share + int(blockIdx.x) / shape.kv_heads, kv_head = int(blockIdx.x) % shape.kv_heads;
   if (own_share >= tiles.counts[4]) return;
   const KeyShare share = tiles.shares[own_share];
   const KeyTile tile = tiles.keys[share.tile];
-  const int end_segment = tile.segment + tiles.spans[share.tile].segments;
   const int thread = int(threadIdx.x), lane = thread & 31, warp = thread >> 5;
-
-  // Where the pass over segments and their rows stands: the next rows to copy, from `next` on, if any.
-  Segment segment;
-  int s = tile.segment - 1, next = 0, end = 0, before = share.first, left = share.end - share.first; // steps of others, of this block
-  const auto settle = [&] { // goes on to the next segment where this one has no rows left
-    while (next >= end && ++s < end_segment) {
-      read_segment(shape, s, segment);
-      next = segment.seer(tile.first) * shape.group(); // the first to see any of the keys
-      end = segment.row_count * shape.group();
-      const int passed = min(before, (end - next + kRowStep - 1) / kRowStep);
-      before -= passed, next += passed * kRowStep;
-    }
-    return left > 0 && next < end;
-  };
-  const auto copy_next = [&](int stage) {
-    copy_stage<D>(shared, stage, PackedRows(shape, segment, kv_head, next, kRowStep), q, d_out, lse, delta);
-    next += kRowStep, left--;
-  };
-  if (!settle()) return;
+  ShareRows pass(shape, tile, tiles.spans[share.tile], share);
+  if (!pass.settle()) return;
   {
     KeyCopies<D, kKeys, kKeyThreads> copies(shape, shape.context + tile.at, tile.count, thread);
     copies.read_slots(0);
     copies.check_slots();
-    copies.copy(shared.keys, k + kv_head * D);
-    copies.copy(shared.values, v + kv_head * D);
+    copies.copy(shared.keys, k + kv_head * D, shared.values, v + kv_head * D);
   }
+  const auto copy_next = [&](int stage) { copy_stage<D>(shared, stage, pass.take(kv_head), q, d_out, lse, delta); };
   copy_next(0);
 
   float dk[D / 8][4] = {}, dv[D / 8][4] = {};
@@ -222,22 +205,13 @@ __global__ void __launch_bounds__(kKeyThreads)
   for (int stage = 0, more = 1; more; stage ^= 1) {
     wait_copies<0>();
     __syncthreads(); // this stage is here, and nobody reads the other any more
-    more = settle();
+    more = pass.settle();
     if (more) copy_next(stage ^ 1);
 #pragma unroll 1
     for (int first = 0; first < kRowStep; first += kRowPart) add_part<D>(dk, dv, shared, stage, first, key, scale * kLog2e);
   }
-#pragma unroll
-  for (int row = 0; row < 2; row++) {
-    const int j = 16 * warp + (lane >> 2) + 8 * row, width = shape.kv_width();
-    if (j >= tile.count) continue;
-    float *const to = partial + (int64_t(own_share - first_share) * kKeys + j) * 2 * width + kv_head * D + 2 * (lane & 3);
-#pragma unroll
-    for (int n = 0; n < D / 8; n++) {
-      *reinterpret_cast<float2 *>(to + 8 * n) = make_float2(dk[n][2 * row] * scale, dk[n][2 * row + 1] * scale);
-      *reinterpret_cast<float2 *>(to + width + 8 * n) = make_float2(dv[n][2 * row], dv[n][2 * row + 1]);
-    }
-  }
+  to.partial += int64_t(own_share - first_share) * kKeys * 2 * shape.kv_width();
+  write_share<D>(dk, dv, to, shape, tiles, tile, kv_head, scale);
 }
 
 } // namespace
@@ -261,7 +235,7 @@ int32_t key_gradients_mma(arbor_stream *stream, const AttentionShape &shape, con
       return unsupported("arbor_attention_backward", "too little shared memory on this device");
     key_gradients_kernel<D><<<unsigned(count * shape.kv_heads), kKeyThreads, sizeof(KeyShared<D>), cuda_stream(stream)>>>(
         shape, tiles, static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k), static_cast<const bf16 *>(t.v),
-        static_cast<const bf16 *>(t.d_out), t.lse, t.delta, t.partial, t.first_share, 1 / sqrtf(float(shape.dim)));
+        static_cast<const bf16 *>(t.d_out), t.lse, t.delta, ShareSums{t.partial, t.direct ? t.dk : nullptr, t.direct ? t.dv : nullptr}, t.first_share, 1 / sqrtf(float(shape.dim)));
   });
   return launched(stream, "arbor_attention_backward");
 }

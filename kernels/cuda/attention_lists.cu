@@ -107,7 +107,9 @@ __global__ void __launch_bounds__(kListThreads) list_kernel(AttentionShape shape
 #pragma unroll
   for (int i = 0; i < kListSlots; i++) {
     at[i] = shared.first + shared.counts[warp * kListSlots + i];
-    if (lane == 0 && slot + i < shape.slots) tiles.listings[slot + i] = {at[i], counts[i]};
+    if (lane != 0 || slot + i >= shape.slots) continue;
+    tiles.listings[slot + i] = {at[i], counts[i]};
+    if (counts[i] != 1) tiles.several[atomicAdd(tiles.counts + 5, 1)] = slot + i;
   }
   for (int first = 0; first < tile_count; first += kBatch) {
     if (tile_count > kBatch) found = find_candidates(tiles, first, low, low + kBlockSlots - 1, shared); // else they are still there

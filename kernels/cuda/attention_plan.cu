@@ -36,6 +36,25 @@ __device__ int sum_before(int value, int *shared, int &total) {
   return shared[warp] + sum - value;
 }
 
+// How a segment's context is cut into key tiles: what lies before its own rows, which others see as well, apart from these, so that segments with one
+// ancestor have the same tiles there. Not where it has so few rows that they would be a waste of a tile.
+struct KeyCuts {
+  static constexpr int kFewRows = 16;
+  int keys, cut, length;
+
+  __device__ KeyCuts(const Segment &segment, int tile_keys)
+      : keys(tile_keys), cut(segment.row_count > kFewRows ? segment.context_length - segment.row_count : segment.context_length),
+        length(segment.context_length) {}
+  __device__ int before() const { return (cut + keys - 1) / keys; }
+  __device__ int tiles() const { return before() + (length - cut + keys - 1) / keys; }
+  __device__ int first(int i) const { return i < before() ? i * keys : cut + (i - before()) * keys; }
+  // Entries of the tile that begins at `first`, 0 when none does.
+  __device__ int count(int first) const {
+    const int from = first < cut ? first : first - cut, end = first < cut ? cut : length;
+    return from % keys == 0 ? max(0, min(keys, end - first)) : 0;
+  }
+};
+
 // One block; a thread for each segment.
 __global__ void __launch_bounds__(kPlanThreads) plan_kernel(AttentionShape shape, AttentionTiles tiles) {
   __shared__ int shared[33];
@@ -46,7 +65,7 @@ __global__ void __launch_bounds__(kPlanThreads) plan_kernel(AttentionShape shape
     if (s < shape.segment_count) read_segment(shape, s, segment);
     const int packed = segment.row_count * shape.group();
     const int own_queries = (packed + tiles.sizes.rows - 1) / tiles.sizes.rows;
-    const int own_keys = tiles.sizes.keys > 0 && packed > 0 ? (segment.context_length + tiles.sizes.keys - 1) / tiles.sizes.keys : 0;
+    const int own_keys = tiles.sizes.keys > 0 && packed > 0 ? KeyCuts(segment, tiles.sizes.keys).tiles() : 0;
     int total;
     const int query_at = queries + sum_before(own_queries, shared, total);
     queries += total;
@@ -54,8 +73,9 @@ __global__ void __launch_bounds__(kPlanThreads) plan_kernel(AttentionShape shape
     const int key_at = keys + sum_before(own_keys, shared, total);
     keys += total;
     for (int i = 0; i < own_keys && key_at + i < tiles.key_bound; i++) {
-      const int at = i * tiles.sizes.keys;
-      tiles.keys[key_at + i] = {s, at, segment.context_start + at, min(tiles.sizes.keys, segment.context_length - at)};
+      const KeyCuts cuts(segment, tiles.sizes.keys);
+      const int at = cuts.first(i);
+      tiles.keys[key_at + i] = {s, at, segment.context_start + at, cuts.count(at)};
     }
     sum_before(segment.row_count, shared, total);
     rows += total;
@@ -66,7 +86,7 @@ __global__ void __launch_bounds__(kPlanThreads) plan_kernel(AttentionShape shape
   tiles.counts[0] = min(queries, tiles.query_bound);
   tiles.counts[1] = min(keys, tiles.key_bound);
   tiles.counts[2] = rows;
-  tiles.counts[3] = tiles.counts[4] = 0;
+  tiles.counts[3] = tiles.counts[4] = tiles.counts[5] = 0;
 }
 
 // A key tile's slots in the lanes of a warp.
@@ -78,11 +98,11 @@ struct LaneSlots {
   __device__ bool equals(const LaneSlots &other) const { return __all_sync(0xffffffffu, one == other.one && two == other.two); }
 };
 
-// Whether segment s lists the same slots as `slots` in a whole tile from entry `first` of its context on.
-__device__ bool lists(const AttentionShape &shape, int s, int first, int count, const LaneSlots &slots, int lane) {
+// Whether segment s has the same tile as `tile`, with these slots.
+__device__ bool has_tile(const AttentionShape &shape, int s, const KeyTile &tile, int keys, const LaneSlots &slots, int lane) {
   Segment segment;
-  if (!read_segment(shape, s, segment) || segment.row_count == 0 || first + count > segment.context_length) return false;
-  return LaneSlots(shape, segment.context_start + first, count, lane).equals(slots);
+  if (!read_segment(shape, s, segment) || segment.row_count == 0 || KeyCuts(segment, keys).count(tile.first) != tile.count) return false;
+  return LaneSlots(shape, segment.context_start + tile.first, tile.count, lane).equals(slots);
 }
 
 // A warp for each key tile. Segments share a tile within windows of `merged`, so each warp finds out alone what its tile stands for.
@@ -94,8 +114,8 @@ __global__ void __launch_bounds__(kSpanWarps * 32) span_kernel(AttentionShape sh
   const int low = min(slots.one < 0 ? INT_MAX : slots.one, slots.two < 0 ? INT_MAX : slots.two);
   KeySpan span = {__reduce_min_sync(0xffffffffu, low), __reduce_max_sync(0xffffffffu, max(slots.one, slots.two)), 1, 0};
   const int merged = tiles.sizes.merged;
-  if (merged > 1 && tile.count == tiles.sizes.keys) {
-    const auto same = [&](int s) { return lists(shape, s, tile.first, tile.count, slots, lane); };
+  if (merged > 1) {
+    const auto same = [&](int s) { return has_tile(shape, s, tile, tiles.sizes.keys, slots, lane); };
     if (tile.segment % merged != 0 && same(tile.segment - 1))
       span.segments = 0;
     else
@@ -107,30 +127,32 @@ __global__ void __launch_bounds__(kSpanWarps * 32) span_kernel(AttentionShape sh
     read_segment(shape, s, segment);
     steps += ((segment.row_count - segment.seer(tile.first)) * shape.group() + tiles.sizes.step_rows - 1) / tiles.sizes.step_rows;
   }
-  if (lane == 0) tiles.spans[t] = span, tiles.parts[t] = {0, steps};
+  span.steps = steps;
+  if (lane == 0) tiles.spans[t] = span;
 }
 
-// One block. Cuts the tiles' steps, of which `parts` has the numbers, into shares of about one length.
+// One block. Cuts the tiles' steps into shares of about one length.
 __global__ void __launch_bounds__(kPlanThreads) share_kernel(AttentionTiles tiles) {
   __shared__ int shared[33];
   const int count = tiles.counts[1], thread = int(threadIdx.x);
   int64_t steps = 0;
   for (int first = 0; first < count; first += kPlanThreads) {
     int total;
-    sum_before(first + thread < count ? tiles.parts[first + thread].count : 0, shared, total);
+    sum_before(first + thread < count ? tiles.spans[first + thread].steps : 0, shared, total);
     steps += total;
   }
   const int64_t most = max(int64_t(tiles.sizes.least_steps), (steps + tiles.sizes.shares - 1) / max(tiles.sizes.shares, 1));
   int shares = 0;
-  for (int first = 0; first < count; first += kPlanThreads) {
-    const int t = first + thread, own = t < count ? tiles.parts[t].count : 0, parts = int((own + most - 1) / most);
-    int total;
-    const int at = shares + sum_before(parts, shared, total);
-    shares += total;
-    if (t < count) tiles.parts[t] = {at, parts};
-    for (int i = 0; i < parts; i++)
-      tiles.shares[at + i] = {t, int(int64_t(own) * i / parts), int(int64_t(own) * (i + 1) / parts), 0};
-  }
+  for (const bool long_ones : {true, false}) // these first: a launch ends sooner when its last blocks are short
+    for (int first = 0; first < count; first += kPlanThreads) {
+      const int t = first + thread, own = t < count ? tiles.spans[t].steps : 0, parts = (2 * own > most) == long_ones ? int((own + most - 1) / most) : 0;
+      int total;
+      const int at = shares + sum_before(parts, shared, total);
+      shares += total;
+      if (parts > 0 || (t < count && own == 0)) tiles.parts[t] = {at, parts};
+      for (int i = 0; i < parts; i++)
+        tiles.shares[at + i] = {t, int(int64_t(own) * i / parts), int(int64_t(own) * (i + 1) / parts), 0};
+    }
   if (thread == 0) tiles.counts[4] = shares;
 }
 
@@ -140,9 +162,9 @@ __global__ void __launch_bounds__(kPlanThreads) share_kernel(AttentionTiles tile
 bool place_tables(arbor_stream *stream, const AttentionShape &shape, AttentionTiles &tiles) {
   const int64_t keys = tiles.key_bound, slots = keys > 0 ? shape.slots : 0;
   const int64_t shares = tiles.share_bound;
-  const int64_t bytes[] = {32, keys * 16, keys * 16, int64_t(tiles.query_bound) * 8, slots * 8, shares * tiles.sizes.keys * 4, keys * 8, shares * 16};
-  int64_t at[8], total = 0;
-  for (int i = 0; i < 8; i++) at[i] = total, total += ceil_div(bytes[i], 16) * 16;
+  const int64_t bytes[] = {32, keys * 16, keys * 16, int64_t(tiles.query_bound) * 8, slots * 8, shares * tiles.sizes.keys * 4, keys * 8, shares * 16, slots * 4};
+  int64_t at[9], total = 0;
+  for (int i = 0; i < 9; i++) at[i] = total, total += ceil_div(bytes[i], 16) * 16;
   char *const memory = static_cast<char *>(scratch(stream, keys > 0 ? kTablesScratch : kPlanScratch, total));
   if (!memory) return false;
   tiles.counts = reinterpret_cast<int *>(memory + at[0]);
@@ -153,6 +175,7 @@ bool place_tables(arbor_stream *stream, const AttentionShape &shape, AttentionTi
   tiles.entries = reinterpret_cast<int *>(memory + at[5]);
   tiles.parts = reinterpret_cast<Listing *>(memory + at[6]);
   tiles.shares = reinterpret_cast<KeyShare *>(memory + at[7]);
+  tiles.several = reinterpret_cast<int *>(memory + at[8]);
   return true;
 }
 
@@ -168,7 +191,7 @@ int32_t plan_attention(arbor_stream *stream, const char *op, const AttentionShap
                        AttentionTiles &tiles) {
   tiles.sizes = sizes;
   tiles.query_bound = int(int64_t(shape.tokens) * shape.group() / sizes.rows) + shape.segment_count;
-  tiles.key_bound = sizes.keys > 0 ? shape.context_capacity / sizes.keys + shape.segment_count : 0;
+  tiles.key_bound = sizes.keys > 0 ? shape.context_capacity / sizes.keys + 2 * shape.segment_count : 0;
   tiles.share_bound = tiles.key_bound > 0 ? tiles.key_bound + sizes.shares : 0;
   if (!place_tables(stream, shape, tiles)) return ARBOR_OUT_OF_MEMORY;
   // A capture fills its own when it is replayed; what it records is not there yet.

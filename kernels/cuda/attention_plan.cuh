@@ -16,7 +16,7 @@ struct alignas(16) KeyTile {
   int segment, first, at, count;
 };
 struct alignas(16) KeySpan {
-  int low, high, segments, unused;
+  int low, high, segments, steps; // steps: of the queries that see it, of all these segments
 };
 
 struct alignas(8) Listing {
@@ -39,7 +39,7 @@ struct TileSizes {
 };
 
 struct AttentionTiles {
-  int *counts; // query tiles, key tiles, rows of all segments, entries in use, shares
+  int *counts; // query tiles, key tiles, rows of all segments, entries in use, shares, slots in `several`
   QueryTile *queries;
   KeyTile *keys;
   KeySpan *spans;
@@ -48,6 +48,7 @@ struct AttentionTiles {
   // Where each slot is listed: entries[...] hold share * keys of a tile + place in the tile, in order.
   Listing *listings;
   int *entries;
+  int *several; // the slots that are not listed once, in any order
   int query_bound, key_bound, share_bound;
   TileSizes sizes;
 };

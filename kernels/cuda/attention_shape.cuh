@@ -69,29 +69,52 @@ struct PackedRows {
   __host__ __device__ int query(int r) const { return reciprocal == 0 ? first + r : int(uint64_t(uint32_t(first + r)) * reciprocal >> 32); }
   // Its row in [tokens * heads].
   __host__ __device__ int at(int r) const {
-    const int query = this->query(r);
-    return (row_start + query) * heads + head + (first + r) - query * group;
+    return row_start * heads + head + first + r + query(r) * (heads - group);
   }
   // Entries of the context that it sees; past the end, those of the last row.
   __host__ __device__ int seen(int r) const { return unseen + query(r < count ? r : count - 1) + 1; }
 };
 
-// Copies packed rows into a tile of `Rows`; those past the end are zeros.
-template <int D, int Rows, int Threads>
-__device__ __forceinline__ void copy_rows(bf16 *tile, const bf16 *from, const PackedRows &rows, int thread) {
-  constexpr int kPieces = D / 8;
-#pragma unroll
-  for (int i = 0; i < (Rows * kPieces + Threads - 1) / Threads; i++) {
-    const int r = (thread + i * Threads) / kPieces, piece = (thread + i * Threads) % kPieces;
-    if (Rows * kPieces % Threads != 0 && r >= Rows) break;
-    const bool valid = r < rows.count;
-    copy_piece(tile + tile_at<D>(r, piece), from + (valid ? int64_t(rows.at(r)) * D : 0) + piece * 8, valid);
-  }
+// Where tiles of Rows rows keep the piece `piece` of row `row`: for warps by themselves as they read it best (mma.cuh), for four warps together in
+// panels of 64 columns, one behind the other.
+template <int D, int Rows> struct Whole {
+  static constexpr int kPitch = D; // from a row to the next
+  static __host__ __device__ constexpr int at(int row, int piece) { return tile_at<D>(row, piece); }
+};
+template <int D, int Rows> struct Panels {
+  static constexpr int kPitch = 64;
+  static __host__ __device__ constexpr int at(int row, int piece) { return piece / 8 * Rows * 64 + tile_at<64>(row, piece % 8); }
+};
+
+// Layout::at(row + i * Step, piece), said so that where steps are whole eights of rows all addresses are one and a constant.
+template <class Layout, int D, int Step> __device__ __forceinline__ int stepped(int row, int i, int piece) {
+  if (Step % 8 != 0) return Layout::at(row + i * Step, piece);
+  return Layout::at(row, piece) + i * Step * Layout::kPitch;
 }
+
+// Copies packed rows into tiles of `Rows`; those past the end are zeros. Queries and what belongs to their outputs lie alike, so places are found once.
+template <int D, int Rows, int Threads, class Layout = Whole<D, Rows>> struct RowCopies {
+  static constexpr int kPieces = D / 8, kRows = Threads / kPieces, kSteps = (Rows + kRows - 1) / kRows;
+
+  int row, piece, at[kSteps]; // -1: past the end
+
+  __device__ __forceinline__ RowCopies(const PackedRows &rows, int thread) : row(int(unsigned(thread) / kPieces)), piece(int(unsigned(thread) % kPieces)) {
+#pragma unroll
+    for (int i = 0; i < kSteps; i++) at[i] = row + i * kRows < rows.count ? rows.at(row + i * kRows) : -1;
+  }
+  __device__ __forceinline__ void copy(bf16 *tile, const bf16 *from) const {
+    from += piece * 8;
+#pragma unroll
+    for (int i = 0; i < kSteps; i++) {
+      if (Rows % kRows != 0 && row + i * kRows >= Rows) break;
+      copy_piece(tile + stepped<Layout, D, kRows>(row, i, piece), from + int64_t(max(at[i], 0)) * D, at[i] >= 0);
+    }
+  }
+};
 
 // Copies the rows of keys or values that a context lists into tiles of `Keys`; entries from `length` on are zeros. The slots are read a
 // block ahead and looked at only when it is their turn, as the copies' addresses wait for them.
-template <int D, int Keys, int Threads> struct KeyCopies {
+template <int D, int Keys, int Threads, class Layout = Whole<D, Keys>> struct KeyCopies {
   static constexpr int kPieces = D / 8, kRows = Threads / kPieces, kSteps = (Keys + kRows - 1) / kRows, kNone = -0x7fffffff - 1;
 
   const AttentionShape &shape;
@@ -99,7 +122,7 @@ template <int D, int Keys, int Threads> struct KeyCopies {
   int length, row, piece, slots[kSteps];
 
   __device__ __forceinline__ KeyCopies(const AttentionShape &of, const int32_t *context, int count, int thread)
-      : shape(of), entries(context), length(count), row(thread / kPieces), piece(thread % kPieces) {}
+      : shape(of), entries(context), length(count), row(int(unsigned(thread) / kPieces)), piece(int(unsigned(thread) % kPieces)) {}
 
   __device__ __forceinline__ void read_slots(int first) {
 #pragma unroll
@@ -116,13 +139,15 @@ template <int D, int Keys, int Threads> struct KeyCopies {
       if (unsigned(slots[i]) >= unsigned(shape.slots)) wrong = max(wrong, slots[i]), slots[i] = kNone;
     if (wrong != kNone) report(shape.fault, kFaultAttention, wrong, shape.slots);
   }
-  // `from`: keys or values from the head's first number on.
-  __device__ __forceinline__ void copy(bf16 *tile, const bf16 *from) const {
+  // `k` and `v`: from the head's first number on.
+  __device__ __forceinline__ void copy(bf16 *keys, const bf16 *k, bf16 *values, const bf16 *v) const {
 #pragma unroll
     for (int i = 0; i < kSteps; i++) {
       if (Keys % kRows != 0 && row + i * kRows >= Keys) break;
       const bool valid = slots[i] >= 0;
-      copy_piece(tile + tile_at<D>(row + i * kRows, piece), from + (valid ? int64_t(slots[i]) * shape.kv_width() : 0) + piece * 8, valid);
+      const int64_t from = int64_t(max(slots[i], 0)) * shape.kv_width() + piece * 8;
+      const int to = stepped<Layout, D, kRows>(row, i, piece);
+      copy_piece(keys + to, k + from, valid), copy_piece(values + to, v + from, valid);
     }
   }
 };

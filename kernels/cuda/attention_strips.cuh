@@ -63,10 +63,12 @@ struct Passes {
   int count, longest, first, step, begin = 0, end = 0;
   PerRow lengths, starts, slots, ahead; // slots: of key first + lane; ahead: of the next strip's
 
-  __device__ __forceinline__ Passes(const int32_t *entries, const Rows &rows, int first_key, int stride)
-      : context(entries), count(rows.count), longest(rows.longest), first(first_key), step(stride) {
-    lengths = PerRow::of([&](int r) { return r < count ? rows.length(r) : 0; });
-    starts = PerRow::of([&](int r) { return rows.entries(r); });
+  // Of the rows [from, to), which are counted from the block's row `base` on.
+  __device__ __forceinline__ Passes(const int32_t *entries, const Rows &rows, int base, int from, int to, int first_key, int stride)
+      : context(entries), count(to), longest(0), first(first_key), step(stride) {
+    lengths = PerRow::of([&](int r) { return r >= from && r < to ? rows.length(base + r) : 0; });
+    starts = PerRow::of([&](int r) { return rows.entries(base + r); });
+    longest = max(max(lengths.one, lengths.two), max(lengths.three, lengths.four));
     slots = read_slots(first), ahead = read_slots(first + step);
   }
 
@@ -108,37 +110,40 @@ struct Passes {
 template <int D> __device__ __forceinline__ void copy_strip(bf16 *strip, const bf16 *from, int slot, int width) {
   constexpr int kPieces = D / 8, kAtOnce = 32 / kPieces;
   const int lane = int(threadIdx.x) & 31, piece = lane % kPieces;
+  from += piece * 8;
 #pragma unroll
   for (int i = 0; i < kStrip / kAtOnce; i++) {
-    const int r = i * kAtOnce + lane / kPieces, one = __shfl_sync(0xffffffffu, slot, r);
-    copy_piece(strip + tile_at<D>(r, piece), from + (one >= 0 ? int64_t(one) * width : 0) + piece * 8, one >= 0);
+    const int one = __shfl_sync(0xffffffffu, slot, i * kAtOnce + lane / kPieces), above = i * kAtOnce / 8 * 8; // tiles look alike every 8 rows
+    copy_piece(strip + tile_at<D>(i * kAtOnce - above + lane / kPieces, piece) + above * D, from + int64_t(max(one, 0)) * width, one >= 0);
   }
 }
 
+// Copies the queries of the block's rows [base, end) into a tile.
 template <int D, int Warps>
-__device__ __forceinline__ void copy_queries(const AttentionShape &shape, const Rows &rows, const bf16 *q, bf16 *queries) {
+__device__ __forceinline__ void copy_queries(const AttentionShape &shape, const Rows &rows, int base, int end, const bf16 *q, bf16 *queries) {
   constexpr int kPieces = kTileRows * D / 8;
 #pragma unroll
   for (int first = 0; first < kPieces; first += 32 * Warps) {
-    const int i = first + int(threadIdx.x), m = i / (D / 8), piece = i % (D / 8), r = m / rows.heads;
-    const bool valid = r < rows.count;
-    const int64_t at = int64_t(rows.row(valid ? r : 0)) * shape.heads + rows.head + (valid ? m - r * rows.heads : 0);
+    const int i = first + int(threadIdx.x), m = i / (D / 8), piece = i % (D / 8), r = base + m / rows.heads;
+    const bool valid = r < end;
+    const int64_t at = int64_t(rows.row(valid ? r : 0)) * shape.heads + rows.head + (valid ? m % rows.heads : 0);
     if (i < kPieces) copy_piece(queries + tile_at<D>(m, piece), q + at * D + 8 * piece, valid);
   }
 }
 
-template <int D, int Warps>
-__device__ __forceinline__ void lay_down(const Sums<D> &sums, int count, float scale, Strips<D, Warps> &shared) {
-  const int lane = int(threadIdx.x) & 31, warp = int(threadIdx.x) >> 5;
+// Leaves a warp's sums of the tile's rows [first, end) as those of slot `slot` and the rows from `base` + first on.
+template <int D, class Shared>
+__device__ __forceinline__ void lay_down(const Sums<D> &sums, int first, int end, float scale, Shared &shared, int slot, int base) {
+  const int lane = int(threadIdx.x) & 31;
 #pragma unroll
   for (int row = 0; row < 2; row++) {
     const int m = (lane >> 2) + 8 * row;
     const float total = sum_of_four(sums.total[row]);
-    if ((lane & 3) == 0) shared.peaks[warp][m] = sums.peak[row] * scale, shared.totals[warp][m] = total;
-    if (m >= count) continue;
+    if (m < first || m >= end) continue;
+    if ((lane & 3) == 0) shared.peaks[slot][base + m] = sums.peak[row] * scale, shared.totals[slot][base + m] = total;
 #pragma unroll
     for (int n = 0; n < D / 8; n++)
-      *reinterpret_cast<float2 *>(shared.sum_at(warp, m, 8 * n + 2 * (lane & 3))) = make_float2(sums.out[n][2 * row], sums.out[n][2 * row + 1]);
+      *reinterpret_cast<float2 *>(shared.sum_at(slot, base + m, 8 * n + 2 * (lane & 3))) = make_float2(sums.out[n][2 * row], sums.out[n][2 * row + 1]);
   }
 }
 
@@ -149,12 +154,12 @@ __device__ __forceinline__ void attend_strips(const AttentionShape &shape, const
                                               const bf16 *v, float scale, Sums<D> &sums, Strips<D, Warps> &shared) {
   const int lane = int(threadIdx.x) & 31, warp = int(threadIdx.x) >> 5, width = shape.kv_width();
   bf16 *const keys = shared.strips[warp][0], *const values = shared.strips[warp][1];
-  Passes pass(shape.context, rows, first + warp * kStrip, step);
+  Passes pass(shape.context, rows, 0, 0, rows.count, first + warp * kStrip, step);
   bool more = pass.next();
   const bool any = more;
   int slot = more ? pass.slot(shape) : -1;
   after_kernels_before(); // what rows see is the host's to say, and read; all else is not
-  copy_queries<D, Warps>(shape, rows, q, shared.queries);
+  copy_queries<D, Warps>(shape, rows, 0, rows.count, q, shared.queries);
   if (more) copy_strip<D>(keys, k, slot, width);
   close_copies();
   if (more) copy_strip<D>(values, v, slot, width);
@@ -189,7 +194,7 @@ __device__ __forceinline__ void attend_strips(const AttentionShape &shape, const
   }
   wait_copies<0>(); // the strips are written anew
   __syncwarp();
-  if (any) lay_down<D, Warps>(sums, rows.count * rows.heads, scale, shared);
+  if (any) lay_down<D>(sums, 0, rows.count * rows.heads, scale, shared, warp, 0);
 }
 
 } // namespace arbor

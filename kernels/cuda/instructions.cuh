@@ -121,6 +121,41 @@ template <int N> __device__ __forceinline__ void multiply_tiles(float (&c)[N / 8
   asm volatile("wgmma.commit_group.sync.aligned;\n\twgmma.wait_group.sync.aligned 0;" ::: "memory");
 #endif
 }
+
+// The same in the background: begun, asked for, closed as a group, waited for. Until then nobody touches what products read or write.
+__device__ __forceinline__ void begin_products() { ARBOR_HOPPER(asm volatile("wgmma.fence.sync.aligned;" ::: "memory")); }
+__device__ __forceinline__ void close_products() { ARBOR_HOPPER(asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory")); }
+template <int Open> __device__ __forceinline__ void wait_products() { ARBOR_HOPPER(asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Open) : "memory")); }
+// What products leave in c is asked for neither earlier nor later than here.
+template <int N> __device__ __forceinline__ void hold(float (&c)[N][4]) {
+#pragma unroll
+  for (int n = 0; n < N; n++) ARBOR_HOPPER(asm volatile("" : "+f"(c[n][0]), "+f"(c[n][1]), "+f"(c[n][2]), "+f"(c[n][3])::"memory"));
+}
+// This thread's copies have arrived: behind the next barrier products may read them.
+__device__ __forceinline__ void show_copies() { ARBOR_HOPPER(asm volatile("fence.proxy.async.shared::cta;" ::: "memory")); }
+
+#define ARBOR_FOUR(i) "+f"(c[i][0]), "+f"(c[i][1]), "+f"(c[i][2]), "+f"(c[i][3])
+#define ARBOR_SUMS ARBOR_FOUR(0), ARBOR_FOUR(1), ARBOR_FOUR(2), ARBOR_FOUR(3), ARBOR_FOUR(4), ARBOR_FOUR(5), ARBOR_FOUR(6), ARBOR_FOUR(7)
+#define ARBOR_M64N64K16 \
+  "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, "
+
+// How products find a tile: rows of 128 bytes, swizzled, 8 of them 1024 bytes from the next 8.
+__device__ __forceinline__ uint64_t described(const void *tile) {
+  return uint64_t((shared_address(tile) & 0x3ffff) >> 4) | uint64_t(1) << 16 | uint64_t(64) << 32 | uint64_t(1) << 62;
+}
+// c[64 x 64] += a tile of 64 rows times another, transposed, as multiply_tiles.
+__device__ __forceinline__ void add_tile_products(float (&c)[8][4], const void *left, const void *right) {
+#pragma unroll
+  for (int k = 0; k < 4; k++) // 16 numbers are 32 bytes, in a description's units 2
+    ARBOR_HOPPER(asm volatile(ARBOR_M64N64K16 "%32, %33, 1, 1, 1, 0, 0;" : ARBOR_SUMS : "l"(described(left) + 2 * k), "l"(described(right) + 2 * k)));
+}
+// c[64 x 64] += w[64 x 16], each warp's 16 rows as a left operand of `mma`, times 16 rows of a tile: weighted sums of rows of 64 numbers.
+__device__ __forceinline__ void add_weighted_tile_rows(float (&c)[8][4], const uint32_t (&w)[4], const void *rows) {
+  ARBOR_HOPPER(asm volatile(ARBOR_M64N64K16 "{%32,%33,%34,%35}, %36, 1, 1, 1, 1;" : ARBOR_SUMS : "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3]), "l"(described(rows))));
+}
+#undef ARBOR_M64N64K16
+#undef ARBOR_SUMS
+#undef ARBOR_FOUR
 #undef ARBOR_HOPPER
 
 // 2^x to about two units in the last place; 0 for minus infinity.

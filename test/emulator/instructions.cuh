@@ -86,13 +86,32 @@ inline void copy_tile(void *to, const TileMap *map, int column, int row, Arrival
   if (arrival->missing == 0) arrival->uses++;
 }
 
+// Products are done when they are asked for.
+inline void begin_products() {}
+inline void close_products() {}
+template <int Open> void wait_products() {}
+template <int N> void hold(float (&)[N][4]) {}
+inline void show_copies() {}
+
 template <int N> void multiply_tiles(float (&c)[N / 8][4], const void *left, const void *right) {
   const auto number = [](const void *tile, int row, int column) { return __bfloat162float({static_cast<const uint16_t *>(tile)[swizzled(row, column)]}); };
-  const int lane = int(emulator::lane()), warp = int(threadIdx.x) / 32;
+  const int lane = int(emulator::lane()), warp = int(threadIdx.x) / 32 % 4;
   for (int n = 0; n < N / 8; n++)
     for (int i = 0; i < 4; i++)
       for (int k = 0; k < kTileColumns; k++)
         c[n][i] += number(left, 16 * warp + lane / 4 + i / 2 * 8, k) * number(right, 8 * n + lane % 4 * 2 + i % 2, k);
+}
+inline void add_tile_products(float (&c)[8][4], const void *left, const void *right) { multiply_tiles<64>(c, left, right); }
+
+inline void add_weighted_tile_rows(float (&c)[8][4], const uint32_t (&w)[4], const void *rows) {
+  const int group = int(emulator::lane()) / 4, pair = int(emulator::lane()) % 4 * 2;
+  for (int n = 0; n < 8; n++) {
+    const auto two = [&](int row) {
+      const auto number = [&](int r) { return uint32_t(static_cast<const uint16_t *>(rows)[swizzled(r, 8 * n + group)]); };
+      return number(row) | number(row + 1) << 16;
+    };
+    mma(c[n], w, two(pair), two(pair + 8));
+  }
 }
 
 inline float exp2_fast(float x) { return std::exp2(x); }

@@ -57,6 +57,21 @@ export function branches(): Plan {
   return { name, tokens, slots: tokens, segments: [[0, trunk, 0, trunk], ...segments], context }
 }
 
+/** Many runs over a trunk that was computed before them, each with a branch of its own: keys seen by more segments than share a tile. */
+export function trunk(): Plan {
+  const [before, own, runs] = [70, 20, 18]
+  const run = (from: number, length: number) => Array.from({ length }, (_, i) => from + i)
+  const context: number[] = []
+  const segments = Array.from({ length: 2 * runs }, (_, i) => {
+    const start = before + own * (i >> 1) * 2
+    const seen = [...run(0, before), ...run(start, own), ...(i % 2 ? run(start + own, own) : [])]
+    context.push(...seen)
+    return [own * i, own, context.length - seen.length, seen.length] as const
+  })
+  const tokens = 2 * own * runs
+  return { name: `${runs} runs and branches over ${before} keys`, tokens, slots: before + tokens, segments, context }
+}
+
 /** Two prompts go on after prefixes that lie somewhere in the cache. */
 export function continued(): Plan {
   const slots = [...new Random(3).distinct(22, 40)]
@@ -97,6 +112,17 @@ export function distant(): Plan {
   const common = slots.splice(0, 380)
   const contexts = [[...common, ...slots.splice(0, 9)], [...common, ...slots.splice(0, 500)], slots.splice(0, 50)]
   return { name: 'decode of rows far from their first keys', ...singles(contexts, 1310) }
+}
+
+/** More rows than any device has blocks for at a time: prompts' five sequences each, which begin alike, and a row that sees itself alone. */
+export function crowd(rows = 301): Plan {
+  const slots = [...new Random(9).distinct(rows * 12 + 200, rows * 12 + 210)]
+  const take = (length: number) => slots.splice(0, length)
+  const common = take(70)
+  const contexts = Array.from({ length: (rows - 1) / 5 }, () => [...common, ...take(20)]).flatMap((prompt) =>
+    [1, 7, 9, 4, 12].map((length) => [...prompt, ...take(length)]),
+  )
+  return { name: 'decode of a crowd', ...singles([...contexts, take(1)], rows * 12 + 210) }
 }
 
 /** One run of three such rows, which is no decode step; devices take it for one all the same. */
