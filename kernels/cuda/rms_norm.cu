@@ -1,7 +1,8 @@
-// Root-mean-square norm with the residual add before it, and its gradient. A block a row.
+// Root-mean-square norm with the residual add before it, and its gradient. A block a row; a warp a row where that is enough (rms_norm_warps.cuh).
 
 #include "add_rows.cuh"
 #include "lora_up.cuh"
+#include "rms_norm_warps.cuh"
 #include "stream.cuh"
 
 namespace arbor {
@@ -198,14 +199,14 @@ __global__ void rms_norm_backward(T *dx, const T *dy, const T *x, const float *w
   over_row<T, kWide>(hidden, [&](int64_t i) {
     const Values d = Values::load(dy + base + i), v = Values::load(x + base + i);
 #pragma unroll
-    for (int j = 0; j < Values::kCount; j++) dot += d.at[j] * weight[i + j] * v.at[j];
+    for (int j = 0; j < Values::kCount; j++) dot = fmaf(d.at[j] * weight[i + j], v.at[j], dot);
   });
   const float mean = block_sum(dot, shared) * r * r / float(hidden);
   over_row<T, kWide>(hidden, [&](int64_t i) {
     const Values d = Values::load(dy + base + i), v = Values::load(x + base + i);
     Values out;
 #pragma unroll
-    for (int j = 0; j < Values::kCount; j++) out.at[j] = r * (d.at[j] * weight[i + j] - v.at[j] * mean);
+    for (int j = 0; j < Values::kCount; j++) out.at[j] = r * fmaf(-mean, v.at[j], d.at[j] * weight[i + j]);
     if (d_residual) {
       const Values before = i == own ? kept : Values::load(d_residual + base + i);
 #pragma unroll
@@ -245,10 +246,12 @@ int32_t arbor_rms_norm(arbor_stream *stream, int32_t type, void *y, float *rstd,
       launch_after(kernel, dim3(unsigned(tokens)), kThreads, 0, cuda_stream(stream), static_cast<T *>(y), rstd, static_cast<T *>(sum),
                    static_cast<const T *>(x), static_cast<const T *>(delta), weight, hidden, float(eps));
     };
-    if (is_wide<T>(hidden, {y, x, delta, sum}))
-      run(rms_norm<T, true>);
-    else
-      run(rms_norm<T, false>);
+    const bool wide = is_wide<T>(hidden, {y, x, delta, sum});
+    const bool done = wide && by_warps<T>(hidden, weight, [&](auto warps, auto packs, int rows) {
+      launch_after(rms_norm_warps<T, warps(), packs()>, dim3(unsigned(ceil_div(tokens, rows))), 32 * kBlockWarps, 0, cuda_stream(stream), static_cast<T *>(y), rstd,
+                   static_cast<T *>(sum), static_cast<const T *>(x), static_cast<const T *>(delta), weight, tokens, int(hidden), float(eps));
+    });
+    if (!done) wide ? run(rms_norm<T, true>) : run(rms_norm<T, false>);
   });
   return launched(stream, "arbor_rms_norm");
 }
@@ -269,10 +272,12 @@ int32_t arbor_rms_norm_backward(arbor_stream *stream, int32_t type, void *dx, co
       launch_after(kernel, dim3(unsigned(tokens)), kThreads, 0, cuda_stream(stream), static_cast<T *>(dx), dys, xs, weight, rstd,
                    static_cast<const T *>(d_residual), hidden);
     };
-    if (is_wide<T>(hidden, {dx, dy, x, d_residual}))
-      run(rms_norm_backward<T, true>);
-    else
-      run(rms_norm_backward<T, false>);
+    const bool wide = is_wide<T>(hidden, {dx, dy, x, d_residual});
+    const bool done = wide && by_warps<T>(hidden, weight, [&](auto warps, auto packs, int rows) {
+      launch_after(rms_norm_backward_warps<T, warps(), packs()>, dim3(unsigned(ceil_div(tokens, rows))), 32 * kBlockWarps, 0, cuda_stream(stream), static_cast<T *>(dx),
+                   dys, xs, weight, rstd, static_cast<const T *>(d_residual), tokens, int(hidden));
+    });
+    if (!done) wide ? run(rms_norm_backward<T, true>) : run(rms_norm_backward<T, false>);
   });
   return launched(stream, "arbor_rms_norm_backward");
 }

@@ -1,31 +1,13 @@
 // y = silu(gate) · up and its gradient.
 
 #include "lora_up.cuh"
+#include "pack_values.cuh"
 #include "stream.cuh"
 
 namespace arbor {
 namespace {
 
 __device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
-
-template <class T, int kCount> __device__ __forceinline__ void load_values(float *values, const T *from) {
-  if constexpr (kCount > 1) {
-    const Pack<T> pack = load_pack(from);
-#pragma unroll
-    for (int j = 0; j < kCount; j++) values[j] = to_float(pack.at[j]);
-  } else
-    values[0] = to_float(from[0]);
-}
-
-template <class T, int kCount> __device__ __forceinline__ void store_values(T *to, const float *values) {
-  if constexpr (kCount > 1) {
-    Pack<T> pack;
-#pragma unroll
-    for (int j = 0; j < kCount; j++) pack.at[j] = from_float<T>(values[j]);
-    store_pack(to, pack);
-  } else
-    to[0] = from_float<T>(values[0]);
-}
 
 template <class T, int kCount> __global__ void swiglu(T *y, const T *gate_up, int64_t inner) {
   const int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * kCount, t = blockIdx.y;
@@ -67,6 +49,7 @@ template <int kTerms, class Runs> __global__ __launch_bounds__(kThreads) void fi
 
 template <class T, int kCount> __global__ void swiglu_backward(T *d_gate_up, const T *dy, const T *gate_up, int64_t inner) {
   const int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * kCount, t = blockIdx.y;
+  after_kernels_before();
   if (i >= inner) return;
   float gate[kCount], up[kCount], d[kCount];
   load_values<T, kCount>(gate, gate_up + t * 2 * inner + i);
@@ -139,9 +122,9 @@ int32_t arbor_swiglu_backward(arbor_stream *stream, int32_t type, void *d_gate_u
       const T *d = static_cast<const T *>(dy) + row * inner;
       const T *from = static_cast<const T *>(gate_up) + row * 2 * inner;
       if (wide)
-        swiglu_backward<T, Pack<T>::kCount><<<grid, 128, 0, cuda_stream(stream)>>>(to, d, from, inner);
+        launch_after(swiglu_backward<T, Pack<T>::kCount>, grid, 128, 0, cuda_stream(stream), to, d, from, inner);
       else
-        swiglu_backward<T, 1><<<grid, 128, 0, cuda_stream(stream)>>>(to, d, from, inner);
+        launch_after(swiglu_backward<T, 1>, grid, 128, 0, cuda_stream(stream), to, d, from, inner);
     });
   });
   return launched(stream, "arbor_swiglu_backward");

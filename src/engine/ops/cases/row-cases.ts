@@ -25,7 +25,7 @@ export const rowCases: readonly OpCase[] = [
     run: (ops, { out, from, rows }) => ops.gatherRows({ out: out!, from: from!, rows: rows! }),
   },
   ...[embed(1, 8), embed(6, 13), embed(5, 64)].flat(),
-  ...[rmsNorm(1, 5), rmsNorm(7, 64), rmsNorm(3, 576), rmsNorm(9, 33)].flat(),
+  ...[rmsNorm(1, 5), rmsNorm(7, 64), rmsNorm(3, 576), rmsNorm(9, 33), rmsNorm(3, 1536), rmsNorm(2, 3584)].flat(),
   ...[swiglu(1, 1), swiglu(5, 7), swiglu(3, 96), swiglu(2, 1536)].flat(),
   swigluExtremes(),
 ]
