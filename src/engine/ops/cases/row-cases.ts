@@ -139,6 +139,14 @@ function swiglu(tokens: number, inner: number): OpCase[] {
       },
       derivative: { outputs: { y: 'dy' }, inputs: { gateUp: 'dGateUp' } },
     },
+    {
+      op: 'swigluBackward',
+      name: `swigluBackward ${tokens} × ${inner}, y once more`,
+      tensors: { ...tensors, dy: random.normal([tokens, inner]), dGateUp: stale([tokens, 2 * inner]) },
+      outputs: ['y', 'dGateUp'],
+      run: (ops, { y, gateUp, dy, dGateUp }) => ops.swigluBackward({ dGateUp: dGateUp!, dy: dy!, gateUp: gateUp!, y: y! }),
+      rowwise: ['y', 'gateUp', 'dy', 'dGateUp'],
+    },
   ]
 }
 
