@@ -87,12 +87,13 @@ function describe(op: string, args: readonly unknown[]): Pick<OpCall, 'kind' | '
   if (!product) return { kind: `${op} ${plainSizes(op, named)}`.trim(), flops: 0, weightBytes: 0 }
   const [out, inner] = matrix.shape as [number, number]
   const pairs = named['targets'] as Tensor | undefined
-  const rows = (pairs ?? (named['x'] as Tensor)).shape[0]!
+  const rows = (pairs ?? ((named['x'] ?? named['dx']) as Tensor)).shape[0]!
   const times = productsOf(op, named)
   const flags = [
     named['decode'] === true && 'decode',
     named.loras?.length && `${named.loras.length} LoRA`,
     named['dx'] === undefined && op === 'linearBackward' && 'no dx',
+    named['x'] === undefined && op === 'linearBackward' && 'dx alone',
   ]
   const bytes = matrix.dtype === 'bf16' ? 2 : 4
   return {
@@ -112,12 +113,12 @@ function productsOf(op: string, named: Args): number {
   return 1
 }
 
-/** Forward x Aᵀ and its Bᵀ; backward the same two for dx, and the gradients of A and B. */
+/** Forward x Aᵀ and its Bᵀ; backward the same two for dx, and (where there is x) the gradients of A and B. */
 function adapterWork(op: string, named: Args, rows: number, [out, inner]: readonly [number, number]): number {
   const [first] = named.loras ?? []
   if (!first) return 0
   const once = 2 * rows * first.rank * (first.parts.length * inner + out) // rows are divided among the adapters
-  return op === 'linearBackward' ? once * (named['dx'] ? 2 : 1) : once
+  return op === 'linearBackward' ? once * (named['dx'] && named['x'] ? 2 : 1) : once
 }
 
 /** Ops over a policy's many tensors count as one kind each. */

@@ -140,7 +140,7 @@ ARBOR_API int32_t arbor_linear(arbor_stream *stream, int32_t type, void *y, int3
 ARBOR_API int32_t arbor_lay_adapters(arbor_stream *stream, int32_t weight_type, const double *weights, int64_t weight_count, const double *loras,
                                      int64_t lora_count);
 // dx = dy W + Σ scale (dy b) a; dWeight += dyᵀ x; dBias += Σ dy; da += scale (dy b)ᵀ x; db += scale dyᵀ xa. Each of dx, d_weight, d_bias may be
-// null.
+// null; so may x, when dx is all that is asked for: da and db are then left as they are.
 ARBOR_API int32_t arbor_linear_backward(arbor_stream *stream, int32_t type, void *dx, const void *dy, const void *x,
                                         const void *weight, int32_t weight_type, float *d_weight, float *d_bias, int64_t tokens,
                                         int64_t in, int64_t out, const double *loras, int64_t lora_count);
@@ -172,7 +172,8 @@ ARBOR_API int32_t arbor_attention_backward(arbor_stream *stream, int32_t type, v
                                            int64_t kv_heads, int64_t head_dim, int32_t same_plan);
 
 ARBOR_API int32_t arbor_swiglu(arbor_stream *stream, int32_t type, void *y, const void *gate_up, int64_t tokens, int64_t inner);
-ARBOR_API int32_t arbor_swiglu_backward(arbor_stream *stream, int32_t type, void *d_gate_up, const void *dy, const void *gate_up,
+// `y` may be null: room for arbor_swiglu's output, for whom it is too large to keep.
+ARBOR_API int32_t arbor_swiglu_backward(arbor_stream *stream, int32_t type, void *d_gate_up, void *y, const void *dy, const void *gate_up,
                                         int64_t tokens, int64_t inner);
 
 // `logits` [pairs, vocab] may be null: room to keep them, for a backward pass that then needn't compute them again.

@@ -26,7 +26,7 @@ int32_t arbor_linear_backward(arbor_stream *stream, int32_t type, void *dx, cons
                               int64_t lora_count) {
   using namespace arbor;
   Adapters adapters;
-  const bool valid = given(dy) && (!dx || weight) && (!d_weight || x) && tokens >= 0 && in > 0 && out > 0 && (lora_count == 0 || x) &&
+  const bool valid = given(dy) && (!dx || weight) && (!d_weight || x) && tokens >= 0 && in > 0 && out > 0 && (lora_count == 0 || x || dx) &&
                      read_adapters(adapters, loras, lora_count, tokens, out, true);
   return enqueue(stream, "arbor_linear_backward", type, valid, [=] {
     const float *dys = static_cast<const float *>(dy), *xs = static_cast<const float *>(x);

@@ -135,9 +135,9 @@ Beside adapters_backward(const Adapters &adapters, float *dx, const float *dy, c
       const DotColumns b = DotColumns::packed(memory, one.b + first * one.rank, 1, one.rank, one.rank, part);
       memory += DotColumns::packed_floats(one.rank, part);
       work->dots.push_back({one.row, one.rows, {dys + first, out, dxa + at, width, one.scale}, b});
-      cut(work->last, {one.xa + at, width, one.rank, dys + first, out, one.rows, one.scale, one.db + first * one.rank, 1, one.rank}, part);
+      if (x) cut(work->last, {one.xa + at, width, one.rank, dys + first, out, one.rows, one.scale, one.db + first * one.rank, 1, one.rank}, part);
     }
-    cut(work->last, {dxa, width, width, x + one.row * in, in, one.rows, 1, one.da, in, 1}, in);
+    if (x) cut(work->last, {dxa, width, width, x + one.row * in, in, one.rows, 1, one.da, in, 1}, in);
   }
   Beside beside;
   beside.before = [work](int64_t m0, int64_t rows) { dot(work->dots, m0, rows); };

@@ -48,7 +48,7 @@ int32_t arbor_linear_backward(arbor_stream *stream, int32_t type, void *dx, cons
                               float *d_weight, float *d_bias, int64_t tokens, int64_t in, int64_t out, const double *loras, int64_t lora_count) {
   using namespace arbor;
   Adapters adapters;
-  const bool valid = given(dy) && (!dx || weight) && (!d_weight || x) && tokens >= 0 && in > 0 && out > 0 && (lora_count == 0 || x) &&
+  const bool valid = given(dy) && (!dx || weight) && (!d_weight || x) && tokens >= 0 && in > 0 && out > 0 && (lora_count == 0 || x || dx) &&
                      read_adapters(adapters, loras, lora_count, tokens, out, true);
   ARBOR_ENTER(stream, "arbor_linear_backward", valid);
   if (tokens == 0) return ARBOR_OK;

@@ -148,8 +148,10 @@ int32_t pass(arbor_stream *stream, bf16 *dx, const bf16 *dy, const bf16 *x, int6
   const cudaStream_t on = cuda_stream(stream);
   pass_over_dy(on, dy, gradients);
   if (const int32_t code = come_to_dyb(gradients); code != ARBOR_OK) return code;
-  pass_over_x(on, x, gradients);
-  add_sums(on, gradients);
+  if (x) {
+    pass_over_x(on, x, gradients);
+    add_sums(on, gradients);
+  }
   if (dx) {
     LowRanks all;
     for (int32_t i = 0; i < adapters.count; i++) {

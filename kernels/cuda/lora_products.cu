@@ -45,7 +45,7 @@ Three in_types(arbor_stream *stream, int32_t type, std::array<const float *, 3> 
 
 int64_t element(int32_t type) { return type == ARBOR_BF16 ? 2 : 4; }
 
-// dyb = scale dy b and db += scale dyᵀ xa, member by member. xa, b and dyb are of the activations' type.
+// dyb = scale dy b and, with xa, db += scale dyᵀ xa, member by member. xa, b and dyb are of the activations' type.
 int32_t back_through_b(arbor_stream *stream, int32_t type, char *dyb, const char *dy, const char *b, const char *xa, int64_t out, const Adapter &g) {
   const int64_t width = g.width(), rows = g.row_count, size = element(type);
   int64_t first = 0; // output row of the member
@@ -58,6 +58,7 @@ int32_t back_through_b(arbor_stream *stream, int32_t type, char *dyb, const char
     down.out = dyb + place * size, down.out_type = type, down.out_ld = width, down.alpha = g.scale, down.by_row = true;
     int32_t code = product(stream, "arbor_linear_backward", down);
     if (code != ARBOR_OK) return code;
+    if (!xa) continue;
     Product db{part, g.rank, rows};
     db.a = {dy + first * size, type, out, true};
     db.b = {xa + place * size, type, width};
@@ -111,16 +112,18 @@ int32_t add_gradients_by_products(arbor_stream *stream, int32_t type, void *dx, 
   Pieces pieces{static_cast<char *>(
       scratch(stream, 1, padded(width * in * 2) + padded(out * g.rank * 2) + padded(rows * width * 2) + padded(rows * width * size)))};
   if (!pieces.at) return ARBOR_OUT_OF_MEMORY;
-  const char *dys = static_cast<const char *>(dy) + g.row_start * out * size, *xs = static_cast<const char *>(x) + g.row_start * in * size;
+  const char *dys = static_cast<const char *>(dy) + g.row_start * out * size;
   const Three three = in_types(stream, type, {g.a, g.b, g.xa}, {width * in, out * g.rank, rows * width}, pieces);
-  const char *b = static_cast<const char *>(three.at[1]), *xa = static_cast<const char *>(three.at[2]);
+  const char *b = static_cast<const char *>(three.at[1]), *xa = x ? static_cast<const char *>(three.at[2]) : nullptr;
   char *dyb = static_cast<char *>(pieces.take(rows * width * size)); // [rows, width]
   int32_t code = back_through_b(stream, type, dyb, dys, b, xa, out, g);
   if (code != ARBOR_OK) return code;
-  Product da{width, in, rows};
-  da.a = {dyb, type, width, true}, da.b = {xs, type, in};
-  da.out = g.da, da.out_type = ARBOR_F32, da.out_ld = in, da.beta = 1;
-  code = product(stream, "arbor_linear_backward", da);
+  if (x) {
+    Product da{width, in, rows};
+    da.a = {dyb, type, width, true}, da.b = {static_cast<const char *>(x) + g.row_start * in * size, type, in};
+    da.out = g.da, da.out_type = ARBOR_F32, da.out_ld = in, da.beta = 1;
+    code = product(stream, "arbor_linear_backward", da);
+  }
   if (code != ARBOR_OK || !dx) return code;
   Product up{rows, in, width};
   up.a = {dyb, type, width}, up.b = {three.at[0], type, in};

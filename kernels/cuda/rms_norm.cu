@@ -1,6 +1,7 @@
-// Root-mean-square norm with the residual add before it, and its gradient. A block a row.
+// Root-mean-square norm with the residual add before it, and its gradient. A block a row; a warp a row where that is enough (rms_norm_warps.cuh).
 
 #include "add_rows.cuh"
+#include "rms_norm_warps.cuh"
 #include "stream.cuh"
 
 namespace arbor {
@@ -11,7 +12,7 @@ constexpr int kThreads = 256;
 // Runs over a row in packs of 16 bytes where its width allows, else value by value.
 template <class T, bool kWide, class Body> __device__ __forceinline__ void over_row(int64_t hidden, const Body &body) {
   constexpr int kStep = kWide ? Pack<T>::kCount : 1;
-  for (int64_t i = int64_t(threadIdx.x) * kStep; threadIdx.x < kThreads && i < hidden; i += int64_t(kThreads) * kStep) body(i);
+  for (int64_t i = int64_t(threadIdx.x) * kStep; i < hidden; i += int64_t(kThreads) * kStep) body(i);
 }
 
 template <class T, bool kWide> struct Row {
@@ -40,11 +41,13 @@ template <class T, bool kWide> struct Row {
 
 constexpr int kKept = 2; // packs of a row that a thread keeps between the two looks at them
 
-// A block's row: the sum of x and delta, its norm. Threads beyond the first 256 only look on, so that sums have one order.
 template <class T, bool kWide>
-__device__ __forceinline__ void norm_row(T *y, float *rstd, T *sum, const T *x, const T *delta, const float *weight, int64_t hidden, float eps) {
+__global__ void rms_norm(T *y, float *rstd, T *sum, const T *x, const T *delta, const float *weight, int64_t hidden, float eps) {
   using Values = Row<T, kWide>;
   __shared__ float shared[33];
+  const int64_t base = int64_t(blockIdx.x) * hidden;
+  y += base, x += base, sum += base;
+  if (delta) delta += base;
   float squares = 0;
   const auto first_look = [&](int64_t i, Values &v) {
     v = Values::load(x + i);
@@ -64,9 +67,10 @@ __device__ __forceinline__ void norm_row(T *y, float *rstd, T *sum, const T *x, 
   };
   const auto rstd_of_row = [&] {
     const float r = rsqrtf(block_sum(squares, shared) / float(hidden) + eps);
-    if (threadIdx.x == 0) *rstd = r;
+    if (threadIdx.x == 0) rstd[blockIdx.x] = r;
     return r;
   };
+  after_kernels_before();
   if (hidden <= int64_t(kKept) * kThreads * Values::kCount) {
     Values kept[kKept];
     float weights[kKept][Values::kCount];
@@ -74,7 +78,7 @@ __device__ __forceinline__ void norm_row(T *y, float *rstd, T *sum, const T *x, 
 #pragma unroll
       for (int s = 0; s < kKept; s++) {
         const int64_t i = (int64_t(threadIdx.x) + s * kThreads) * Values::kCount;
-        if (threadIdx.x < kThreads && i < hidden) visit(s, i);
+        if (i < hidden) visit(s, i);
       }
     };
     each([&](int s, int64_t i) {
@@ -96,13 +100,6 @@ __device__ __forceinline__ void norm_row(T *y, float *rstd, T *sum, const T *x, 
 }
 
 template <class T, bool kWide>
-__global__ void rms_norm(T *y, float *rstd, T *sum, const T *x, const T *delta, const float *weight, int64_t hidden, float eps) {
-  const int64_t base = int64_t(blockIdx.x) * hidden;
-  after_kernels_before();
-  norm_row<T, kWide>(y + base, rstd + blockIdx.x, sum + base, x + base, delta ? delta + base : nullptr, weight, hidden, eps);
-}
-
-template <class T, bool kWide>
 __global__ void rms_norm_backward(T *dx, const T *dy, const T *x, const float *weight, const float *rstd, const T *d_residual, int64_t hidden) {
   using Values = Row<T, kWide>;
   __shared__ float shared[33];
@@ -115,14 +112,14 @@ __global__ void rms_norm_backward(T *dx, const T *dy, const T *x, const float *w
   over_row<T, kWide>(hidden, [&](int64_t i) {
     const Values d = Values::load(dy + base + i), v = Values::load(x + base + i);
 #pragma unroll
-    for (int j = 0; j < Values::kCount; j++) dot += d.at[j] * weight[i + j] * v.at[j];
+    for (int j = 0; j < Values::kCount; j++) dot = fmaf(d.at[j] * weight[i + j], v.at[j], dot);
   });
   const float mean = block_sum(dot, shared) * r * r / float(hidden);
   over_row<T, kWide>(hidden, [&](int64_t i) {
     const Values d = Values::load(dy + base + i), v = Values::load(x + base + i);
     Values out;
 #pragma unroll
-    for (int j = 0; j < Values::kCount; j++) out.at[j] = r * (d.at[j] * weight[i + j] - v.at[j] * mean);
+    for (int j = 0; j < Values::kCount; j++) out.at[j] = r * fmaf(-mean, v.at[j], d.at[j] * weight[i + j]);
     if (d_residual) {
       const Values before = i == own ? kept : Values::load(d_residual + base + i);
 #pragma unroll
@@ -151,10 +148,12 @@ int32_t arbor_rms_norm(arbor_stream *stream, int32_t type, void *y, float *rstd,
       launch_after(kernel, dim3(unsigned(tokens)), kThreads, 0, cuda_stream(stream), static_cast<T *>(y), rstd, static_cast<T *>(sum),
                    static_cast<const T *>(x), static_cast<const T *>(delta), weight, hidden, float(eps));
     };
-    if (is_wide<T>(hidden, {y, x, delta, sum}))
-      run(rms_norm<T, true>);
-    else
-      run(rms_norm<T, false>);
+    const bool wide = is_wide<T>(hidden, {y, x, delta, sum});
+    const bool done = wide && by_warps<T>(hidden, weight, [&](auto warps, auto packs, int rows) {
+      launch_after(rms_norm_warps<T, warps(), packs()>, dim3(unsigned(ceil_div(tokens, rows))), 32 * kBlockWarps, 0, cuda_stream(stream), static_cast<T *>(y), rstd,
+                   static_cast<T *>(sum), static_cast<const T *>(x), static_cast<const T *>(delta), weight, tokens, int(hidden), float(eps));
+    });
+    if (!done) wide ? run(rms_norm<T, true>) : run(rms_norm<T, false>);
   });
   return launched(stream, "arbor_rms_norm");
 }
@@ -175,10 +174,12 @@ int32_t arbor_rms_norm_backward(arbor_stream *stream, int32_t type, void *dx, co
       launch_after(kernel, dim3(unsigned(tokens)), kThreads, 0, cuda_stream(stream), static_cast<T *>(dx), dys, xs, weight, rstd,
                    static_cast<const T *>(d_residual), hidden);
     };
-    if (is_wide<T>(hidden, {dx, dy, x, d_residual}))
-      run(rms_norm_backward<T, true>);
-    else
-      run(rms_norm_backward<T, false>);
+    const bool wide = is_wide<T>(hidden, {dx, dy, x, d_residual});
+    const bool done = wide && by_warps<T>(hidden, weight, [&](auto warps, auto packs, int rows) {
+      launch_after(rms_norm_backward_warps<T, warps(), packs()>, dim3(unsigned(ceil_div(tokens, rows))), 32 * kBlockWarps, 0, cuda_stream(stream), static_cast<T *>(dx),
+                   dys, xs, weight, rstd, static_cast<const T *>(d_residual), tokens, int(hidden));
+    });
+    if (!done) wide ? run(rms_norm_backward<T, true>) : run(rms_norm_backward<T, false>);
   });
   return launched(stream, "arbor_rms_norm_backward");
 }

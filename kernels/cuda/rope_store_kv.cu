@@ -1,6 +1,7 @@
 // Rotates queries and keys by their position and stores keys and values in their slots; the gradient rotates back.
 
 #include "lora_up.cuh"
+#include "pack_values.cuh"
 #include "stream.cuh"
 
 namespace arbor {
@@ -12,7 +13,7 @@ struct Places {
   int64_t slot_count, position_count, heads, kv_heads, head_dim;
 };
 
-// A block a token: where its rotation and its slot are, or a fault.
+// Where a token's rotation and its slot are, or a fault, told by its first thread.
 __device__ __forceinline__ bool placed(const Places &p, int64_t t, int64_t &position, int64_t &slot, Fault *fault) {
   position = p.positions[t], slot = p.slots[t];
   const bool found = uint64_t(position) < uint64_t(p.position_count) && uint64_t(slot) < uint64_t(p.slot_count);
@@ -28,26 +29,50 @@ __device__ __forceinline__ float2 turned(float a, float b, float cosine, float s
   return make_float2(fmaf(a, cosine, -(b * sine)), fmaf(b, cosine, a * sine));
 }
 
-template <class T> __global__ void rope_store_kv(const T *qkv, T *q, T *k, T *v, Places p, Fault *fault) {
-  const int64_t t = blockIdx.x;
-  after_kernels_before();
-  int64_t position, slot;
-  if (!placed(p, t, position, slot, fault)) return;
-  const int half = int(p.head_dim) / 2, heads = int(p.heads), kv_heads = int(p.kv_heads);
-  const int64_t q_width = p.heads * p.head_dim, kv_width = p.kv_heads * p.head_dim;
-  const T *row = qkv + t * (q_width + 2 * kv_width);
-  const float *cosines = p.rope + position * p.head_dim, *sines = cosines + half;
-  for (int i = threadIdx.x; i < (heads + kv_heads) * half; i += blockDim.x) {
-    const int head = i / half, j = i % half;
-    const T *from = row + head * p.head_dim;
-    T *to = head < p.heads ? q + t * q_width + head * p.head_dim : k + slot * kv_width + (head - p.heads) * p.head_dim;
-    const float2 pair = turned(to_float(from[j]), to_float(from[j + half]), cosines[j], sines[j]);
-    to[j] = from_float<T>(pair.x), to[j + half] = from_float<T>(pair.y);
+// Up to kCount pairs that turn together, of a head of queries, keys or values.
+struct Pairs {
+  int64_t in_row;       // column of qkv where their first halves begin
+  int64_t in_k, in_v;   // the same in keys and values, where they are such
+  int j;                // the same in their head
+  int half;             // so far behind are the second halves
+
+  __device__ __forceinline__ Pairs(const Places &p, int item, int count) : half(int(p.head_dim) / 2) {
+    const int each = half / count, head = item / each;
+    j = item % each * count, in_row = head * p.head_dim + j, in_k = in_row - p.heads * p.head_dim, in_v = in_k - p.kv_heads * p.head_dim;
   }
-  for (int64_t i = threadIdx.x; i < kv_width; i += blockDim.x) v[slot * kv_width + i] = row[q_width + kv_width + i];
+  __host__ __device__ static int64_t all(const Places &p, int count) { return (p.heads + 2 * p.kv_heads) * (p.head_dim / 2 / count); }
+};
+
+// Turns the pairs by the angle of a position, or back.
+template <int kCount, bool kBack> __device__ __forceinline__ void turn(float *low, float *high, const Places &p, int64_t position, int j) {
+  float cosines[kCount], sines[kCount];
+  load_values<float, kCount>(cosines, p.rope + position * p.head_dim + j);
+  load_values<float, kCount>(sines, p.rope + position * p.head_dim + p.head_dim / 2 + j);
+#pragma unroll
+  for (int i = 0; i < kCount; i++) {
+    const float2 pair = turned(low[i], high[i], cosines[i], kBack ? -sines[i] : sines[i]);
+    low[i] = pair.x, high[i] = pair.y;
+  }
 }
 
-constexpr int kThreads = 64;
+// blockIdx.x and threadIdx.y count tokens, threadIdx.x the pairs of one: a thread has 16 bytes of first halves and of second ones (or a value of each).
+template <class T, int kCount> __global__ void rope_store_kv(const T *qkv, T *q, T *k, T *v, int64_t tokens, Places p, Fault *fault) {
+  const int64_t t = int64_t(blockIdx.x) * blockDim.y + threadIdx.y, q_width = p.heads * p.head_dim, kv_width = p.kv_heads * p.head_dim;
+  const T *row = qkv + t * (q_width + 2 * kv_width);
+  after_kernels_before();
+  int64_t position, slot;
+  if (t >= tokens || !placed(p, t, position, slot, fault)) return;
+  for (int item = threadIdx.x; item < Pairs::all(p, kCount); item += blockDim.x) {
+    const Pairs at(p, item, kCount);
+    float low[kCount], high[kCount];
+    load_values<T, kCount>(low, row + at.in_row), load_values<T, kCount>(high, row + at.in_row + at.half);
+    if (at.in_v < 0) turn<kCount, false>(low, high, p, position, at.j);
+    T *to = at.in_v >= 0 ? v + slot * kv_width + at.in_v : at.in_k >= 0 ? k + slot * kv_width + at.in_k : q + t * q_width + at.in_row;
+    store_values<T, kCount>(to, low), store_values<T, kCount>(to + at.half, high);
+  }
+}
+
+constexpr int kTokenThreads = 256, kThreads = 64;
 
 // The same of decoding rows whose qkv waits for its adapters: a warp has 32 pairs of values that turn together, of a head of queries, keys or values.
 struct Turned {
@@ -93,28 +118,35 @@ template <int kTerms, class Runs> __global__ __launch_bounds__(kThreads) void fi
   finish_columns<kTerms>(runs, int32_t(blockIdx.y), first, each);
 }
 
-template <class T> __global__ void rope_store_kv_backward(T *dqkv, const T *dq, const float *dk, const float *dv, Places p, Fault *fault) {
-  const int64_t t = blockIdx.x;
-  int64_t position, slot;
-  if (!placed(p, t, position, slot, fault)) return;
-  const int half = int(p.head_dim) / 2, heads = int(p.heads), kv_heads = int(p.kv_heads);
-  const int64_t q_width = p.heads * p.head_dim, kv_width = p.kv_heads * p.head_dim;
+template <class T, int kCount>
+__global__ void rope_store_kv_backward(T *dqkv, const T *dq, const float *dk, const float *dv, int64_t tokens, Places p, Fault *fault) {
+  const int64_t t = int64_t(blockIdx.x) * blockDim.y + threadIdx.y, q_width = p.heads * p.head_dim, kv_width = p.kv_heads * p.head_dim;
   T *row = dqkv + t * (q_width + 2 * kv_width);
-  const float *cosines = p.rope + position * p.head_dim, *sines = cosines + half;
-  for (int i = threadIdx.x; i < (heads + kv_heads) * half; i += blockDim.x) {
-    const int head = i / half, j = i % half;
-    float a, b;
-    if (head < p.heads) {
-      const T *from = dq + t * q_width + head * p.head_dim;
-      a = to_float(from[j]), b = to_float(from[j + half]);
+  after_kernels_before();
+  int64_t position, slot;
+  if (t >= tokens || !placed(p, t, position, slot, fault)) return;
+  for (int item = threadIdx.x; item < Pairs::all(p, kCount); item += blockDim.x) {
+    const Pairs at(p, item, kCount);
+    float low[kCount], high[kCount];
+    if (at.in_k < 0) {
+      const T *from = dq + t * q_width + at.in_row;
+      load_values<T, kCount>(low, from), load_values<T, kCount>(high, from + at.half);
     } else {
-      const float *from = dk + slot * kv_width + (head - p.heads) * p.head_dim;
-      a = from[j], b = from[j + half];
+      const float *from = at.in_v >= 0 ? dv + slot * kv_width + at.in_v : dk + slot * kv_width + at.in_k;
+      load_values<float, kCount>(low, from), load_values<float, kCount>(high, from + at.half);
     }
-    row[head * p.head_dim + j] = from_float<T>(a * cosines[j] + b * sines[j]);
-    row[head * p.head_dim + j + half] = from_float<T>(b * cosines[j] - a * sines[j]);
+    if (at.in_v < 0) turn<kCount, true>(low, high, p, position, at.j);
+    store_values<T, kCount>(row + at.in_row, low), store_values<T, kCount>(row + at.in_row + at.half, high);
   }
-  for (int64_t i = threadIdx.x; i < kv_width; i += blockDim.x) row[q_width + kv_width + i] = from_float<T>(dv[slot * kv_width + i]);
+}
+
+// Calls launch(wide, grid, block): wide where halves of heads are packs of 16 bytes, here and in every buffer.
+template <class T, class Launch> void over_tokens(int64_t tokens, const Places &p, std::initializer_list<const void *> buffers, const Launch &launch) {
+  uint64_t all = uint64_t(p.head_dim / 2) * sizeof(T);
+  for (const void *buffer : buffers) all |= reinterpret_cast<uint64_t>(buffer);
+  const bool wide = all % 16 == 0;
+  const int64_t pairs = Pairs::all(p, wide ? Pack<T>::kCount : 1), across = pairs < kTokenThreads ? pairs : kTokenThreads, down = kTokenThreads / across;
+  launch(wide, dim3(unsigned(ceil_div(tokens, down))), dim3(unsigned(across), unsigned(down)));
 }
 
 bool sizes_valid(int64_t tokens, const Places &p) {
@@ -145,8 +177,10 @@ int32_t arbor_rope_store_kv(arbor_stream *stream, int32_t type, const void *qkv,
     return launched(stream, "arbor_rope_store_kv");
   }
   ARBOR_BY_TYPE(type, "arbor_rope_store_kv", {
-    launch_after(rope_store_kv<T>, dim3(unsigned(tokens)), 256, 0, cuda_stream(stream), static_cast<const T *>(qkv), static_cast<T *>(q),
-                 static_cast<T *>(k), static_cast<T *>(v), places, fault_of(stream));
+    over_tokens<T>(tokens, places, {qkv, q, k, v, rope}, [&](bool wide, dim3 grid, dim3 block) {
+      launch_after(wide ? rope_store_kv<T, Pack<T>::kCount> : rope_store_kv<T, 1>, grid, block, 0, cuda_stream(stream), static_cast<const T *>(qkv),
+                   static_cast<T *>(q), static_cast<T *>(k), static_cast<T *>(v), tokens, places, fault_of(stream));
+    });
   });
   return launched(stream, "arbor_rope_store_kv");
 }
@@ -159,9 +193,11 @@ int32_t arbor_rope_store_kv_backward(arbor_stream *stream, int32_t type, void *d
   ARBOR_ENTER(stream, "arbor_rope_store_kv_backward", given(dqkv, dq, dk, dv) && sizes_valid(tokens, places));
   if (tokens == 0) return ARBOR_OK;
   ARBOR_BY_TYPE(type, "arbor_rope_store_kv_backward", {
-    rope_store_kv_backward<<<unsigned(tokens), 256, 0, cuda_stream(stream)>>>(static_cast<T *>(dqkv), static_cast<const T *>(dq),
-                                                                              static_cast<const float *>(dk), static_cast<const float *>(dv), places,
-                                                                              fault_of(stream));
+    over_tokens<T>(tokens, places, {dqkv, dq, dk, dv, rope}, [&](bool wide, dim3 grid, dim3 block) {
+      launch_after(wide ? rope_store_kv_backward<T, Pack<T>::kCount> : rope_store_kv_backward<T, 1>, grid, block, 0, cuda_stream(stream),
+                   static_cast<T *>(dqkv), static_cast<const T *>(dq), static_cast<const float *>(dk), static_cast<const float *>(dv), tokens, places,
+                   fault_of(stream));
+    });
   });
   return launched(stream, "arbor_rope_store_kv_backward");
 }

@@ -1,31 +1,13 @@
 // y = silu(gate) · up and its gradient.
 
 #include "lora_up.cuh"
+#include "pack_values.cuh"
 #include "stream.cuh"
 
 namespace arbor {
 namespace {
 
 __device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
-
-template <class T, int kCount> __device__ __forceinline__ void load_values(float *values, const T *from) {
-  if constexpr (kCount > 1) {
-    const Pack<T> pack = load_pack(from);
-#pragma unroll
-    for (int j = 0; j < kCount; j++) values[j] = to_float(pack.at[j]);
-  } else
-    values[0] = to_float(from[0]);
-}
-
-template <class T, int kCount> __device__ __forceinline__ void store_values(T *to, const float *values) {
-  if constexpr (kCount > 1) {
-    Pack<T> pack;
-#pragma unroll
-    for (int j = 0; j < kCount; j++) pack.at[j] = from_float<T>(values[j]);
-    store_pack(to, pack);
-  } else
-    to[0] = from_float<T>(values[0]);
-}
 
 template <class T, int kCount> __global__ void swiglu(T *y, const T *gate_up, int64_t inner) {
   const int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * kCount, t = blockIdx.y;
@@ -65,10 +47,12 @@ template <int kTerms, class Runs> __global__ __launch_bounds__(kThreads) void fi
   finish_columns<kTerms>(runs, int32_t(blockIdx.y), first, gates);
 }
 
-template <class T, int kCount> __global__ void swiglu_backward(T *d_gate_up, const T *dy, const T *gate_up, int64_t inner) {
+// y, if given: what swiglu's output was.
+template <class T, int kCount> __global__ void swiglu_backward(T *d_gate_up, T *y, const T *dy, const T *gate_up, int64_t inner) {
   const int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * kCount, t = blockIdx.y;
+  after_kernels_before();
   if (i >= inner) return;
-  float gate[kCount], up[kCount], d[kCount];
+  float gate[kCount], up[kCount], d[kCount], out[kCount];
   load_values<T, kCount>(gate, gate_up + t * 2 * inner + i);
   load_values<T, kCount>(up, gate_up + t * 2 * inner + inner + i);
   load_values<T, kCount>(d, dy + t * inner + i);
@@ -76,9 +60,11 @@ template <class T, int kCount> __global__ void swiglu_backward(T *d_gate_up, con
   for (int j = 0; j < kCount; j++) {
     const float s = sigmoid(gate[j]);
     const float d_up = d[j] * gate[j] * s;
+    out[j] = gate[j] * (s * up[j]);
     gate[j] = d[j] * up[j] * s * (1 + gate[j] * (1 - s));
     up[j] = d_up;
   }
+  if (y) store_values<T, kCount>(y + t * inner + i, out);
   store_values<T, kCount>(d_gate_up + t * 2 * inner + i, gate);
   store_values<T, kCount>(d_gate_up + t * 2 * inner + inner + i, up);
 }
@@ -128,19 +114,20 @@ int32_t arbor_swiglu(arbor_stream *stream, int32_t type, void *y, const void *ga
   return launched(stream, "arbor_swiglu");
 }
 
-int32_t arbor_swiglu_backward(arbor_stream *stream, int32_t type, void *d_gate_up, const void *dy, const void *gate_up, int64_t tokens,
+int32_t arbor_swiglu_backward(arbor_stream *stream, int32_t type, void *d_gate_up, void *y, const void *dy, const void *gate_up, int64_t tokens,
                               int64_t inner) {
   using namespace arbor;
   ARBOR_ENTER(stream, "arbor_swiglu_backward", given(d_gate_up, dy, gate_up) && tokens >= 0 && inner > 0);
   ARBOR_BY_TYPE(type, "arbor_swiglu_backward", {
-    over_rows<T>(tokens, inner, bits(d_gate_up, dy, gate_up), [&](bool wide, dim3 grid, int64_t row) {
+    over_rows<T>(tokens, inner, bits(d_gate_up, dy, gate_up) | bits(y, nullptr), [&](bool wide, dim3 grid, int64_t row) {
       T *to = static_cast<T *>(d_gate_up) + row * 2 * inner;
+      T *out = y ? static_cast<T *>(y) + row * inner : nullptr;
       const T *d = static_cast<const T *>(dy) + row * inner;
       const T *from = static_cast<const T *>(gate_up) + row * 2 * inner;
       if (wide)
-        swiglu_backward<T, Pack<T>::kCount><<<grid, 128, 0, cuda_stream(stream)>>>(to, d, from, inner);
+        launch_after(swiglu_backward<T, Pack<T>::kCount>, grid, 128, 0, cuda_stream(stream), to, out, d, from, inner);
       else
-        swiglu_backward<T, 1><<<grid, 128, 0, cuda_stream(stream)>>>(to, d, from, inner);
+        launch_after(swiglu_backward<T, 1>, grid, 128, 0, cuda_stream(stream), to, out, d, from, inner);
     });
   });
   return launched(stream, "arbor_swiglu_backward");

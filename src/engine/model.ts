@@ -211,9 +211,11 @@ export class Model {
         const a = tails(all, start)
         const d = tails(gradientsOf, start)
         const { normed, inner, delta: dNormed } = tails(scratch, start)
-        ops.swiglu({ y: inner, gateUp: a.gateUp })
-        ops.linearBackward({ dx: d.inner, dy: d.dx, x: inner, ...own('down') })
-        ops.swigluBackward({ dGateUp: d.gateUp, dy: d.inner, gateUp: a.gateUp })
+        // Down's dx first: with it gateUp is read once, for its gradient and for down's input, which was too large to keep.
+        const { loras, weight } = own('down')
+        ops.linearBackward({ dx: d.inner, dy: d.dx, weight, loras })
+        ops.swigluBackward({ dGateUp: d.gateUp, dy: d.inner, gateUp: a.gateUp, y: inner })
+        ops.linearBackward({ dy: d.dx, x: inner, ...own('down') })
         ops.rmsNorm({ y: normed, rstd: a.mlpRstd, x: a.mlpInput, weight: w.mlpNorm, eps })
         ops.linearBackward({ dx: dNormed, dy: d.gateUp, x: normed, ...own('gateUp') })
         const mlpNorm = { x: a.mlpInput, weight: w.mlpNorm, rstd: a.mlpRstd, ...norm(g?.mlpNorm) }

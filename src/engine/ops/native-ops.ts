@@ -78,10 +78,11 @@ function normOps(bind: Bind) {
       need('swiglu', 2 * tokens * inner, 'gateUp', gateUp)
       swiglu(typeOf(y), at(y), at(gateUp), tokens, inner)
     },
-    swigluBackward({ dGateUp, dy, gateUp }) {
+    swigluBackward({ dGateUp, dy, gateUp, y }) {
       const [tokens, inner] = dy.shape as [number, number]
       need('swigluBackward', 2 * tokens * inner, 'dGateUp gateUp', dGateUp, gateUp)
-      swigluBackward(typeOf(dy), at(dGateUp), at(dy), at(gateUp), tokens, inner)
+      need('swigluBackward', tokens * inner, 'y', y)
+      swigluBackward(typeOf(dy), at(dGateUp), at(y), at(dy), at(gateUp), tokens, inner)
     },
   } satisfies Partial<Ops>
 }

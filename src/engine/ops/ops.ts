@@ -158,11 +158,11 @@ export interface Ops {
   }): void
   /** Before linears with `laid`: lays each weight's adapters beside it, where the device gains by that. Weights are of `prepareWeight`, `adapted`. */
   layAdapters(of: readonly { weight: Tensor; adapters: readonly Adapter[] }[]): void
-  /** dx = dy W + Σ scale (dy B) A (overwrites dx); da, db, dWeight, dBias accumulate. `x` is the forward's input. */
+  /** dx = dy W + Σ scale (dy B) A (overwrites dx); da, db, dWeight, dBias accumulate. `x` is the forward's input; without it dx is all that is computed. */
   linearBackward(args: {
     dx?: Tensor
     dy: Tensor
-    x: Tensor
+    x?: Tensor
     weight: Tensor
     loras?: readonly LoraGradSlice[]
     dWeight?: Tensor // f32 [out, in], plain layout
@@ -233,7 +233,8 @@ export interface Ops {
 
   /** y = silu(gate) * up, gateUp = gate | up */
   swiglu(args: { y: Tensor; gateUp: Tensor }): void // [tokens, inner], [tokens, 2 * inner]
-  swigluBackward(args: { dGateUp: Tensor; dy: Tensor; gateUp: Tensor }): void
+  /** `y`, where given, has swiglu's output again. */
+  swigluBackward(args: { dGateUp: Tensor; dy: Tensor; gateUp: Tensor; y?: Tensor }): void
 
   /** For pair i: log-softmax(head · hidden[rows[i]] / temperature) at targets[i], its entropy, and the logsumexp. Logits stay only in `logits`. */
   logprob(args: {

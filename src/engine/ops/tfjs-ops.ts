@@ -83,7 +83,8 @@ function linearOps(tf: Tf): Pick<Ops, 'linear' | 'layAdapters' | 'linearBackward
       }
     },
     layAdapters() {},
-    linearBackward({ dx, dy, x, weight, loras, dWeight, dBias }) {
+    linearBackward({ dx, dy, x: given, weight, loras, dWeight, dBias }) {
+      const x = given ?? dx! // linear: the point does not matter to dx
       const affine = (input: TfTensor, w: TfTensor, bias: TfTensor) => product(input, w).add(bias)
       const gradient = load(tf, dy)
       const inputs = [load(tf, x), load(tf, weight), tf.zeros([weight.shape[0]!])]
@@ -95,8 +96,8 @@ function linearOps(tf: Tf): Pick<Ops, 'linear' | 'layAdapters' | 'linearBackward
         const rows = (tensor: Tensor) => tensor.rows(slice.rowStart, slice.rowCount)
         const [lx, la, lb] = tf.grads(low(slice))([load(tf, rows(x)), load(tf, slice.a), load(tf, slice.b)], load(tf, rows(dy)))
         if (dx) accumulate(rows(dx), lx!)
-        accumulate(slice.da, la!)
-        accumulate(slice.db, lb!)
+        if (given) accumulate(slice.da, la!)
+        if (given) accumulate(slice.db, lb!)
       }
     },
   }
@@ -144,7 +145,10 @@ function swigluOps(tf: Tf): Pick<Ops, 'swiglu' | 'swigluBackward'> {
   }
   return {
     swiglu: ({ y, gateUp }) => store(y, f(load(tf, gateUp))),
-    swigluBackward: ({ dGateUp, dy, gateUp }) => store(dGateUp, tf.grad(f)(load(tf, gateUp), load(tf, dy))),
+    swigluBackward({ dGateUp, dy, gateUp, y }) {
+      if (y) store(y, f(load(tf, gateUp)))
+      store(dGateUp, tf.grad(f)(load(tf, gateUp), load(tf, dy)))
+    },
   }
 }
 

@@ -74,6 +74,7 @@ export const linearCases: readonly OpCase[] = SHAPES.flatMap((shape, i) => [
   forward(shape, i, true),
   backward(shape, i, true),
   backward(shape, i, false),
+  dxAlone(shape, i),
   ...(wholeBatch(shape) ? [rowGradients(shape, i)] : []),
 ])
 
@@ -118,6 +119,20 @@ function backward(shape: Shape, seed: number, full: boolean): OpCase {
       ops.linearBackward({ dy: t['dy']!, x: t['x']!, weight: t['weight']!, loras: slices(shape, t), ...all })
     },
     derivative: { outputs: { y: 'dy' }, inputs },
+  }
+}
+
+/** Without x: da and db stay as they are. */
+function dxAlone(shape: Shape, seed: number): OpCase {
+  const { derivative: _, ...full } = backward(shape, seed, true)
+  return {
+    ...full,
+    name: `linearBackward ${describe(shape)}, dx alone`,
+    outputs: ['y', 'dx', ...names(shape, ['xa'])],
+    run: (ops, t) => {
+      runForward(shape, ops, t)
+      ops.linearBackward({ dy: t['dy']!, weight: t['weight']!, loras: slices(shape, t), dx: t['dx']! })
+    },
   }
 }
 

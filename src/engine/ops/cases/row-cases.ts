@@ -25,7 +25,7 @@ export const rowCases: readonly OpCase[] = [
     run: (ops, { out, from, rows }) => ops.gatherRows({ out: out!, from: from!, rows: rows! }),
   },
   ...[embed(1, 8), embed(6, 13), embed(5, 64)].flat(),
-  ...[rmsNorm(1, 5), rmsNorm(7, 64), rmsNorm(3, 576), rmsNorm(9, 33)].flat(),
+  ...[rmsNorm(1, 5), rmsNorm(7, 64), rmsNorm(3, 576), rmsNorm(9, 33), rmsNorm(3, 1536), rmsNorm(2, 3584)].flat(),
   ...[swiglu(1, 1), swiglu(5, 7), swiglu(3, 96), swiglu(2, 1536)].flat(),
   swigluExtremes(),
 ]
@@ -138,6 +138,14 @@ function swiglu(tokens: number, inner: number): OpCase[] {
         ops.swigluBackward({ dGateUp: dGateUp!, dy: dy!, gateUp: gateUp! })
       },
       derivative: { outputs: { y: 'dy' }, inputs: { gateUp: 'dGateUp' } },
+    },
+    {
+      op: 'swigluBackward',
+      name: `swigluBackward ${tokens} × ${inner}, y once more`,
+      tensors: { ...tensors, dy: random.normal([tokens, inner]), dGateUp: stale([tokens, 2 * inner]) },
+      outputs: ['y', 'dGateUp'],
+      run: (ops, { y, gateUp, dy, dGateUp }) => ops.swigluBackward({ dGateUp: dGateUp!, dy: dy!, gateUp: gateUp!, y: y! }),
+      rowwise: ['y', 'gateUp', 'dy', 'dGateUp'],
     },
   ]
 }
