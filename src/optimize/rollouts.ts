@@ -1,6 +1,5 @@
 // Runs the program on a step's examples, several times each, and scores what came out.
 
-import { setMaxListeners } from 'node:events'
 import { AdapterParseError, LMError, OptionError } from '../errors'
 import {
   type Adapter,
@@ -170,7 +169,6 @@ export function titleOf(example: Example): string {
 /** Runs `work` with a signal that aborts when `outer` does and when the work fails: the calls still in flight end with the first error. */
 async function together<T>(outer: AbortSignal | undefined, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const stop = new AbortController()
-  setMaxListeners(0, stop.signal) // every call of a step listens
   const abort = () => stop.abort(outer?.reason)
   if (outer?.aborted) abort()
   outer?.addEventListener('abort', abort, { once: true })

@@ -1,6 +1,7 @@
 // A chat completion of our own server, asked without the openai package: it takes longer over a request than all else that a client does, and a
 // training step makes dozens at one moment.
 
+import { setMaxListeners } from 'node:events'
 import { APIConnectionError, APIConnectionTimeoutError } from 'openai'
 import type { ChatCall, ChatCompletion } from './chat-client'
 import { patientPost, type WholeAnswer } from './patient-fetch'
@@ -29,6 +30,7 @@ async function post(
   const ended = new AbortController()
   const end = () => ended.abort(signal?.reason)
   const late = setTimeout(() => ended.abort(new APIConnectionTimeoutError()), timeoutMs)
+  if (signal) setMaxListeners(0, signal) // hundreds of requests may listen to one
   signal?.addEventListener('abort', end, { once: true })
   try {
     signal?.throwIfAborted()
