@@ -9,6 +9,9 @@ import { opCases } from './ops.case'
 import { toBf16 } from './tensors.fixture'
 import { openTfjs } from './tfjs'
 
+/** An emulated GPU whose every access is watched for races takes its time. */
+const LIMIT_MS = process.env['ARBOR_EMULATOR_WATCH'] ? 900_000 : 60_000
+
 export interface DescribeOpsOptions {
   /** Ops left out, each with its reason; shown as skipped. */
   readonly skip?: Partial<Readonly<Record<keyof Ops, string>>>
@@ -54,7 +57,7 @@ export function describeOps(name: string, open: () => Promise<Backend>, options:
       const reason = options.skip?.[one.op]
       const declare = reason === undefined ? it : it.skip
       const label = reason === undefined ? one.name : `${one.name} (${reason})`
-      declare(label, { timeout: 60_000 }, async () => {
+      declare(label, { timeout: LIMIT_MS }, async () => {
         const actual = await runCase(backend, one)
         if (judge !== backend)
           compare(actual, await runCase(judge, one), {

@@ -38,7 +38,7 @@ const DECODE_PLANS: readonly Plan[] = [decode(1), decode(), shared(), distant(),
 export const attentionCases: readonly OpCase[] = [
   ...HEADS.flatMap((heads, i) => PLANS.flatMap((plan, j) => [forward(plan, heads, i + j), backward(plan, heads, i + j)])),
   ...[HEADS[1]!, { heads: 12, kvHeads: 2, headDim: 128 }].map((heads, i) => backward(branches(), heads, i)),
-  ...[HEADS[1]!, { heads: 6, kvHeads: 2, headDim: 128 }].map((heads, i) => backward(trunk(), heads, i)),
+  ...[HEADS[1]!, { heads: 3, kvHeads: 1, headDim: 128 }].map((heads, i) => backward(trunk(), heads, i)),
   ...[HEADS[1]!, { heads: 4, kvHeads: 4, headDim: 32 }].map((heads, i) => forward(crowd(), heads, i, true)),
   ...DECODE_HEADS.flatMap((heads, i) => DECODE_PLANS.map((plan, j) => forward(plan, heads, i + j, true))),
   ...HEADS.flatMap((heads) => [rope(1, heads), rope(7, heads)]).flat(),
