@@ -144,6 +144,9 @@ export type InitializeRequest = z.input<typeof InitializeRequestSchema>
 
 export const JobRequestSchema = z.strictObject({ job_id: z.string() })
 
+/** Ours: the header of a request that a client makes at one moment with others: a name for the moment, and how many requests it has, as in `7f3a/64`. */
+export const TOGETHER = 'x-arbor-together'
+
 export const StepSampleSchema = z.strictObject({
   messages: z.array(MessageSchema).min(1),
   completion: z.union([MessageSchema, z.array(MessageSchema).min(1)]),

@@ -56,25 +56,6 @@ __device__ __forceinline__ void add_keys(float (&sums)[kStrips][D / 8][4], const
   add_weighted_rows<D, kKeyStep, kStrips>(sums, ds, keys, 0, lane);
 }
 
-// Writes a warp's rows of dq through its own rows of the tile of queries, that the stores be whole pieces.
-template <int D>
-__device__ __forceinline__ void store_rows(const float (&sums)[kStrips][D / 8][4], const PackedRows &rows, int own_row, int lane,
-                                           bf16 *tile, bf16 *dq, float scale) {
-#pragma unroll
-  for (int row = 0; row < 2 * kStrips; row++)
-#pragma unroll
-    for (int n = 0; n < D / 8; n++) {
-      const float(&pair)[4] = sums[row >> 1][n];
-      *reinterpret_cast<uint32_t *>(tile + tile_at<D>(own_row + 8 * row + (lane >> 2), n) + 2 * (lane & 3)) =
-          pack_pair(pair[2 * (row & 1)] * scale, pair[2 * (row & 1) + 1] * scale);
-    }
-  __syncwarp();
-  for (int i = lane; i < kWarpRows * D / 8; i += 32) {
-    const int r = own_row + i / (D / 8), piece = i % (D / 8);
-    if (r < rows.count) store_pack(dq + int64_t(rows.at(r)) * D + 8 * piece, load_pack(tile + tile_at<D>(r, piece)));
-  }
-}
-
 template <int D>
 __global__ void __launch_bounds__(kQueryThreads, D == 128 ? 2 : 3)
     query_gradients_kernel(AttentionShape shape, AttentionTiles tiles, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *d_out,
@@ -118,37 +99,14 @@ __global__ void __launch_bounds__(kQueryThreads, D == 128 ? 2 : 3)
       add_keys<D>(sums, states, first + kKeyStep > seen_by_all, queries, d_outs, keys + stage, values + stage, first, own_row, lane,
                   scale * kLog2e);
   }
-  if (own_row < rows.count) store_rows<D>(sums, rows, own_row, lane, queries, dq, scale);
+#pragma unroll
+  for (int strip = 0; strip < kStrips; strip++) store_rows<D, Whole<D, kRows>>(sums[strip], rows, own_row + 16 * strip, queries, dq, scale);
 }
 
 // ---- dk, dv --------------------------------------------------------------------------------------------------------------------
 
-constexpr int kKeyWarps = 4, kKeyThreads = 32 * kKeyWarps, kKeys = 16 * kKeyWarps, kRowStep = 64, kRowPart = 32;
-static_assert(kKeys == kMmaKeys && kRowStep == kMmaStepRows && kKeyThreads == 2 * kRowStep, "tiles are planned so, and threads copy lse and delta");
-
-template <int D> struct alignas(256) KeyShared {
-  bf16 keys[kKeys * D], values[kKeys * D];
-  bf16 queries[2][kRowStep * D], d_outs[2][kRowStep * D];
-  float lse[2][kRowStep], delta[2][kRowStep];
-  int seen[2][kRowStep]; // 0 past the end
-};
-
-// Copies the next rows into a stage.
-template <int D>
-__device__ __forceinline__ void copy_stage(KeyShared<D> &shared, int stage, const PackedRows &rows, const bf16 *q, const bf16 *d_out,
-                                           const float *lse, const float *delta) {
-  const int thread = int(threadIdx.x), r = thread % kRowStep;
-  const RowCopies<D, kRowStep, kKeyThreads> row_copies(rows, thread);
-  row_copies.copy(shared.queries[stage], q);
-  row_copies.copy(shared.d_outs[stage], d_out);
-  const bool valid = r < rows.count;
-  const int at = valid ? rows.at(r) : 0;
-  if (thread < kRowStep)
-    copy_number(&shared.lse[stage][r], lse + at, valid), shared.seen[stage][r] = valid ? rows.seen(r) : 0;
-  else
-    copy_number(&shared.delta[stage][r], delta + at, valid);
-  close_copies();
-}
+constexpr int kKeyThreads = kShareThreads, kKeys = kKeyThreads / 32 * 16, kRowStep = kMmaStepRows, kRowPart = 32;
+static_assert(kKeys == kMmaKeys, "tiles are planned so");
 
 // Adds what the rows [first, first + kRowPart) of a stage give to the dk and dv of the warp's 16 keys, of which this lane has key and key + 8.
 template <int D>
@@ -197,7 +155,7 @@ __global__ void __launch_bounds__(kKeyThreads)
     copies.check_slots();
     copies.copy(shared.keys, k + kv_head * D, shared.values, v + kv_head * D);
   }
-  const auto copy_next = [&](int stage) { copy_stage<D>(shared, stage, pass.take(kv_head), q, d_out, lse, delta); };
+  const auto copy_next = [&](int stage) { copy_stage<D, Whole<D, kRowStep>>(shared, stage, pass.take(kv_head), q, d_out, lse, delta); };
   copy_next(0);
 
   float dk[D / 8][4] = {}, dv[D / 8][4] = {};
@@ -218,26 +176,12 @@ __global__ void __launch_bounds__(kKeyThreads)
 
 int32_t query_gradients_mma(arbor_stream *stream, cudaStream_t on, const AttentionShape &shape, const AttentionTiles &tiles,
                             const AttentionGradients &t) {
-  ARBOR_BY_WIDTH(shape.dim, {
-    if (!allow_shared(query_gradients_kernel<D>, kQueryShared<D>))
-      return unsupported("arbor_attention_backward", "too little shared memory on this device");
-    query_gradients_kernel<D><<<unsigned(tiles.query_bound * shape.kv_heads), kQueryThreads, kQueryShared<D>, on>>>(
-        shape, tiles, static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k), static_cast<const bf16 *>(t.v),
-        static_cast<const bf16 *>(t.d_out), t.lse, t.delta, static_cast<bf16 *>(t.dq), 1 / sqrtf(float(shape.dim)));
-  });
-  return launched(stream, "arbor_attention_backward");
+  ARBOR_BY_WIDTH(shape.dim, { return launch_query_gradients(stream, on, query_gradients_kernel<D>, kQueryThreads, kQueryShared<D>, shape, tiles, t); });
 }
 
 int32_t key_gradients_mma(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t,
                           int count) {
-  ARBOR_BY_WIDTH(shape.dim, {
-    if (!allow_shared(key_gradients_kernel<D>, sizeof(KeyShared<D>)))
-      return unsupported("arbor_attention_backward", "too little shared memory on this device");
-    key_gradients_kernel<D><<<unsigned(count * shape.kv_heads), kKeyThreads, sizeof(KeyShared<D>), cuda_stream(stream)>>>(
-        shape, tiles, static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k), static_cast<const bf16 *>(t.v),
-        static_cast<const bf16 *>(t.d_out), t.lse, t.delta, ShareSums{t.partial, t.direct ? t.dk : nullptr, t.direct ? t.dv : nullptr}, t.first_share, 1 / sqrtf(float(shape.dim)));
-  });
-  return launched(stream, "arbor_attention_backward");
+  ARBOR_BY_WIDTH(shape.dim, { return launch_key_gradients(stream, key_gradients_kernel<D>, sizeof(KeyShared<D>), shape, tiles, t, count); });
 }
 
 } // namespace arbor

@@ -8,7 +8,7 @@ namespace arbor {
 namespace {
 
 constexpr int kKeys = kGroupRows, kThreads = kGroupThreads;
-static_assert(kKeys == kMmaKeys && kGroupRows == kTogetherRows && kGroupRows == kMmaStepRows && kThreads == 2 * kGroupRows, "tiles are planned so, and threads copy lse and delta");
+static_assert(kKeys == kMmaKeys && kGroupRows == kTogetherRows && kGroupRows == kMmaStepRows && kThreads == kShareThreads, "tiles are planned so");
 
 // ---- dq ------------------------------------------------------------------------------------------------------------------------
 
@@ -97,44 +97,10 @@ __global__ void __launch_bounds__(kThreads, D == 128 ? 2 : 3)
     hold(sums);
   }
   __syncthreads(); // nobody reads the queries any more: rows go out through them, in whole pieces
-#pragma unroll
-  for (int row = 0; row < 2; row++)
-#pragma unroll
-    for (int n = 0; n < D / 8; n++)
-      *reinterpret_cast<uint32_t *>(shared.queries + Layout::at(own_row + 8 * row + (lane >> 2), n) + 2 * (lane & 3)) =
-          pack_pair(sums[n][2 * row] * scale, sums[n][2 * row + 1] * scale);
-  __syncwarp();
-  for (int i = lane; i < 16 * D / 8; i += 32) {
-    const int r = own_row + i / (D / 8), piece = i % (D / 8);
-    if (r < rows.count) store_pack(dq + int64_t(rows.at(r)) * D + 8 * piece, load_pack(shared.queries + Layout::at(r, piece)));
-  }
+  store_rows<D, Layout>(sums, rows, own_row, shared.queries, dq, scale);
 }
 
 // ---- dk, dv --------------------------------------------------------------------------------------------------------------------
-
-template <int D> struct KeyShared {
-  bf16 keys[kKeys * D], values[kKeys * D];
-  bf16 queries[2][kGroupRows * D], d_outs[2][kGroupRows * D];
-  float lse[2][kGroupRows], delta[2][kGroupRows];
-  int seen[2][kGroupRows];
-};
-
-// Copies the next rows into a stage.
-template <int D>
-__device__ __forceinline__ void copy_stage(KeyShared<D> &shared, int stage, const PackedRows &rows, const bf16 *q, const bf16 *d_out,
-                                           const float *lse, const float *delta) {
-  const int thread = int(threadIdx.x), r = thread % kGroupRows;
-  const RowCopies<D, kGroupRows, kThreads, Panels<D, kGroupRows>> row_copies(rows, thread);
-  row_copies.copy(shared.queries[stage], q);
-  row_copies.copy(shared.d_outs[stage], d_out);
-  const bool valid = r < rows.count;
-  const int at = valid ? rows.at(r) : 0;
-  if (thread < kGroupRows)
-    copy_number(&shared.lse[stage][r], lse + at, valid), shared.seen[stage][r] = rows.seen(r);
-  else
-    copy_number(&shared.delta[stage][r], delta + at, valid);
-  close_copies();
-}
 
 // Adds what a stage's rows give to dk and dv of the keys, of which this lane has key and key + 8. Rows past the end are zeros, and so is what they give.
 template <int D>
@@ -206,7 +172,7 @@ __global__ void __launch_bounds__(kThreads, D == 128 ? 2 : 3)
   }
   const auto copy_next = [&](int stage) { // whether some of the rows don't see all of the keys
     const PackedRows rows = pass.take(kv_head);
-    copy_stage(shared, stage, rows, q, d_out, lse, delta);
+    copy_stage<D, Panels<D, kGroupRows>>(shared, stage, rows, q, d_out, lse, delta);
     return tile.first + tile.count > rows.seen(0);
   };
   bool masked = copy_next(0);
@@ -231,25 +197,13 @@ __global__ void __launch_bounds__(kThreads, D == 128 ? 2 : 3)
 int32_t query_gradients_together(arbor_stream *stream, cudaStream_t on, const AttentionShape &shape, const AttentionTiles &tiles,
                                  const AttentionGradients &t) {
   ARBOR_BY_PANELS(shape.dim, {
-    constexpr size_t kShared = sizeof(QueryShared<D>) + kGroupSpare;
-    if (!allow_shared(query_gradients_kernel<D>, kShared)) return unsupported("arbor_attention_backward", "too little shared memory on this device");
-    query_gradients_kernel<D><<<unsigned(tiles.query_bound * shape.kv_heads), kThreads, kShared, on>>>(
-        shape, tiles, static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k), static_cast<const bf16 *>(t.v),
-        static_cast<const bf16 *>(t.d_out), t.lse, t.delta, static_cast<bf16 *>(t.dq), 1 / sqrtf(float(shape.dim)));
+    return launch_query_gradients(stream, on, query_gradients_kernel<D>, kThreads, sizeof(QueryShared<D>) + kGroupSpare, shape, tiles, t);
   });
-  return launched(stream, "arbor_attention_backward");
 }
 
 int32_t key_gradients_together(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t,
                                int count) {
-  ARBOR_BY_PANELS(shape.dim, {
-    constexpr size_t kShared = sizeof(KeyShared<D>) + kGroupSpare;
-    if (!allow_shared(key_gradients_kernel<D>, kShared)) return unsupported("arbor_attention_backward", "too little shared memory on this device");
-    key_gradients_kernel<D><<<unsigned(count * shape.kv_heads), kThreads, kShared, cuda_stream(stream)>>>(
-        shape, tiles, static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k), static_cast<const bf16 *>(t.v),
-        static_cast<const bf16 *>(t.d_out), t.lse, t.delta, ShareSums{t.partial, t.direct ? t.dk : nullptr, t.direct ? t.dv : nullptr}, t.first_share, 1 / sqrtf(float(shape.dim)));
-  });
-  return launched(stream, "arbor_attention_backward");
+  ARBOR_BY_PANELS(shape.dim, { return launch_key_gradients(stream, key_gradients_kernel<D>, sizeof(KeyShared<D>) + kGroupSpare, shape, tiles, t, count); });
 }
 
 } // namespace arbor

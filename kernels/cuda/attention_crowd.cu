@@ -119,13 +119,7 @@ __device__ __forceinline__ void do_tasks(const Walk<D> &walk, const bf16 *k, con
       const int seen[2] = {now.length, now.length};
       mask<kStrip>(scores, seen, now.at, lane);
     }
-    soften<D, kStrip>(scores, sums, scale);
-    uint32_t weights[kStrip / 16][4];
-    as_left_operand<kStrip>(weights, scores);
-    wait_copies<1>(); // the values
-    __syncwarp();
-    add_weighted_rows<D, kStrip>(sums.out, weights, values, 0, lane);
-    __syncwarp();
+    add_values<D>(sums, scores, values, lane, scale);
     if (next.end > 0) copy_strip<D>(values, v, slot, width);
     close_copies();
     if (!walk.goes_on(now)) {

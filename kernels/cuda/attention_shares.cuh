@@ -1,4 +1,5 @@
-// What a block that sums dk and dv of a key tile knows of its share (attention_plan.cuh): which rows come next, and where its sums go.
+// What both ways of attention's gradient on tensor cores have in common (attention_backward_mma.cu, attention_backward_warpgroups.cu): what a block that
+// sums dk and dv of a key tile knows of its share (attention_plan.cuh), how rows come to it, where sums go, how its kernels are launched.
 #pragma once
 
 #include "attention.cuh"
@@ -57,6 +58,71 @@ __device__ __forceinline__ void write_share(const float (&dk)[D / 8][4], const f
       *reinterpret_cast<float2 *>(to_dv + 8 * n) = make_float2(dv[n][2 * row], dv[n][2 * row + 1]);
     }
   }
+}
+
+constexpr int kShareThreads = 2 * kMmaStepRows; // half of them copy lse, half delta
+
+// Keys and values of a tile, two stages of rows.
+template <int D> struct alignas(256) KeyShared {
+  bf16 keys[kMmaKeys * D], values[kMmaKeys * D];
+  bf16 queries[2][kMmaStepRows * D], d_outs[2][kMmaStepRows * D];
+  float lse[2][kMmaStepRows], delta[2][kMmaStepRows];
+  int seen[2][kMmaStepRows]; // 0 past the end
+};
+
+// Copies the next rows into a stage.
+template <int D, class Layout>
+__device__ __forceinline__ void copy_stage(KeyShared<D> &shared, int stage, const PackedRows &rows, const bf16 *q, const bf16 *d_out,
+                                           const float *lse, const float *delta) {
+  const int thread = int(threadIdx.x), r = thread % kMmaStepRows;
+  const RowCopies<D, kMmaStepRows, kShareThreads, Layout> row_copies(rows, thread);
+  row_copies.copy(shared.queries[stage], q);
+  row_copies.copy(shared.d_outs[stage], d_out);
+  const bool valid = r < rows.count;
+  const int at = valid ? rows.at(r) : 0;
+  if (thread < kMmaStepRows)
+    copy_number(&shared.lse[stage][r], lse + at, valid), shared.seen[stage][r] = valid ? rows.seen(r) : 0;
+  else
+    copy_number(&shared.delta[stage][r], delta + at, valid);
+  close_copies();
+}
+
+// Writes a warp's 16 rows of dq, from `own_row` on, through these rows of the tile of queries, that the stores be whole pieces.
+template <int D, class Layout>
+__device__ __forceinline__ void store_rows(const float (&sums)[D / 8][4], const PackedRows &rows, int own_row, bf16 *tile, bf16 *dq, float scale) {
+  const int lane = int(threadIdx.x) & 31;
+#pragma unroll
+  for (int row = 0; row < 2; row++)
+#pragma unroll
+    for (int n = 0; n < D / 8; n++)
+      *reinterpret_cast<uint32_t *>(tile + Layout::at(own_row + 8 * row + (lane >> 2), n) + 2 * (lane & 3)) =
+          pack_pair(sums[n][2 * row] * scale, sums[n][2 * row + 1] * scale);
+  __syncwarp();
+  for (int i = lane; i < 16 * D / 8; i += 32) {
+    const int r = own_row + i / (D / 8), piece = i % (D / 8);
+    if (r < rows.count) store_pack(dq + int64_t(rows.at(r)) * D + 8 * piece, load_pack(tile + Layout::at(r, piece)));
+  }
+}
+
+template <class Kernel>
+int32_t launch_query_gradients(arbor_stream *stream, cudaStream_t on, Kernel *kernel, int threads, size_t shared, const AttentionShape &shape,
+                               const AttentionTiles &tiles, const AttentionGradients &t) {
+  if (!allow_shared(kernel, shared)) return unsupported("arbor_attention_backward", "too little shared memory on this device");
+  kernel<<<unsigned(tiles.query_bound * shape.kv_heads), threads, shared, on>>>(
+      shape, tiles, static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k), static_cast<const bf16 *>(t.v),
+      static_cast<const bf16 *>(t.d_out), t.lse, t.delta, static_cast<bf16 *>(t.dq), 1 / sqrtf(float(shape.dim)));
+  return launched(stream, "arbor_attention_backward");
+}
+
+template <class Kernel>
+int32_t launch_key_gradients(arbor_stream *stream, Kernel *kernel, size_t shared, const AttentionShape &shape, const AttentionTiles &tiles,
+                             const AttentionGradients &t, int count) {
+  if (!allow_shared(kernel, shared)) return unsupported("arbor_attention_backward", "too little shared memory on this device");
+  const ShareSums to{t.partial, t.direct ? t.dk : nullptr, t.direct ? t.dv : nullptr};
+  kernel<<<unsigned(count * shape.kv_heads), kShareThreads, shared, cuda_stream(stream)>>>(
+      shape, tiles, static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k), static_cast<const bf16 *>(t.v),
+      static_cast<const bf16 *>(t.d_out), t.lse, t.delta, to, t.first_share, 1 / sqrtf(float(shape.dim)));
+  return launched(stream, "arbor_attention_backward");
 }
 
 } // namespace arbor

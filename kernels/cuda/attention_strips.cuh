@@ -147,6 +147,18 @@ __device__ __forceinline__ void lay_down(const Sums<D> &sums, int first, int end
   }
 }
 
+// Adds what a strip's values give by its scores, once they are here; then the strip is free.
+template <int D>
+__device__ __forceinline__ void add_values(Sums<D> &sums, float (&scores)[kStrip / 8][4], const bf16 *values, int lane, float scale) {
+  soften<D, kStrip>(scores, sums, scale);
+  uint32_t weights[kStrip / 16][4];
+  as_left_operand<kStrip>(weights, scores);
+  wait_copies<1>();
+  __syncwarp();
+  add_weighted_rows<D, kStrip>(sums.out, weights, values, 0, lane);
+  __syncwarp();
+}
+
 // A warp's sums over its strips, from key `first` on, one every `step` keys; they are left in shared memory. The next keys are on their way while
 // the values are used, and the next values while the keys are.
 template <int D, int Warps>
@@ -182,13 +194,7 @@ __device__ __forceinline__ void attend_strips(const AttentionShape &shape, const
       const int seen[2] = {one >= begin && one < end ? length : 0, two >= begin && two < end ? length : 0};
       mask<kStrip>(scores, seen, at, lane);
     }
-    soften<D, kStrip>(scores, sums, scale);
-    uint32_t weights[kStrip / 16][4];
-    as_left_operand<kStrip>(weights, scores);
-    wait_copies<1>(); // the values
-    __syncwarp();
-    add_weighted_rows<D, kStrip>(sums.out, weights, values, 0, lane);
-    __syncwarp();
+    add_values<D>(sums, scores, values, lane, scale);
     if (more) copy_strip<D>(values, v, slot, width);
     close_copies();
   }

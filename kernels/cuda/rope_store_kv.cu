@@ -29,19 +29,38 @@ __device__ __forceinline__ float2 turned(float a, float b, float cosine, float s
   return make_float2(fmaf(a, cosine, -(b * sine)), fmaf(b, cosine, a * sine));
 }
 
-// Up to kCount pairs that turn together, of a head of queries, keys or values.
-struct Pairs {
-  int64_t in_row;       // column of qkv where their first halves begin
-  int64_t in_k, in_v;   // the same in keys and values, where they are such
-  int j;                // the same in their head
-  int half;             // so far behind are the second halves
+// A column of qkv, and where it is in keys and values, if it is one of theirs.
+struct Column {
+  int64_t in_row, in_k, in_v;
 
-  __device__ __forceinline__ Pairs(const Places &p, int item, int count) : half(int(p.head_dim) / 2) {
-    const int each = half / count, head = item / each;
-    j = item % each * count, in_row = head * p.head_dim + j, in_k = in_row - p.heads * p.head_dim, in_v = in_k - p.kv_heads * p.head_dim;
+  __device__ __forceinline__ Column(const Places &p, int64_t column)
+      : in_row(column), in_k(column - p.heads * p.head_dim), in_v(in_k - p.kv_heads * p.head_dim) {}
+  // Queries go to their token's row, keys and values to its slot.
+  template <class T> __device__ __forceinline__ T *place(const Places &p, T *q, T *k, T *v, int64_t t, int64_t slot) const {
+    const int64_t kv_width = p.kv_heads * p.head_dim;
+    return in_v >= 0 ? v + slot * kv_width + in_v : in_k >= 0 ? k + slot * kv_width + in_k : q + t * p.heads * p.head_dim + in_row;
   }
+};
+
+// Some pairs that turn together: how far behind their first halves the second ones are, where they begin in their head and in qkv.
+struct Pairs {
+  int half, j;
+  Column column;
+
+  __device__ __forceinline__ Pairs(const Places &p, int item, int count)
+      : half(int(p.head_dim) / 2), j(item % (half / count) * count), column(p, item / (half / count) * p.head_dim + j) {}
   __host__ __device__ static int64_t all(const Places &p, int count) { return (p.heads + 2 * p.kv_heads) * (p.head_dim / 2 / count); }
 };
+
+// Calls visit(pairs, token, position, slot) for this thread's pairs, once what the kernels before have written may be read. blockIdx.x and threadIdx.y count
+// tokens, threadIdx.x the pairs of one: kCount first halves and as many second ones are a thread's at a time.
+template <int kCount, class Visit> __device__ __forceinline__ void over_pairs(int64_t tokens, const Places &p, Fault *fault, const Visit &visit) {
+  const int64_t t = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
+  after_kernels_before();
+  int64_t position, slot;
+  if (t >= tokens || !placed(p, t, position, slot, fault)) return;
+  for (int item = threadIdx.x; item < Pairs::all(p, kCount); item += blockDim.x) visit(Pairs(p, item, kCount), t, position, slot);
+}
 
 // Turns the pairs by the angle of a position, or back.
 template <int kCount, bool kBack> __device__ __forceinline__ void turn(float *low, float *high, const Places &p, int64_t position, int j) {
@@ -55,21 +74,15 @@ template <int kCount, bool kBack> __device__ __forceinline__ void turn(float *lo
   }
 }
 
-// blockIdx.x and threadIdx.y count tokens, threadIdx.x the pairs of one: a thread has 16 bytes of first halves and of second ones (or a value of each).
 template <class T, int kCount> __global__ void rope_store_kv(const T *qkv, T *q, T *k, T *v, int64_t tokens, Places p, Fault *fault) {
-  const int64_t t = int64_t(blockIdx.x) * blockDim.y + threadIdx.y, q_width = p.heads * p.head_dim, kv_width = p.kv_heads * p.head_dim;
-  const T *row = qkv + t * (q_width + 2 * kv_width);
-  after_kernels_before();
-  int64_t position, slot;
-  if (t >= tokens || !placed(p, t, position, slot, fault)) return;
-  for (int item = threadIdx.x; item < Pairs::all(p, kCount); item += blockDim.x) {
-    const Pairs at(p, item, kCount);
+  over_pairs<kCount>(tokens, p, fault, [&](const Pairs &pairs, int64_t t, int64_t position, int64_t slot) {
+    const T *from = qkv + t * (p.heads + 2 * p.kv_heads) * p.head_dim + pairs.column.in_row;
+    T *to = pairs.column.place(p, q, k, v, t, slot);
     float low[kCount], high[kCount];
-    load_values<T, kCount>(low, row + at.in_row), load_values<T, kCount>(high, row + at.in_row + at.half);
-    if (at.in_v < 0) turn<kCount, false>(low, high, p, position, at.j);
-    T *to = at.in_v >= 0 ? v + slot * kv_width + at.in_v : at.in_k >= 0 ? k + slot * kv_width + at.in_k : q + t * q_width + at.in_row;
-    store_values<T, kCount>(to, low), store_values<T, kCount>(to + at.half, high);
-  }
+    load_values<T, kCount>(low, from), load_values<T, kCount>(high, from + pairs.half);
+    if (pairs.column.in_v < 0) turn<kCount, false>(low, high, p, position, pairs.j);
+    store_values<T, kCount>(to, low), store_values<T, kCount>(to + pairs.half, high);
+  });
 }
 
 constexpr int kTokenThreads = 256, kThreads = 64;
@@ -96,16 +109,16 @@ struct Turned {
   }
   __device__ __forceinline__ void end(int below, int64_t row, const Pack<bf16> (&pair)[2]) {
     if (!found[below]) return;
-    const int64_t q_width = p.heads * p.head_dim, kv_width = p.kv_heads * p.head_dim, half = p.head_dim / 2, in_k = first - q_width, in_v = in_k - kv_width;
-    bf16 *to = in_v >= 0 ? v + slot[below] * kv_width + in_v : in_k >= 0 ? k + slot[below] * kv_width + in_k : q + row * q_width + first;
+    const Column column(p, first);
+    bf16 *to = column.place(p, q, k, v, row, slot[below]);
     Pack<bf16> low = pair[0], high = pair[1];
-    if (in_v < 0)
+    if (column.in_v < 0)
 #pragma unroll
       for (int i = 0; i < 8; i++) {
         const float2 values = turned(to_float(pair[0].at[i]), to_float(pair[1].at[i]), cosines[below][i >> 2].at[i & 3], sines[below][i >> 2].at[i & 3]);
         low.at[i] = from_float<bf16>(values.x), high.at[i] = from_float<bf16>(values.y);
       }
-    store_pack(to, low), store_pack(to + half, high);
+    store_pack(to, low), store_pack(to + p.head_dim / 2, high);
   }
 };
 
@@ -120,24 +133,19 @@ template <int kTerms, class Runs> __global__ __launch_bounds__(kThreads) void fi
 
 template <class T, int kCount>
 __global__ void rope_store_kv_backward(T *dqkv, const T *dq, const float *dk, const float *dv, int64_t tokens, Places p, Fault *fault) {
-  const int64_t t = int64_t(blockIdx.x) * blockDim.y + threadIdx.y, q_width = p.heads * p.head_dim, kv_width = p.kv_heads * p.head_dim;
-  T *row = dqkv + t * (q_width + 2 * kv_width);
-  after_kernels_before();
-  int64_t position, slot;
-  if (t >= tokens || !placed(p, t, position, slot, fault)) return;
-  for (int item = threadIdx.x; item < Pairs::all(p, kCount); item += blockDim.x) {
-    const Pairs at(p, item, kCount);
+  over_pairs<kCount>(tokens, p, fault, [&](const Pairs &pairs, int64_t t, int64_t position, int64_t slot) {
+    T *to = dqkv + t * (p.heads + 2 * p.kv_heads) * p.head_dim + pairs.column.in_row;
     float low[kCount], high[kCount];
-    if (at.in_k < 0) {
-      const T *from = dq + t * q_width + at.in_row;
-      load_values<T, kCount>(low, from), load_values<T, kCount>(high, from + at.half);
+    if (pairs.column.in_k < 0) {
+      const T *from = dq + t * p.heads * p.head_dim + pairs.column.in_row;
+      load_values<T, kCount>(low, from), load_values<T, kCount>(high, from + pairs.half);
     } else {
-      const float *from = at.in_v >= 0 ? dv + slot * kv_width + at.in_v : dk + slot * kv_width + at.in_k;
-      load_values<float, kCount>(low, from), load_values<float, kCount>(high, from + at.half);
+      const float *none = nullptr, *from = pairs.column.place(p, none, dk, dv, t, slot);
+      load_values<float, kCount>(low, from), load_values<float, kCount>(high, from + pairs.half);
     }
-    if (at.in_v < 0) turn<kCount, true>(low, high, p, position, at.j);
-    store_values<T, kCount>(row + at.in_row, low), store_values<T, kCount>(row + at.in_row + at.half, high);
-  }
+    if (pairs.column.in_v < 0) turn<kCount, true>(low, high, p, position, pairs.j);
+    store_values<T, kCount>(to, low), store_values<T, kCount>(to + pairs.half, high);
+  });
 }
 
 // Calls launch(wide, grid, block): wide where halves of heads are packs of 16 bytes, here and in every buffer.

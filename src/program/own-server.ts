@@ -3,6 +3,7 @@
 
 import { setMaxListeners } from 'node:events'
 import { APIConnectionError, APIConnectionTimeoutError } from 'openai'
+import { TOGETHER } from '../protocol'
 import type { ChatCall, ChatCompletion } from './chat-client'
 import { patientPost, type WholeAnswer } from './patient-fetch'
 
@@ -26,7 +27,7 @@ async function post(
   { signal, together }: ChatCall,
 ): Promise<WholeAnswer> {
   const plain = { 'content-type': 'application/json', accept: 'application/json', authorization: `Bearer ${apiKey}` }
-  const headers = together === undefined ? plain : { ...plain, 'x-arbor-together': together }
+  const headers = together === undefined ? plain : { ...plain, [TOGETHER]: together }
   const ended = new AbortController()
   const end = () => ended.abort(signal?.reason)
   const late = setTimeout(() => ended.abort(new APIConnectionTimeoutError()), timeoutMs)

@@ -13,6 +13,7 @@ import {
   LaunchRequestSchema,
   RestoreRequestSchema,
   StepRequestSchema,
+  TOGETHER,
 } from '../protocol'
 import { chatBody, planChat } from './chat'
 import { streamChat } from './chat-stream'
@@ -24,7 +25,7 @@ import { healthSource } from './health'
 import { errorResponse, HttpError } from './http-errors'
 import { checkOrigin, routePath } from './incoming'
 import { modelSlug } from './job-id'
-import { Moments, TOGETHER } from './moments'
+import { Moments } from './moments'
 import { jobViewRoutes, pageFileRoutes } from './page-routes'
 import { readBody } from './request-body'
 import { sampleChoices } from './sample'

@@ -1,9 +1,6 @@
 // Requests that a client makes at one moment say so, and wait for each other: the first is read milliseconds before the last, and what
 // begins together is decoded together, in as many passes as one of them takes.
 
-/** The header of such a request: a name for the moment, and how many requests it has, as in `7f3a/64`. Only our own client sends it. */
-export const TOGETHER = 'x-arbor-together'
-
 /** Whoever is missing by then is not waited for: a request may be lost, or its client. */
 const LONGEST_MS = 500
 const FORM = /^([\w-]{1,64})\/(\d{1,4})$/
