@@ -7,6 +7,7 @@ export default defineConfig({
     include: ['src/**/*.test.ts', 'kernels/**/*.test.ts', 'test/**/*.test.ts'],
     testTimeout: 180_000, // emulated kernels on a busy machine
     hookTimeout: 600_000, // the first of them builds the emulated GPU
+    expect: { poll: { timeout: 15_000 } }, // a second, by default, is short for a page on a busy machine
     pool: 'forks', // native code and tslab's converter want a process of their own
     maxWorkers: 2,
     minWorkers: 1,

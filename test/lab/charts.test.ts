@@ -111,7 +111,7 @@ describe.skipIf(missing !== null)(`charts in JupyterLab${missing === null ? '' :
       expect((await foreign.untilDrawn(2)).map(({ points }) => points)).toEqual([50, 60])
       await foreign.page.close()
       const bare = await open('foreign.ipynb', { without: true })
-      expect(await stills(bare)).toEqual([820, 820])
+      expect(await stills(bare, 2)).toEqual([820, 820])
       expect(await bare.charts()).toEqual([])
       await bare.page.close()
       const trusted = await open('kept.ipynb', { without: true })
@@ -152,8 +152,11 @@ describe.skipIf(missing !== null)(`charts in JupyterLab${missing === null ? '' :
 })
 
 /** Widths of the still pictures that the notebook shows. */
-async function stills({ page }: NotebookPage): Promise<number[]> {
-  await page.waitForSelector('.jp-OutputArea img')
+async function stills({ page }: NotebookPage, count: number): Promise<number[]> {
+  await page.waitForFunction((wanted) => {
+    const images = Array.from(document.querySelectorAll<HTMLImageElement>('.jp-OutputArea img'))
+    return images.length >= wanted && images.every(({ complete }) => complete)
+  }, count)
   return page.$$eval('.jp-OutputArea img', (images) => images.map((image) => (image as HTMLImageElement).naturalWidth))
 }
 

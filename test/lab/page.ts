@@ -109,9 +109,7 @@ export class NotebookPage {
   /** Waits for `count` charts, then answers them. */
   async untilDrawn(count: number, timeout = 30_000): Promise<ChartState[]> {
     await this.page.waitForFunction(
-      (wanted) =>
-        document.querySelectorAll('.jp-OutputArea .js-plotly-plot .xtick').length > 0 &&
-        document.querySelectorAll('.jp-OutputArea .js-plotly-plot').length >= wanted,
+      (wanted) => document.querySelectorAll('.jp-OutputArea .js-plotly-plot:has(.xtick)').length >= wanted,
       count,
       { timeout },
     )

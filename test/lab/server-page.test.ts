@@ -83,15 +83,16 @@ describe.skipIf(missing !== null)(`the page of the server${missing === null ? ''
       expect(await page.locator('.job .id code').textContent()).toBe(id)
       await expect.poll(() => points(page)).toBe(8)
       expect(await page.locator('.progress .done').getAttribute('width')).toMatch(/%$/)
-      expect(await page.locator('.files .path code').textContent()).toBe(runFolder(storagePath, id))
-      expect(await page.locator('.checkpoints li').allTextContents()).toEqual(
-        expect.arrayContaining([expect.stringMatching(/^checkpoint_final step 8/)]),
-      )
-      expect(await page.locator('.models code').evaluateAll((codes) => codes.map((code) => code.getAttribute('title')))).toEqual(
-        expect.arrayContaining([expect.stringContaining('tiny'), id]),
-      )
-      const legend = await page.locator('figure.chart').first().locator('figcaption').textContent()
-      expect(legend).toContain(`mean reward${records[7]!.reward.toFixed(2)}`)
+      await expect.poll(() => page.locator('.files .path code').textContent()).toBe(runFolder(storagePath, id))
+      await expect
+        .poll(() => page.locator('.checkpoints li').allTextContents())
+        .toEqual(expect.arrayContaining([expect.stringMatching(/^checkpoint_final step 8/)]))
+      await expect
+        .poll(() => page.locator('.models code').evaluateAll((codes) => codes.map((code) => code.getAttribute('title'))))
+        .toEqual(expect.arrayContaining([expect.stringContaining('tiny'), id]))
+      await expect
+        .poll(() => page.locator('figure.chart').first().locator('figcaption').textContent())
+        .toContain(`mean reward${records[7]!.reward.toFixed(2)}`)
       await expect.poll(() => page.locator('.stepper input').inputValue()).toBe('8')
     },
     LIMIT_MS,
@@ -107,9 +108,9 @@ describe.skipIf(missing !== null)(`the page of the server${missing === null ? ''
       await page.locator(`#group-${hostile}`).click()
       const group = record.groups[hostile]!
       const order = group.advantages.map((_, i) => i).sort((a, b) => group.advantages[b]! - group.advantages[a]!)
+      await expect.poll(() => page.locator('.group h4').textContent()).toBe(group.title)
       const shown = await page.locator('.rollouts > li pre').allTextContents()
       expect(shown).toEqual(order.map((i) => group.completions[i] || 'an empty completion'))
-      expect(await page.locator('.group h4').textContent()).toBe(group.title)
       await page.locator('.prompt summary').click()
       expect(await page.locator('.message pre').allTextContents()).toEqual([HOSTILE])
       expect(await page.locator('img').count()).toBe(1) // ours
@@ -132,7 +133,9 @@ describe.skipIf(missing !== null)(`the page of the server${missing === null ? ''
       await page.keyboard.press('Home')
       await page.keyboard.press('ArrowRight')
       await expect.poll(() => page.locator('.stepper input').inputValue()).toBe('2')
-      expect(await chart.getAttribute('aria-valuetext')).toContain(`step 2: mean reward ${records[1]!.reward.toFixed(2)}`)
+      await expect
+        .poll(() => chart.getAttribute('aria-valuetext'))
+        .toContain(`step 2: mean reward ${records[1]!.reward.toFixed(2)}`)
       await expect.poll(() => page.locator('h3', { hasText: 'Advantages in step' }).textContent()).toContain('step 2')
       await page.locator('.pages[aria-busy="false"]').waitFor()
       const list = page.getByRole('listbox', { name: 'Groups' })
@@ -205,7 +208,7 @@ describe.skipIf(missing !== null)(`the page of the server${missing === null ? ''
       const page = await open(hashOf(id), { width: 390, dark: true })
       await page.locator('.rollouts').waitFor()
       const background = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor)
-      expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0)
+      await expect.poll(() => page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0)
       expect(await background()).toBe('rgb(21, 24, 28)')
       const theme = page.getByRole('button', { name: /^Theme/ })
       await theme.click() // light
