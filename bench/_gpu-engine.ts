@@ -14,8 +14,8 @@ import { RANK } from './_work'
 export interface GpuEngine {
   readonly description: string
   readonly loadSeconds: number
-  /** The step's rollouts under so many adapters at once, on prompts never seen before. Seconds. */
-  rollouts(jobs?: number): Promise<number>
+  /** The step's rollouts under so many adapters at once, on prompts never seen before, of `fresh` tokens where it is given. Seconds. */
+  rollouts(jobs?: number, fresh?: number): Promise<number>
   /** Further adapters, up to so many. */
   openJobs(count: number): Promise<void>
   /** One update of the first adapter by the rollouts before. Seconds. */
@@ -63,8 +63,12 @@ export async function openGpuEngine(
   let last: Rolled[] = []
   let gap: GpuEngine['gap'] = null
   let tokens = { computed: 0, unshared: 0, packs: 0 }
-  const ask = async (policy: string, { prompt, seeds }: Pick<Rolled, 'prompt' | 'seeds'>): Promise<Rolled> => {
-    const request = { policy, prompt, seeds, maxNewTokens: step.fresh, sampling: SAMPLING, stopTokenIds: [] }
+  const ask = async (
+    policy: string,
+    { prompt, seeds }: Pick<Rolled, 'prompt' | 'seeds'>,
+    fresh = step.fresh,
+  ): Promise<Rolled> => {
+    const request = { policy, prompt, seeds, maxNewTokens: fresh, sampling: SAMPLING, stopTokenIds: [] }
     return { prompt, seeds, completions: await engine.generate(request) }
   }
   const askAll = (policy: string) =>
@@ -76,10 +80,10 @@ export async function openGpuEngine(
   return {
     description: `${info.deviceDescription}, ${info.dtype}`,
     loadSeconds,
-    async rollouts(count = 1) {
+    async rollouts(count = 1, fresh = step.fresh) {
       const requests = Array.from({ length: count }, (_, job) => askAll(policyName(job))).flat()
       const begun = performance.now()
-      const answers = await Promise.all(requests.map((one) => ask(one.policy, one)))
+      const answers = await Promise.all(requests.map((one) => ask(one.policy, one, fresh)))
       last = answers.slice(0, step.groups)
       return (performance.now() - begun) / 1000
     },

@@ -111,18 +111,23 @@ async function steps(engine: GpuEngine, workload: Workload, { warmUp, repeat }: 
   return times
 }
 
-/** As many rollouts under each of eight adapters in one batch, to those under one. */
+/** As many rollouts under each of eight adapters in one batch, to those under one; beside it the same less the time to the first tokens. */
 async function ofJobs(engine: GpuEngine, workload: Workload, { warmUp, repeat }: GpuOptions): Promise<GpuRow> {
   await engine.openJobs(JOBS)
-  const [one, many]: [number[], number[]] = [[], []]
+  const times = [1, JOBS].map((count) => ({ count, whole: [] as number[], first: [] as number[] }))
   for (let round = 0; round < warmUp + repeat; round++)
-    for (const [count, times] of [[1, one] as const, [JOBS, many] as const]) {
-      const ms = 1000 * (await engine.rollouts(count))
-      say(`${workload.name}, ${round < warmUp ? 'warm-up' : 'round'}: ${count} adapters ${ms.toFixed(1)} ms`)
-      if (round >= warmUp) times.push(ms)
+    for (const { count, whole, first } of times) {
+      const [ms, start] = [1000 * (await engine.rollouts(count)), 1000 * (await engine.rollouts(count, 1))]
+      const kind = round < warmUp ? 'warm-up' : 'round'
+      say(`${workload.name}, ${kind}: ${count} adapters ${ms.toFixed(1)} ms, to the first tokens ${start.toFixed(1)} ms`)
+      if (round < warmUp) continue
+      whole.push(ms)
+      first.push(start)
     }
-  const ratios = many.map((ms, i) => ms / one[i]!)
-  return row(workload, 'jobs', '×', ratios, `${median(one).toFixed(1)} ms one, ${median(many).toFixed(1)} ms ${JOBS}`)
+  const [one, many] = times.map(({ whole, first }) => ({ whole: median(whole), rest: median(whole) - median(first) }))
+  const ratios = times[1]!.whole.map((ms, i) => ms / times[0]!.whole[i]!)
+  const alone = `behind the first tokens ${one!.rest.toFixed(1)} to ${many!.rest.toFixed(1)} ms, ${(many!.rest / one!.rest).toFixed(2)} ×`
+  return row(workload, 'jobs', '×', ratios, `${one!.whole.toFixed(1)} ms one, ${many!.whole.toFixed(1)} ms ${JOBS}; ${alone}`)
 }
 
 async function ofServer(workload: Workload, options: GpuOptions): Promise<GpuRow[]> {
