@@ -1,23 +1,17 @@
-// Log-probabilities and entropies of chosen tokens, and their gradient, both in one go where the gradient is known before. Logits exist for a few hundred pairs at a time: by cuBLASLt into scratch
-// memory, one block a pair to read them.
+// Log-probabilities and entropies of chosen tokens, and their gradient, both in one go where the gradient is known before. Logits exist for a few hundred
+// pairs at a time: by cuBLASLt into scratch memory, one block a pair to read them (logprob_rows.cuh).
 
 #include <algorithm>
 #include <cmath>
 
 #include "convert.cuh"
+#include "logprob_rows.cuh"
 #include "products.cuh"
 
 namespace arbor {
 namespace {
 
 constexpr int64_t kLogitBytes = 384 << 20; // in scratch memory at a time
-constexpr int kThreads = 512;
-
-struct Pairs {
-  const int32_t *rows, *targets;
-  int64_t tokens, vocab, hidden;
-  float inverse_temperature;
-};
 
 template <class T> __global__ void gather_hidden(T *out, const T *hidden, Pairs pairs, int64_t first, Fault *fault) {
   const int64_t pair = first + blockIdx.x, row = pairs.rows[pair];
@@ -26,69 +20,6 @@ template <class T> __global__ void gather_hidden(T *out, const T *hidden, Pairs 
     report(fault, kFaultLogprob, found ? pairs.targets[pair] : row, found ? pairs.vocab : pairs.tokens);
   for (int64_t i = threadIdx.x; i < pairs.hidden; i += blockDim.x)
     out[blockIdx.x * pairs.hidden + i] = found ? hidden[row * pairs.hidden + i] : from_float<T>(0);
-}
-
-// Running sums of w = e^(z − peak) and of w (z − peak): relative to the peak, so that an entropy is no difference of large numbers.
-struct Running {
-  float peak, total, weighted;
-  __device__ __forceinline__ void merge(float other_peak, float other_total, float other_weighted) {
-    if (other_peak == -INFINITY) return;
-    const float top = fmaxf(peak, other_peak), mine = peak - top, theirs = other_peak - top;
-    const float shrink_mine = total > 0 ? expf(mine) : 0.0f, shrink_theirs = expf(theirs);
-    weighted = (total > 0 ? shrink_mine * (weighted + mine * total) : 0.0f) + shrink_theirs * (other_weighted + theirs * other_total);
-    total = total * shrink_mine + other_total * shrink_theirs;
-    peak = top;
-  }
-};
-
-__global__ void statistics(float *logprobs, float *entropies, float *lse, const float *logits, Pairs pairs, int64_t first) {
-  __shared__ Running shared[kThreads / 32];
-  const int64_t pair = first + blockIdx.x;
-  const float *z = logits + blockIdx.x * pairs.vocab;
-  Running sum{-INFINITY, 0, 0};
-  constexpr int kAtOnce = 8; // values that share one change of the peak
-  for (int64_t start = threadIdx.x; start < pairs.vocab; start += kAtOnce * kThreads) {
-    float values[kAtOnce], top = -INFINITY;
-#pragma unroll
-    for (int j = 0; j < kAtOnce; j++) {
-      const int64_t v = start + j * kThreads;
-      values[j] = v < pairs.vocab ? z[v] * pairs.inverse_temperature : -INFINITY;
-      top = fmaxf(top, values[j]);
-    }
-    float total = 0, weighted = 0;
-#pragma unroll
-    for (int j = 0; j < kAtOnce; j++) {
-      if (values[j] == -INFINITY) continue;
-      const float w = expf(values[j] - top);
-      total += w, weighted += w * (values[j] - top);
-    }
-    sum.merge(top, total, weighted);
-  }
-  for (int offset = 16; offset > 0; offset >>= 1)
-    sum.merge(__shfl_down_sync(0xffffffffu, sum.peak, offset), __shfl_down_sync(0xffffffffu, sum.total, offset),
-              __shfl_down_sync(0xffffffffu, sum.weighted, offset));
-  if ((threadIdx.x & 31) == 0) shared[threadIdx.x >> 5] = sum;
-  __syncthreads();
-  if (threadIdx.x != 0) return;
-  for (int w = 1; w < kThreads / 32; w++) sum.merge(shared[w].peak, shared[w].total, shared[w].weighted);
-  const float norm = sum.peak + logf(sum.total);
-  const int64_t target = pairs.targets[pair];
-  logprobs[pair] = uint64_t(target) < uint64_t(pairs.vocab) ? z[target] * pairs.inverse_temperature - norm : 0.0f;
-  entropies[pair] = logf(sum.total) - sum.weighted / sum.total;
-  lse[pair] = norm;
-}
-
-// dz = (1/T) [g (1[v = target] − p) − h p (log p + H)]
-template <class T>
-__global__ void logit_gradient(T *dz, const float *logits, const float *d_logprobs, const float *d_entropies, const float *entropies, const float *lse,
-                               Pairs pairs, int64_t first) {
-  const int64_t pair = first + blockIdx.y, v = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (v >= pairs.vocab) return;
-  const float log_p = logits[blockIdx.y * pairs.vocab + v] * pairs.inverse_temperature - lse[pair], p = expf(log_p);
-  const float g = d_logprobs[pair];
-  float d = g * ((v == pairs.targets[pair] ? 1.0f : 0.0f) - p);
-  if (d_entropies) d -= d_entropies[pair] * p * (log_p + entropies[pair]);
-  dz[blockIdx.y * pairs.vocab + v] = from_float<T>(d * pairs.inverse_temperature);
 }
 
 constexpr int kScatterThreads = 256;
@@ -185,12 +116,13 @@ int32_t arbor_logprob(arbor_stream *stream, int32_t type, float *logprobs, float
   void *gathered = scratch(stream, 1, chunk * hidden_size * of.size());
   float *own = logits ? nullptr : static_cast<float *>(scratch(stream, 3, chunk * vocab * 4));
   if (!gathered || (!logits && !own)) return ARBOR_OUT_OF_MEMORY;
+  const PairResults results = {logprobs, entropies, lse};
   for (int64_t first = 0; first < pairs; first += chunk) {
     const int64_t count = std::min(chunk, pairs - first);
     float *z = logits ? logits + first * vocab : own;
     const int32_t code = of.logits(op, gathered, z, first, count);
     if (code != ARBOR_OK) return code;
-    statistics<<<unsigned(count), kThreads, 0, cuda_stream(stream)>>>(logprobs, entropies, lse, z, of.pairs, first);
+    row_statistics<<<unsigned(count), kRowThreads, 0, cuda_stream(stream)>>>(z, of.pairs, results, first);
   }
   return launched(stream, op);
 }
@@ -214,6 +146,7 @@ int32_t arbor_logprob_backward(arbor_stream *stream, int32_t type, void *d_hidde
   float *d_pairs = static_cast<float *>(scratch(stream, 5, std::max(pairs, int64_t(1)) * hidden_size * 4));
   if (!gathered || (!logits && !own) || !dz || !d_pairs) return ARBOR_OUT_OF_MEMORY;
   const cudaStream_t s = cuda_stream(stream);
+  const PairResults results = {logprobs, entropies, lse};
   for (int64_t first = 0; first < pairs; first += chunk) {
     const int64_t count = std::min(chunk, pairs - first);
     float *z = logits ? logits + first * vocab : own;
@@ -223,11 +156,7 @@ int32_t arbor_logprob_backward(arbor_stream *stream, int32_t type, void *d_hidde
     else if (d_head)
       of.gather(gathered, first, count);
     if (code != ARBOR_OK) return code;
-    if (logprobs) statistics<<<unsigned(count), kThreads, 0, s>>>(logprobs, entropies, lse, z, of.pairs, first);
-    const dim3 grid(unsigned(ceil_div(vocab, 256)), unsigned(count));
-    ARBOR_BY_TYPE(type, op, {
-      logit_gradient<<<grid, 256, 0, s>>>(static_cast<T *>(dz), z, d_logprobs, d_entropies, entropies, lse, of.pairs, first);
-    });
+    ARBOR_BY_TYPE(type, op, { launch_row_gradient<T>(s, count, dz, z, of.pairs, results, d_logprobs, d_entropies, first); });
     Product down{count, hidden_size, vocab};
     down.a = {dz, type, vocab}, down.b = {weight, type, hidden_size};
     down.out = d_pairs + first * hidden_size, down.out_type = ARBOR_F32, down.out_ld = hidden_size;

@@ -1,7 +1,8 @@
-// One token for each row of logits, a block a row. src/engine/sampling.ts is the definition of every step; here exponentials are f32, their sums
+// One token for each row of logits, a block a row behind a first reading by many (sample_shares.cuh). src/engine/sampling.ts is the definition of every step; here exponentials are f32, their sums
 // double, and truncation selects by digits of the logits instead of sorting them.
 
 #include "sample_border.cuh"
+#include "sample_shares.cuh"
 
 namespace arbor {
 namespace {
@@ -56,7 +57,7 @@ __device__ bool forbid(float *x, int64_t vocab, int32_t row, const int32_t *allo
   return true;
 }
 
-__global__ __launch_bounds__(kThreads) void sample(float *logits, const float *floats, const int32_t *ints, const int32_t *history, const int32_t *allowed,
+__global__ __launch_bounds__(kThreads) void sample(float *logits, const Share *shares, const float *floats, const int32_t *ints, const int32_t *history, const int32_t *allowed,
                                                    float *untouched, int32_t *tokens, float *logprobs, int64_t vocab, int64_t capacity,
                                                    int64_t allowed_rows, int64_t room, Fault *fault) {
   __shared__ Shared shared;
@@ -66,15 +67,10 @@ __global__ __launch_bounds__(kThreads) void sample(float *logits, const float *f
   const int32_t *n = ints + row * 4;
   after_kernels_before();
   Wish wish{f[0], f[1], f[2], f[3], f[4], n[0], n[1], n[2], n[3]};
-  const float temperature = wish.temperature > 0 ? wish.temperature : 1.0f;
-  find_best(shared, x, vocab);
+  const float temperature = temperature_of(f);
+  const double at_one = log(join_shares(shared, shares + row * ceil_div(vocab, kBlock), x, vocab, temperature));
   const float first_peak = shared.peak;
-  sum_weights(shared, x, vocab, first_peak, 1.0f);
-  const double at_one = log(shared.total);
-  __syncthreads();
-  if (temperature != 1.0f) sum_weights(shared, x, vocab, first_peak, temperature);
   const double at_temperature = log(shared.total);
-  __syncthreads();
 
   bool changed = wish.allowed != 0 && forbid(x, vocab, wish.allowed - 1, allowed, allowed_rows, fault);
   if (wish.penalty != 1.0f && wish.history_count > 0) untouched = untouched_place(untouched, room, ints, wish.history_count);
@@ -97,18 +93,17 @@ __global__ __launch_bounds__(kThreads) void sample(float *logits, const float *f
       sum_weights(shared, x, vocab, peak, temperature);
     }
     draw(shared, x, vocab, peak, temperature, wish.uniform);
-    __syncthreads();
   }
   const int32_t chosen = shared.token;
-  if (threadIdx.x == 0) shared.best[0] = x[chosen];
+  if (threadIdx.x == 0) shared.chosen = x[chosen];
   __syncthreads();
   if (penalised)
     for (int32_t i = threadIdx.x; i < wish.history_count; i += kThreads)
-      if (history[wish.history_start + i] == chosen) shared.best[0] = untouched[i];
+      if (history[wish.history_start + i] == chosen) shared.chosen = untouched[i];
   __syncthreads();
   if (threadIdx.x != 0) return;
   tokens[row] = chosen;
-  const double above = double(shared.best[0]) - double(first_peak);
+  const double above = double(shared.chosen) - double(first_peak);
   logprobs[2 * row] = float(above / double(temperature) - at_temperature);
   logprobs[2 * row + 1] = float(above - at_one);
 }
@@ -124,9 +119,14 @@ int32_t arbor_sample(arbor_stream *stream, float *logits, const float *floats, c
   if (vocab > int64_t(sampling::kMostBlocks) * sampling::kBlock) return unsupported("arbor_sample", "vocabularies of up to 524,288 tokens");
   if (rows == 0) return ARBOR_OK;
   const int64_t room = history_capacity + 1024 * rows; // histories may overlap
-  float *untouched = static_cast<float *>(scratch(stream, 1, 4 * room));
-  if (!untouched) return ARBOR_OUT_OF_MEMORY;
-  launch_after(sample, dim3(unsigned(rows)), sampling::kThreads, 0, cuda_stream(stream), logits, floats, ints, history, allowed, untouched, tokens,
+  const int64_t blocks = ceil_div(vocab, sampling::kBlock), share_bytes = rows * blocks * int64_t(sizeof(sampling::Share));
+  char *const memory = static_cast<char *>(scratch(stream, 1, share_bytes + 4 * room));
+  if (!memory) return ARBOR_OUT_OF_MEMORY;
+  sampling::Share *const shares = reinterpret_cast<sampling::Share *>(memory);
+  float *const untouched = reinterpret_cast<float *>(memory + share_bytes);
+  launch_after(sampling::find_shares, dim3(unsigned(rows), unsigned(ceil_div(blocks, sampling::kShareWarps))), 32 * sampling::kShareWarps, 0, cuda_stream(stream),
+               shares, logits, floats, vocab);
+  launch_after(sample, dim3(unsigned(rows)), sampling::kThreads, 0, cuda_stream(stream), logits, shares, floats, ints, history, allowed, untouched, tokens,
                logprobs, vocab, history_capacity, allowed_rows, room, fault_of(stream));
   return launched(stream, "arbor_sample");
 }

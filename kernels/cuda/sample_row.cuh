@@ -1,4 +1,4 @@
-// What a block does with its row of logits: finds the best, sums weights exp((x - peak) / temperature), draws one.
+// What a block does with its row of logits: sums weights exp((x - peak) / temperature), draws one.
 #pragma once
 
 #include "stream.cuh"
@@ -6,7 +6,7 @@
 namespace arbor::sampling {
 
 constexpr int kThreads = 1024, kWarps = kThreads / 32;
-constexpr int kBlock = 1024;     // tokens summed at a time
+constexpr int kBlock = kThreads; // tokens summed at a time
 constexpr int kMostBlocks = 512; // so at most 524,288 tokens
 
 struct Shared {
@@ -15,11 +15,12 @@ struct Shared {
   int32_t counts[256], ties[kMostBlocks];
   float best[kWarps];
   int32_t at[kWarps];
+  double parts[kWarps];
   // Decided by one thread for all.
-  float peak;
-  int32_t token, digit, needed;
+  float peak, chosen;
+  int32_t token, last, block, digit, needed;
   unsigned long long mass;
-  double total;
+  double total, before;
 };
 
 // Floats in the order of unsigned numbers.
@@ -64,6 +65,40 @@ inline __device__ void find_best(Shared &shared, const float *x, int64_t vocab) 
 
 __device__ __forceinline__ float weight_of(float x, float peak, float temperature) { return expf((x - peak) / temperature); }
 
+// What the lanes below this one hold, summed.
+__device__ __forceinline__ double sum_below(double own, double &upto) {
+  const int lane = threadIdx.x & 31;
+  upto = own;
+  for (int offset = 1; offset < 32; offset <<= 1) {
+    const double other = __shfl_up_sync(0xffffffffu, upto, offset);
+    if (lane >= offset) upto += other;
+  }
+  const double below = __shfl_up_sync(0xffffffffu, upto, 1);
+  return lane == 0 ? 0 : below;
+}
+
+// A lane's blocks of the row, for one warp to go through them all.
+struct LaneBlocks {
+  int32_t first, end;
+  __device__ __forceinline__ explicit LaneBlocks(int64_t vocab) {
+    const int32_t blocks = int32_t(ceil_div(vocab, kBlock)), each = (blocks + 31) / 32;
+    first = min(blocks, int32_t(threadIdx.x & 31) * each), end = min(blocks, first + each);
+  }
+};
+
+// The total of shared.sums, into shared.total.
+inline __device__ void add_blocks(Shared &shared, int64_t vocab) {
+  __syncthreads();
+  if (threadIdx.x < 32) {
+    const LaneBlocks mine(vocab);
+    double own = 0, upto;
+    for (int32_t b = mine.first; b < mine.end; b++) own += shared.sums[b];
+    sum_below(own, upto);
+    if (threadIdx.x == 31) shared.total = upto;
+  }
+  __syncthreads();
+}
+
 // Weights' sums block by block, in shared.sums; their total in shared.total.
 inline __device__ void sum_weights(Shared &shared, const float *x, int64_t vocab, float peak, float temperature) {
   const int lane = threadIdx.x & 31;
@@ -82,48 +117,56 @@ inline __device__ void sum_weights(Shared &shared, const float *x, int64_t vocab
     for (int offset = 16; offset > 0; offset >>= 1) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
     if (lane == 0) shared.sums[b] = sum;
   }
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    double total = 0;
-    for (int32_t b = 0; b < blocks; b++) total += shared.sums[b];
-    shared.total = total;
-  }
-  __syncthreads();
+  add_blocks(shared, vocab);
 }
 
-// Inverse CDF in order of token id: the first token at which the running sum passes u · total, into shared.token.
-inline __device__ void draw(Shared &shared, const float *x, int64_t vocab, float peak, float temperature, float uniform) {
-  const int32_t blocks = int32_t(ceil_div(vocab, kBlock));
-  const double goal = double(uniform) * shared.total;
-  if (threadIdx.x >= 32) return;
-  const int lane = threadIdx.x;
-  int32_t b = 0, held = 0; // the block sought; the last one with any weight
-  double before = 0;
-  for (; b < blocks; b++) {
-    if (before + shared.sums[b] > goal) break;
+// The block in which the running sum passes `goal`, and the sum before it; the last of any weight, and minus infinity, where u is so close to 1 that rounding
+// decides. Into shared.block, shared.before; shared.last is the block's first token.
+inline __device__ void find_block(Shared &shared, int64_t vocab, double goal) {
+  const LaneBlocks mine(vocab);
+  double own = 0, upto;
+  int32_t held = -1, found = -1;
+  for (int32_t b = mine.first; b < mine.end; b++) {
+    own += shared.sums[b];
     if (shared.sums[b] > 0) held = b;
+  }
+  double before = sum_below(own, upto);
+  for (int32_t b = mine.first; b < mine.end; b++) {
+    if (shared.sums[b] > 0 && before + shared.sums[b] > goal) {
+      found = b;
+      break;
+    }
     before += shared.sums[b];
   }
-  const bool past_end = b == blocks; // u so close to 1 that rounding decides: the last token of any weight
-  if (past_end) b = held;
-  const int64_t begin = int64_t(b) * kBlock, end = min(vocab, begin + kBlock);
-  int32_t found = -1, last = int32_t(begin);
-  double sum = past_end ? 0 : before;
-  for (int64_t start = begin; start < end && found < 0; start += 32) {
-    const int64_t i = start + lane;
-    const double weight = i < end ? double(weight_of(x[i], peak, temperature)) : 0.0;
-    double running = weight; // inclusive sums over the lanes
-    for (int offset = 1; offset < 32; offset <<= 1) {
-      const double other = __shfl_up_sync(0xffffffffu, running, offset);
-      if (lane >= offset) running += other;
-    }
-    const uint32_t passed = __ballot_sync(0xffffffffu, !past_end && weight > 0 && sum + running > goal);
-    const uint32_t there = __ballot_sync(0xffffffffu, weight > 0);
-    if (passed) found = int32_t(start) + __ffs(int(passed)) - 1;
-    if (there) last = int32_t(start) + 31 - __clz(int(there));
-    sum += __shfl_sync(0xffffffffu, running, 31);
-  }
-  if (lane == 0) shared.token = found >= 0 ? found : last;
+  const uint32_t passed = __ballot_sync(0xffffffffu, found >= 0);
+  const int32_t last = __reduce_max_sync(0xffffffffu, held);
+  if (int(threadIdx.x) != (passed ? __ffs(int(passed)) - 1 : 0)) return;
+  shared.block = passed ? found : max(last, 0), shared.before = passed ? before : -INFINITY;
+  shared.last = shared.block * kBlock;
+}
+
+// Inverse CDF in order of token id: the first token at which the running sum passes u · total, into shared.token; the last of any weight in its block where
+// none does.
+inline __device__ void draw(Shared &shared, const float *x, int64_t vocab, float peak, float temperature, float uniform) {
+  const double goal = double(uniform) * shared.total;
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  if (warp == 0) find_block(shared, vocab, goal);
+  if (threadIdx.x == 0) shared.token = 0x7fffffff;
+  __syncthreads();
+  const int64_t i = int64_t(shared.block) * kBlock + threadIdx.x;
+  const double weight = i < vocab ? double(weight_of(x[i], peak, temperature)) : 0.0;
+  double upto;
+  sum_below(weight, upto);
+  if (lane == 31) shared.parts[warp] = upto;
+  __syncthreads();
+  double before = shared.before;
+  for (int w = 0; w < warp; w++) before += shared.parts[w];
+  const uint32_t passed = __ballot_sync(0xffffffffu, weight > 0 && before + upto > goal), there = __ballot_sync(0xffffffffu, weight > 0);
+  if (lane == 0 && passed) atomicMin(&shared.token, int32_t(i) + __ffs(int(passed)) - 1);
+  if (lane == 0 && there) atomicMax(&shared.last, int32_t(i) + 31 - __clz(int(there)));
+  __syncthreads();
+  if (threadIdx.x == 0 && shared.token == 0x7fffffff) shared.token = shared.last;
+  __syncthreads();
 }
 
 } // namespace arbor::sampling

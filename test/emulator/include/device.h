@@ -105,6 +105,12 @@ template <class T> T __reduce_max_sync(uint32_t mask, T word) {
 inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 inline void __threadfence_system() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 template <class T, class Added> T atomicAdd(T *place, Added value) { return __atomic_fetch_add(place, T(value), __ATOMIC_SEQ_CST); }
+template <class T> void atomicMin(T *place, T value) {
+  for (T there = *place; value < there && !__atomic_compare_exchange_n(place, &there, value, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);) {}
+}
+template <class T> void atomicMax(T *place, T value) {
+  for (T there = *place; value > there && !__atomic_compare_exchange_n(place, &there, value, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);) {}
+}
 inline int atomicCAS_system(int *place, int expected, int wanted) {
   __atomic_compare_exchange_n(place, &expected, wanted, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
   return expected;

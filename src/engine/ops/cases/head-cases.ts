@@ -23,6 +23,7 @@ export const headCases: readonly OpCase[] = [
   ...logprob({ tokens: 1, hidden: 8, vocab: 11, pairs: 1, temperature: 1 }),
   ...logprob({ tokens: 5, hidden: 13, vocab: 257, pairs: 9, temperature: 0.7 }),
   ...logprob({ tokens: 30, hidden: 64, vocab: 100, pairs: 70, temperature: 1.3 }),
+  ...logprob({ tokens: 2, hidden: 4, vocab: 60_004, pairs: 2, temperature: 1 }), // more than a multiprocessor holds
   ...logprob({ tokens: 4, hidden: 32, vocab: 2000, pairs: 3, temperature: 0.05 }), // sharp: logits far apart
   ...sampling(),
   ...[1, 999].map(sumSquares),
@@ -172,6 +173,8 @@ function sampling(): OpCase[] {
   return [
     one(50, (random, shape) => random.normal(shape, 3)),
     one(1003, (random, shape) => random.normal(shape, 3)),
+    one(2051, (random, shape) => random.normal(shape, 3)),
+    one(4100, (random, shape) => random.normal(shape, 4)),
     one(37, equal),
   ]
 }
