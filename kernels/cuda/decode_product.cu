@@ -14,7 +14,7 @@ constexpr int64_t kLeastDepth = 384, kMostTerms = 8; // of a term: with less, ad
 template <int kRows> constexpr int kStageBytes = (kColumns + kRows) * kTileColumns * 2;
 // Stages of a ring, of so many blocks that share a multiprocessor.
 template <int kRows, int kBlocks> constexpr int kStages = (kBlocks == 1 ? 180 << 10 : (220 << 10) / kBlocks) / kStageBytes<kRows>;
-constexpr int kMostBlocks = 3; // with more, rings would be too short
+constexpr int kUsualBlocks = 3, kMostBlocks = kMostSharing; // with more than usual, rings are short
 
 // A block's sums by way of shared memory, so that rows go out in pieces of 16 bytes.
 template <class T, int kRows>
@@ -90,12 +90,14 @@ bool launch(arbor_stream *stream, const bf16 *x, const bf16 *weight, int64_t wei
   return true;
 }
 
-// The fewer blocks there are, the more each asks for before the wait.
-template <int kRows, int kBlocks = 1, class... Arguments> bool launch_with_room(arbor_stream *stream, int64_t blocks, const Arguments &...arguments) {
+template <int kRows, int kBlocks = 1, class... Arguments> bool launch_sharing(arbor_stream *stream, int64_t sharing, const Arguments &...arguments) {
   if constexpr (kBlocks < kMostBlocks)
-    if (blocks > int64_t(kBlocks) * multiprocessors(stream)) return launch_with_room<kRows, kBlocks + 1>(stream, blocks, arguments...);
+    if (sharing > kBlocks) return launch_sharing<kRows, kBlocks + 1>(stream, sharing, arguments...);
   return launch<kRows, kBlocks>(stream, arguments...);
 }
+
+// The fewer blocks there are, the more each asks for before the wait.
+int64_t blocks_on_each(arbor_stream *stream, const DecodeOutputs &to) { return ceil_div(ceil_div(to.columns, kColumns) * to.terms, multiprocessors(stream)); }
 
 } // namespace
 
@@ -106,12 +108,20 @@ int32_t decode_terms(arbor_stream *stream, int64_t columns, int64_t depth) {
   return int32_t(terms);
 }
 
-bool decode_product(arbor_stream *stream, const bf16 *x, const bf16 *weight, int64_t weight_ld, const DecodeOutputs &to, int64_t rows, int64_t depth) {
+std::vector<int32_t> decode_sharings(arbor_stream *stream, const DecodeOutputs &to) {
+  std::vector<int32_t> more;
+  if (blocks_on_each(stream, to) > kUsualBlocks)
+    for (int sharing = kUsualBlocks + 1; sharing <= kMostBlocks; sharing++) more.push_back(sharing);
+  return more;
+}
+
+bool decode_product(arbor_stream *stream, const bf16 *x, const bf16 *weight, int64_t weight_ld, const DecodeOutputs &to, int64_t rows, int64_t depth,
+                    int32_t sharing) {
   if (!has_warpgroups(stream)) return false;
-  const int64_t blocks = ceil_div(to.columns, kColumns) * to.terms;
+  const int64_t share = sharing > 0 ? sharing : std::min(blocks_on_each(stream, to), int64_t(kUsualBlocks));
   for (int64_t first = 0; first < rows; first += kMostDecodeRows) {
     const int64_t count = std::min(kMostDecodeRows, rows - first);
-    const auto run = [&](auto most) { return launch_with_room<most()>(stream, blocks, x, weight, weight_ld, to, first, count, rows, depth); };
+    const auto run = [&](auto most) { return launch_sharing<most()>(stream, share, x, weight, weight_ld, to, first, count, rows, depth); };
     const bool done = count <= 8    ? run(std::integral_constant<int, 8>())
                       : count <= 16 ? run(std::integral_constant<int, 16>())
                       : count <= 32 ? run(std::integral_constant<int, 32>())

@@ -3,6 +3,8 @@
 // before they wait.
 #pragma once
 
+#include <vector>
+
 #include "stream.cuh"
 
 namespace arbor {
@@ -20,7 +22,13 @@ struct DecodeOutputs {
 };
 
 // x [rows, depth] times weight [columns, depth], transposed, all bf16, the weight's rows `weight_ld` apart. False where this device has no such kernel: cuBLASLt's sums have the same bits.
-bool decode_product(arbor_stream *stream, const bf16 *x, const bf16 *weight, int64_t weight_ld, const DecodeOutputs &to, int64_t rows, int64_t depth);
+// `sharing`: blocks on a multiprocessor at a time, of which the bits know nothing; 0: the usual.
+bool decode_product(arbor_stream *stream, const bf16 *x, const bf16 *weight, int64_t weight_ld, const DecodeOutputs &to, int64_t rows, int64_t depth,
+                    int32_t sharing = 0);
+
+constexpr int32_t kMostSharing = 5;
+// What else to try where not all blocks are under way at once: with more beside one another fewer wait for their turn, but each asks for less ahead.
+std::vector<int32_t> decode_sharings(arbor_stream *stream, const DecodeOutputs &to);
 
 constexpr int64_t kMostDecodeRows = 64; // that it suits: with more, cuBLASLt is faster
 

@@ -154,15 +154,21 @@ private:
       if (p.family > 0) usual.columns = usual.out_ld = p.family;
       if (!first_proposal(usual, reductions(p), reference) && !first_proposal(usual, lt::kAnyReduction, reference)) return refused(op, p, 0);
     }
-    const bool few = reference.own && p.rows <= kMostDecodeRows;
-    slot = few || is_recording(stream) ? reference : fastest(stream, p, reference);
+    slot = is_recording(stream) ? reference : fastest(stream, p, reference);
     return ARBOR_OK;
   }
 
   Plan fastest(arbor_stream *stream, const Product &p, const Plan &reference) {
     Product largest = p;
     largest.rows = bucket(p.rows);
-    return fastest_equal(stream, lt_, largest, reference, candidates(p, reference), level_2_bytes_);
+    const bool few = reference.own && p.rows <= kMostDecodeRows;
+    return fastest_equal(stream, lt_, largest, reference, few ? own_candidates(stream, p, reference) : candidates(p, reference), level_2_bytes_);
+  }
+
+  static std::vector<Plan> own_candidates(arbor_stream *stream, const Product &p, const Plan &reference) {
+    std::vector<Plan> others;
+    for (const int32_t sharing : decode_sharings(stream, decode_outputs(p))) others.push_back(reference), others.back().sharing = sharing;
+    return others;
   }
 
   // What is proposed for more rows may suit few as well: fewer rows alone would have it divide the sum.

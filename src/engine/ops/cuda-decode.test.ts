@@ -174,6 +174,7 @@ describe(`adapters of rows that decode, on ${CUDA}`, () => {
     [128, 768, 16],
     [640, 128, 16],
     [640, 128, 0],
+    [1280, 128, 16], // more blocks than are usual at once: the clock decides how many
     [72, 448, 3],
   ])(
     'of %i outputs and %i inputs a row has the same bits among any number of rows, adapter of rank %i',
