@@ -44,13 +44,14 @@ export const LORA = { rank: RANK, alpha: 2 * RANK, targets: LORA_TARGETS, dropou
 export interface GpuEngineWishes {
   readonly device: Device
   readonly precision: PrecisionWish
+  readonly packTokens?: number | undefined
   /** What the engine is given in the backend's place. */
   readonly watch?: (backend: Backend) => Backend
 }
 
 export async function openGpuEngine(
   { name, config, step }: Workload,
-  { device, precision, watch = (backend) => backend }: GpuEngineWishes,
+  { device, precision, packTokens, watch = (backend) => backend }: GpuEngineWishes,
 ): Promise<GpuEngine> {
   const started = performance.now()
   const backend = await openBackend(device, { precision, log: (line) => process.stderr.write(`${line}\n`) })
@@ -58,6 +59,7 @@ export async function openGpuEngine(
   const info = await engine.load({ name, kind: 'folder', path: '' })
   await engine.openPolicy(policyName(0), { lora: LORA, seed: 0 })
   const loadSeconds = (performance.now() - started) / 1000
+  const update = { ...UPDATE, ...(packTokens !== undefined && { packTokens }) }
   const random = uniforms(7, 0)
   let seed = 0
   let last: Rolled[] = []
@@ -95,7 +97,7 @@ export async function openGpuEngine(
       const length = sequences.reduce((sum, { completion }) => sum + completion.length, 0)
       const dLogprobs = Float32Array.from({ length }, () => (random() - 0.5) / length)
       const begun = performance.now()
-      const stats = await engine.trainStep(policyName(0), sequences, { dLogprobs }, UPDATE)
+      const stats = await engine.trainStep(policyName(0), sequences, { dLogprobs }, update)
       const seconds = (performance.now() - begun) / 1000
       gap = gapOf(last, stats.logprobs!)
       tokens = { computed: stats.tokens, unshared: stats.tokensUnshared, packs: stats.packs }

@@ -18,6 +18,7 @@ the sampler's and the trainer's logprobs; models with random weights at the shap
   --repeat N         repetitions, interleaved (default 5)    --warmup N   rounds before them (default 3)
   --device D         cuda (default), cpu, …                  --precision P   bf16 (default on cuda), f32, auto
   --groups --rollouts --prompt --common --new N   another step than the row's own
+  --pack-tokens N    rows of a training pass at most (default: what the engine chooses)
   --peers            transformers + peft beside us, where python3 has them     --peer-limit SECONDS   for rollouts, and for training (default 150)
   --server-entry F   what "node F serve …" starts for the row through the server (default: dist/src/cli/main.js, else this file)
   --json FILE        the last line, as a file`
@@ -29,6 +30,7 @@ export interface GpuOptions {
   readonly warmUp: number
   readonly device: 'cuda' | 'cpu' | 'tfjs' | 'auto'
   readonly precision: PrecisionWish
+  readonly packTokens: number | undefined
   readonly peers: boolean
   readonly peerLimit: number
   readonly serverEntry: string
@@ -41,7 +43,15 @@ export function gpuOptions(self: string): GpuOptions | null {
   const flag = { type: 'boolean', default: false } as const
   const plain = { model: text, shape: text, only: text, repeat: text, warmup: text, device: text, precision: text, json: text }
   const { values } = parseArgs({
-    options: { ...plain, ...SIZES, peers: flag, 'peer-limit': text, 'server-entry': text, help: { ...flag, short: 'h' } },
+    options: {
+      ...plain,
+      ...SIZES,
+      peers: flag,
+      'peer-limit': text,
+      'server-entry': text,
+      'pack-tokens': text,
+      help: { ...flag, short: 'h' },
+    },
   })
   if (values.help) return null
   const only = values.only?.split(',').map(partOf)
@@ -54,6 +64,7 @@ export function gpuOptions(self: string): GpuOptions | null {
     warmUp: whole('warmup', values.warmup ?? '3'),
     device,
     precision: (values.precision ?? (device === 'cuda' ? 'bf16' : 'auto')) as PrecisionWish,
+    packTokens: values['pack-tokens'] === undefined ? undefined : whole('pack-tokens', values['pack-tokens']),
     peers: values.peers!,
     peerLimit: whole('peer-limit', values['peer-limit'] ?? '150'),
     serverEntry: values['server-entry'] ?? (existsSync(compiled) ? compiled : self),

@@ -57,7 +57,7 @@ async function ofEngine(
   facts: Record<string, unknown>,
 ): Promise<GpuRow[]> {
   const before = usedMemory()
-  const engine = await openGpuEngine(workload, { device: options.device, precision: options.precision })
+  const engine = await openGpuEngine(workload, options)
   facts['engine'] = engine.description
   say(`${workload.name}: loaded in ${engine.loadSeconds.toFixed(1)} s on ${engine.description}`)
   try {

@@ -3,7 +3,7 @@
 // lets it see its ancestors. Gradients sum at the joints, so the result is the plain batch's.
 
 import type { TrainSequence } from './engine'
-import { type Placed, TokenTree } from './token-tree'
+import { type Placed, placed, rowCount, TokenTree } from './token-tree'
 
 /** Rows that are computed together, as plain arrays. */
 export interface Pack {
@@ -50,7 +50,7 @@ export function buildPacks(sequences: readonly TrainSequence[], packTokens: numb
   const groups = byPrompt(sequences, starts)
   const parts = groups.flatMap((group): Part[] => {
     const rows = rowsTogether(group)
-    return rows <= packTokens ? [{ group, rows }] : group.map((one) => ({ group: [one], rows: one.rows.length }))
+    return rows <= packTokens ? [{ group, rows }] : group.map((one) => ({ group: [one], rows: rowCount(one) }))
   })
   const shared = plant(parts, () => new TokenTree(packTokens))
   const trees = shared.flatMap(({ tree, parts: own }) => {
@@ -59,7 +59,7 @@ export function buildPacks(sequences: readonly TrainSequence[], packTokens: numb
     return plant(own, () => new TokenTree(packTokens, 1)).map((alone) => alone.tree.layOut())
   })
   const tokens = trees.flatMap(allPacks).reduce((sum, pack) => sum + pack.tokens, 0)
-  const tokensUnshared = groups.flat().reduce((sum, { rows }) => sum + rows.length, 0)
+  const tokensUnshared = groups.flat().reduce((sum, one) => sum + rowCount(one), 0)
   return { trees, tokens, tokensUnshared, pairs: starts[sequences.length]! }
 }
 
@@ -103,22 +103,24 @@ export function completionStarts(sequences: readonly TrainSequence[]): number[] 
 
 /** The sequences that have a completion, those of one prompt together, else in the order given. */
 function byPrompt(sequences: readonly TrainSequence[], starts: readonly number[]): Placed[][] {
-  const groups: Placed[][] = []
-  const byHash = new Map<number, Placed[][]>()
+  const groups: { readonly prompt: readonly number[]; readonly tokens: Int32Array; readonly own: Placed[] }[] = []
+  const byHash = new Map<number, typeof groups>()
+  let last: (typeof groups)[number] | undefined
   for (const [i, { prompt, completion }] of sequences.entries()) {
     if (completion.length === 0) continue
-    const placed = { prompt, completion, place: starts[i]!, rows: prompt.concat(completion.slice(0, -1)) }
-    const hash = hashOf(prompt)
-    const alike = byHash.get(hash) ?? []
-    const group = alike.find(([first]) => isEqual(first!.prompt, prompt))
-    if (group) group.push(placed)
-    else {
-      const own = [placed]
-      groups.push(own)
-      byHash.set(hash, [...alike, own])
+    if (last?.prompt !== prompt) {
+      const hash = hashOf(prompt)
+      const alike = byHash.get(hash) ?? []
+      last = alike.find((group) => isEqual(group.prompt, prompt))
+      if (!last) {
+        last = { prompt, tokens: Int32Array.from(prompt), own: [] }
+        groups.push(last)
+        byHash.set(hash, [...alike, last])
+      }
     }
+    last.own.push(placed(last.tokens, completion, starts[i]!))
   }
-  return groups
+  return groups.map(({ own }) => own)
 }
 
 function hashOf(tokens: readonly number[]): number {
@@ -136,7 +138,7 @@ function isEqual(a: readonly number[], b: readonly number[]): boolean {
 
 /** Rows of a group in a tree of its own. */
 function rowsTogether(group: readonly Placed[]): number {
-  if (group.length === 1) return group[0]!.rows.length
+  if (group.length === 1) return rowCount(group[0]!)
   const alone = new TokenTree(Number.POSITIVE_INFINITY)
   alone.add(group, 0)
   return alone.rows

@@ -1,22 +1,36 @@
 // The tree of tokens that buildPacks cuts into packs. A node is a run of tokens that nothing has parted so far: a step's sequences are tens of
-// thousands of tokens, but part in few places.
+// thousands of tokens, but part in few places. Runs are compared and copied whole: a GPU waits for the first pack, and a step's first calls come before
+// V8 has compiled any loop.
 
-import type { TrainSequence } from './engine'
 import type { Pack, PackedTree } from './prefix-tree'
 
 /** A sequence and where its completion tokens begin in the list of all. */
-export interface Placed extends TrainSequence {
+export interface Placed {
   readonly place: number
-  /** Prompt and completion without its last token: what is computed. */
-  readonly rows: readonly number[]
+  readonly promptLength: number
+  /** Prompt and completion; all but the last are rows, what is computed. */
+  readonly tokens: Int32Array
+  /** The same memory. */
+  readonly bytes: Buffer
+}
+
+export function placed(prompt: Int32Array, completion: readonly number[], place: number): Placed {
+  const tokens = new Int32Array(prompt.length + completion.length)
+  tokens.set(prompt)
+  tokens.set(completion, prompt.length)
+  return { place, promptLength: prompt.length, tokens, bytes: Buffer.from(tokens.buffer) }
+}
+
+export function rowCount({ tokens }: Placed): number {
+  return tokens.length - 1
 }
 
 /** Stands for a pack's number where a node belongs to the trunk. */
 const TRUNK = -1
 
 interface Node {
-  /** Of the sequence that brought it; its own are those from `start` to `end`, which are its positions as well. */
-  readonly tokens: readonly number[]
+  /** The sequence that brought it; its own are the tokens from `start` to `end`, which are its positions as well. */
+  readonly of: Placed
   start: number
   readonly end: number
   parent: Node | null
@@ -30,7 +44,8 @@ interface Node {
 }
 
 /** A sequence in the tree: a node keeps its end when it is split, so this one stays the sequence's last. */
-interface Inserted extends Placed {
+interface Inserted {
+  readonly one: Placed
   readonly last: Node
 }
 
@@ -65,7 +80,7 @@ export class TokenTree {
       if (!last) this.sizes.push(0)
       if (!last && !this.fits(group[0]!, rows)) return false
     }
-    for (const one of group) this.inserted.push({ ...one, last: this.insert(one) })
+    for (const one of group) this.inserted.push({ one, last: this.insert(one) })
     return true
   }
 
@@ -85,18 +100,19 @@ export class TokenTree {
   }
 
   /** Whether trunk and largest pack keep to their budget with this sequence, and others of its prompt, in the last pack. */
-  private fits({ rows: tokens }: Placed, rows: number): boolean {
+  private fits(one: Placed, rows: number): boolean {
+    const { tokens } = one
     const sizes = [...this.sizes]
     let trunk = this.trunkSize
     let known = 0
     for (let node = this.roots.get(tokens[0]!); node; ) {
-      const end = agreement(node, tokens)
+      const end = agreement(node, one)
       known = end
       if (this.isForeign(node.pack)) {
         sizes[node.pack]! -= end - node.start
         trunk += end - node.start
       }
-      node = end === node.end && end < tokens.length ? node.children.get(tokens[end]!) : undefined
+      node = end === node.end && end < rowCount(one) ? node.children.get(tokens[end]!) : undefined
     }
     sizes[sizes.length - 1]! += rows - known
     return trunk + Math.max(...sizes) <= this.packTokens
@@ -108,14 +124,15 @@ export class TokenTree {
   }
 
   /** The node that ends with the sequence's last row. */
-  private insert({ prompt, rows }: Placed): Node {
-    const live = prompt.length - 1 // the prompt's last token predicts the first of the completion
+  private insert(one: Placed): Node {
+    const live = one.promptLength - 1 // the prompt's last token predicts the first of the completion
+    const rows = rowCount(one)
     let parent: Node | null = null
-    for (let at = 0; at < rows.length; ) {
-      const known: Node | undefined = (parent?.children ?? this.roots).get(rows[at]!)
-      const reach = known ? agreement(known, rows) : rows.length
+    for (let at = 0; at < rows; ) {
+      const known: Node | undefined = (parent?.children ?? this.roots).get(one.tokens[at]!)
+      const reach = known ? agreement(known, one) : rows
       const end = at < live && live < reach ? live : reach
-      const node: Node = known ? this.upTo(known, end) : this.grow(parent, rows, [at, end])
+      const node: Node = known ? this.upTo(known, end) : this.grow(parent, one, [at, end])
       if (at >= live) node.live = true
       this.claim(node)
       parent = node
@@ -124,9 +141,9 @@ export class TokenTree {
     return parent!
   }
 
-  private grow(parent: Node | null, tokens: readonly number[], [start, end]: readonly [number, number]): Node {
+  private grow(parent: Node | null, of: Placed, [start, end]: readonly [number, number]): Node {
     const pack = this.sizes.length - 1
-    const node: Node = { tokens, start, end, parent, children: new Map(), pack, live: false, slot: -1 }
+    const node: Node = { of, start, end, parent, children: new Map(), pack, live: false, slot: -1 }
     this.place(node)
     this.sizes[pack]! += end - start
     return node
@@ -134,14 +151,14 @@ export class TokenTree {
 
   /** Takes the place of a sibling with the same first token. */
   private place(node: Node): void {
-    ;(node.parent?.children ?? this.roots).set(node.tokens[node.start]!, node)
+    ;(node.parent?.children ?? this.roots).set(node.of.tokens[node.start]!, node)
   }
 
   /** The node's beginning up to `end`, parted from its rest where there is one. */
   private upTo(node: Node, end: number): Node {
     if (end === node.end) return node
-    const { tokens, start, parent, pack, live } = node
-    const upper: Node = { tokens, start, end, parent, children: new Map(), pack, live, slot: -1 }
+    const { of, start, parent, pack, live } = node
+    const upper: Node = { of, start, end, parent, children: new Map(), pack, live, slot: -1 }
     this.place(upper)
     node.start = end
     node.parent = upper
@@ -176,13 +193,13 @@ export class TokenTree {
   /** The parts of sequences that predict, node by node, in the order of the sequences. */
   private pairsByPack(): Map<number, Predicting[]> {
     const pairs = new Map<number, Predicting[]>()
-    for (const { prompt, completion, place, last } of this.inserted) {
+    for (const { one, last } of this.inserted) {
+      const { promptLength, tokens, place } = one
       const path: Node[] = []
-      for (let node: Node | null = last; node && node.end >= prompt.length; node = node.parent) path.push(node)
+      for (let node: Node | null = last; node && node.end >= promptLength; node = node.parent) path.push(node)
       for (const node of path.reverse()) {
-        const offset = node.start - (prompt.length - 1)
         const own = pairs.get(node.pack)
-        const part = { node, completion, offset, place: place + offset }
+        const part = { node, tokens, place: place + node.start - (promptLength - 1) }
         if (own) own.push(part)
         else pairs.set(node.pack, [part])
       }
@@ -191,19 +208,19 @@ export class TokenTree {
   }
 }
 
-/** A node whose tokens predict those of a completion from `offset` on. */
+/** A node whose tokens predict those of a sequence, each the next. */
 interface Predicting {
   readonly node: Node
-  readonly completion: readonly number[]
-  readonly offset: number
+  readonly tokens: Int32Array
   readonly place: number
 }
 
-/** Position up to which a node and a sequence agree, given that they do at its start. */
-function agreement({ tokens, start, end }: Node, rows: readonly number[]): number {
-  const most = Math.min(end, rows.length)
+/** Position up to which a node and a sequence's rows agree, given that they do at its start. */
+function agreement({ of, start, end }: Node, one: Placed): number {
+  const most = Math.min(end, rowCount(one))
+  if (of.bytes.compare(one.bytes, 4 * start, 4 * most, 4 * start, 4 * most) === 0) return most
   let at = start + 1
-  while (at < most && tokens[at] === rows[at]) at++
+  while (at < most && of.tokens[at] === one.tokens[at]) at++
   return at
 }
 
@@ -224,10 +241,9 @@ function layOut(all: readonly Node[][], { firstSlot, pairs }: { firstSlot: numbe
   for (const node of nodes) {
     node.slot = firstSlot + row
     if (node.live) liveStart = Math.min(liveStart, row)
-    for (let position = node.start; position < node.end; position++, row++) {
-      ids[row] = node.tokens[position]!
-      positions[row] = position
-    }
+    ids.set(node.of.tokens.subarray(node.start, node.end), row)
+    positions.set(counting(node.start, node.end), row)
+    row += node.end - node.start
   }
   const lists = pairLists(pairs, firstSlot + liveStart)
   return { tokens, ids, positions, firstSlot, ...attentionOf(runs, firstSlot), liveStart, ...lists }
@@ -237,12 +253,13 @@ function pairLists(pairs: readonly Predicting[], firstLive: number): Pick<Pack, 
   const count = pairs.reduce((sum, { node }) => sum + node.end - node.start, 0)
   const [rows, targets, places] = [new Int32Array(count), new Int32Array(count), new Int32Array(count)]
   let at = 0
-  for (const { node, completion, offset, place } of pairs)
-    for (let i = 0; i < node.end - node.start; i++, at++) {
-      rows[at] = node.slot + i - firstLive
-      targets[at] = completion[offset + i]!
-      places[at] = place + i
-    }
+  for (const { node, tokens, place } of pairs) {
+    const [{ start, end }, row] = [node, node.slot - firstLive]
+    rows.set(counting(row, row + end - start), at)
+    targets.set(tokens.subarray(start + 1, end + 1), at)
+    places.set(counting(place, place + end - start), at)
+    at += end - start
+  }
   return { rows, targets, places }
 }
 
@@ -255,8 +272,16 @@ function attentionOf(runs: readonly Node[][], firstSlot: number): Pick<Pack, 'se
     const [first, last] = [run[0]!, run.at(-1)!]
     segments.set([first.slot - firstSlot, last.end - first.start, at, last.end], 4 * i)
     for (let node: Node | null = last; node; node = node.parent)
-      for (let position = node.start; position < node.end; position++) context[at + position] = node.slot + position - node.start
+      context.set(counting(node.slot, node.slot + node.end - node.start), at + node.start)
     at += last.end
   }
   return { segments, context }
+}
+
+let numbers = new Int32Array(0)
+
+/** The numbers from `first` to before `end`; not to be written to. */
+function counting(first: number, end: number): Int32Array {
+  if (end > numbers.length) numbers = new Int32Array(2 * end).map((_, i) => i)
+  return numbers.subarray(first, end)
 }
