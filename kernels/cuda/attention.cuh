@@ -35,10 +35,6 @@ constexpr int kMostSimple = 256;
 
 // dq of all rows, on the stream `on`; the first `count` key shares of dk and dv from `first_share` on. `tiles` are planned as the constants say.
 constexpr int kMmaRows = 128, kTogetherRows = 64, kMmaKeys = 64, kMmaStepRows = 64, kSimpleRows = 32, kSimpleKeys = 32;
-int32_t query_gradients_together(arbor_stream *stream, cudaStream_t on, const AttentionShape &shape, const AttentionTiles &tiles,
-                                 const AttentionGradients &t);
-int32_t key_gradients_together(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t,
-                               int count);
 int32_t query_gradients_mma(arbor_stream *stream, cudaStream_t on, const AttentionShape &shape, const AttentionTiles &tiles,
                             const AttentionGradients &t);
 int32_t key_gradients_mma(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t,
@@ -47,6 +43,8 @@ int32_t query_gradients_simple(arbor_stream *stream, cudaStream_t on, int32_t ty
                                const AttentionGradients &t);
 int32_t key_gradients_simple(arbor_stream *stream, int32_t type, const AttentionShape &shape, const AttentionTiles &tiles,
                              const AttentionGradients &t, int count);
+// Both in one launch: dq with the shares that begin at 0.
+int32_t gradients_together(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t, int count);
 
 // Whether 16-byte copies can read these addresses.
 template <class... Pointers> bool aligned(const Pointers *...pointers) { return (... && (reinterpret_cast<uintptr_t>(pointers) % 16 == 0)); }

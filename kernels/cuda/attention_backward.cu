@@ -136,19 +136,18 @@ int32_t backward(arbor_stream *stream, int32_t type, const AttentionShape &shape
     wide ? launch_deltas<T, kCount>(stream, shape, tiles, t, out) : launch_deltas<T, 1>(stream, shape, tiles, t, out);
   });
   // dq beside dk and dv, behind them: where one has too few blocks left, those of the other run, and dk and dv take longer.
-  const cudaStream_t beside = fork(stream);
+  const cudaStream_t beside = together ? nullptr : fork(stream);
   int32_t code = ARBOR_OK;
   for (t.first_share = 0; code == ARBOR_OK && t.first_share < tiles.share_bound; t.first_share += wave) {
     const int count = std::min(wave, tiles.share_bound - t.first_share);
-    code = together       ? key_gradients_together(stream, shape, tiles, t, count)
+    code = together       ? gradients_together(stream, shape, tiles, t, count)
            : tensor_cores ? key_gradients_mma(stream, shape, tiles, t, count)
                           : key_gradients_simple(stream, type, shape, tiles, t, count);
     if (code == ARBOR_OK && shape.slots > 0) code = sum_shares(stream, shape, tiles, t, t.first_share + count);
   }
+  if (together) return code;
   if (code == ARBOR_OK)
-    code = together       ? query_gradients_together(stream, beside, shape, tiles, t)
-           : tensor_cores ? query_gradients_mma(stream, beside, shape, tiles, t)
-                          : query_gradients_simple(stream, beside, type, shape, tiles, t);
+    code = tensor_cores ? query_gradients_mma(stream, beside, shape, tiles, t) : query_gradients_simple(stream, beside, type, shape, tiles, t);
   join(stream);
   return code;
 }

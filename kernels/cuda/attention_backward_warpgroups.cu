@@ -1,5 +1,8 @@
 // Gradient of attention by four warps together (compute capability 9.0), else as attention_backward_mma.cu: what the weights are multiplied with is read
 // from shared memory by the tensor cores themselves, and a block's products run while others of the same multiprocessor are at their exponentials.
+// One launch has the blocks of dk and dv and, behind them, those of dq.
+
+#include <algorithm>
 
 #include "attention_shares.cuh"
 #include "attention_warpgroups.cuh"
@@ -16,15 +19,16 @@ template <int D> struct QueryShared {
   bf16 queries[kGroupRows * D], d_outs[kGroupRows * D], keys[2][kKeys * D], values[2][kKeys * D];
 };
 
+struct BackwardTensors {
+  const bf16 *q, *k, *v, *d_out;
+  const float *lse, *delta;
+  bf16 *dq;
+};
+
 template <int D>
-__global__ void __launch_bounds__(kThreads, D == 128 ? 2 : 3)
-    query_gradients_kernel(AttentionShape shape, AttentionTiles tiles, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *d_out,
-                           const float *lse, const float *delta, bf16 *dq, float scale) {
-  extern __shared__ __align__(256) unsigned char memory[];
+__device__ __forceinline__ void query_gradients(const AttentionShape &shape, const AttentionTiles &tiles, const BackwardTensors &of, int t, int kv_head,
+                                                float scale, QueryShared<D> &shared) {
   typedef Panels<D, kGroupRows> Layout;
-  QueryShared<D> &shared = *reinterpret_cast<QueryShared<D> *>(at_tile(memory));
-  const int t = tiles.counts[0] - 1 - int(blockIdx.x) / shape.kv_heads, kv_head = int(blockIdx.x) % shape.kv_heads;
-  if (t < 0) return;
   const QueryTile tile = tiles.queries[t];
   Segment segment;
   if (!read_segment(shape, tile.segment, segment)) return;
@@ -34,14 +38,14 @@ __global__ void __launch_bounds__(kThreads, D == 128 ? 2 : 3)
   KeyCopies<D, kKeys, kThreads, Layout> copies(shape, shape.context + segment.context_start, length, thread);
   const auto copy_block = [&](int block) {
     copies.check_slots();
-    copies.copy(shared.keys[block & 1], k + kv_head * D, shared.values[block & 1], v + kv_head * D);
+    copies.copy(shared.keys[block & 1], of.k + kv_head * D, shared.values[block & 1], of.v + kv_head * D);
     close_copies();
     copies.read_slots((block + 1) * kKeys);
   };
   copies.read_slots(0);
   const RowCopies<D, kGroupRows, kThreads, Layout> row_copies(rows, thread);
-  row_copies.copy(shared.queries, q);
-  row_copies.copy(shared.d_outs, d_out);
+  row_copies.copy(shared.queries, of.q);
+  row_copies.copy(shared.d_outs, of.d_out);
   copy_block(0);
 
   int seen[2];
@@ -51,7 +55,7 @@ __global__ void __launch_bounds__(kThreads, D == 128 ? 2 : 3)
     const int r = own_row + (lane >> 2) + 8 * row;
     const bool valid = r < rows.count;
     seen[row] = rows.seen(r);
-    lses[row] = valid ? lse[rows.at(r)] * kLog2e : 0, deltas[row] = valid ? delta[rows.at(r)] : 0;
+    lses[row] = valid ? of.lse[rows.at(r)] * kLog2e : 0, deltas[row] = valid ? of.delta[rows.at(r)] : 0;
   }
   const int seen_by_all = rows.seen(0), blocks = (length + kKeys - 1) / kKeys;
   float sums[D / 8][4] = {};
@@ -97,7 +101,7 @@ __global__ void __launch_bounds__(kThreads, D == 128 ? 2 : 3)
     hold(sums);
   }
   __syncthreads(); // nobody reads the queries any more: rows go out through them, in whole pieces
-  store_rows<D, Layout>(sums, rows, own_row, shared.queries, dq, scale);
+  store_rows<D, Layout>(sums, rows, own_row, shared.queries, of.dq, scale);
 }
 
 // ---- dk, dv --------------------------------------------------------------------------------------------------------------------
@@ -152,13 +156,8 @@ __device__ __forceinline__ void add_stage(float (&dk)[D / 8][4], float (&dv)[D /
 }
 
 template <int D>
-__global__ void __launch_bounds__(kThreads, D == 128 ? 2 : 3)
-    key_gradients_kernel(AttentionShape shape, AttentionTiles tiles, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *d_out,
-                         const float *lse, const float *delta, ShareSums to, int first_share, float scale) {
-  extern __shared__ __align__(256) unsigned char memory[];
-  KeyShared<D> &shared = *reinterpret_cast<KeyShared<D> *>(at_tile(memory));
-  const int own_share = first_share + int(blockIdx.x) / shape.kv_heads, kv_head = int(blockIdx.x) % shape.kv_heads;
-  if (own_share >= tiles.counts[4]) return;
+__device__ __forceinline__ void key_gradients(const AttentionShape &shape, const AttentionTiles &tiles, const BackwardTensors &of, const ShareSums &to,
+                                              int own_share, int first_share, int kv_head, float scale, KeyShared<D> &shared) {
   const KeyShare share = tiles.shares[own_share];
   const KeyTile tile = tiles.keys[share.tile];
   const int thread = int(threadIdx.x), lane = thread & 31, warp = thread >> 5;
@@ -168,11 +167,11 @@ __global__ void __launch_bounds__(kThreads, D == 128 ? 2 : 3)
     KeyCopies<D, kKeys, kThreads, Panels<D, kKeys>> copies(shape, shape.context + tile.at, tile.count, thread);
     copies.read_slots(0);
     copies.check_slots();
-    copies.copy(shared.keys, k + kv_head * D, shared.values, v + kv_head * D);
+    copies.copy(shared.keys, of.k + kv_head * D, shared.values, of.v + kv_head * D);
   }
   const auto copy_next = [&](int stage) { // whether some of the rows don't see all of the keys
     const PackedRows rows = pass.take(kv_head);
-    copy_stage<D, Panels<D, kGroupRows>>(shared, stage, rows, q, d_out, lse, delta);
+    copy_stage<D, Panels<D, kGroupRows>>(shared, stage, rows, of.q, of.d_out, of.lse, of.delta);
     return tile.first + tile.count > rows.seen(0);
   };
   bool masked = copy_next(0);
@@ -188,22 +187,43 @@ __global__ void __launch_bounds__(kThreads, D == 128 ? 2 : 3)
     if (more) masked = copy_next(stage ^ 1);
     add_stage<D>(dk, dv, shared, stage, masked_now, key, scale * kLog2e);
   }
-  to.partial += int64_t(own_share - first_share) * kKeys * 2 * shape.kv_width();
-  write_share<D>(dk, dv, to, shape, tiles, tile, kv_head, scale);
+  const ShareSums own = {to.partial + int64_t(own_share - first_share) * kKeys * 2 * shape.kv_width(), to.dk, to.dv};
+  write_share<D>(dk, dv, own, shape, tiles, tile, kv_head, scale);
+}
+
+// dk and dv take longer: where they have too few blocks left, those of dq run.
+template <int D>
+__global__ void __launch_bounds__(kThreads, D == 128 ? 2 : 3)
+    gradients_kernel(AttentionShape shape, AttentionTiles tiles, BackwardTensors tensors, ShareSums to, int first_share, int key_blocks, float scale) {
+  extern __shared__ __align__(256) unsigned char memory[];
+  unsigned char *const tile = at_tile(memory);
+  const bool for_keys = int(blockIdx.x) < key_blocks;
+  const int number = int(blockIdx.x) - (for_keys ? 0 : key_blocks), kv_head = number % shape.kv_heads;
+  if (for_keys) {
+    const int share = first_share + number / shape.kv_heads;
+    if (share < tiles.counts[4]) key_gradients<D>(shape, tiles, tensors, to, share, first_share, kv_head, scale, *reinterpret_cast<KeyShared<D> *>(tile));
+  } else {
+    const int t = tiles.counts[0] - 1 - number / shape.kv_heads;
+    if (t >= 0) query_gradients<D>(shape, tiles, tensors, t, kv_head, scale, *reinterpret_cast<QueryShared<D> *>(tile));
+  }
+}
+
+template <int D>
+int32_t launch(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t, int count) {
+  constexpr size_t kShared = std::max(sizeof(KeyShared<D>), sizeof(QueryShared<D>)) + kGroupSpare;
+  if (!allow_shared(gradients_kernel<D>, kShared)) return unsupported("arbor_attention_backward", "too little shared memory on this device");
+  const int key_blocks = count * shape.kv_heads, query_blocks = t.first_share == 0 ? tiles.query_bound * shape.kv_heads : 0;
+  const BackwardTensors tensors{static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k), static_cast<const bf16 *>(t.v),
+                                static_cast<const bf16 *>(t.d_out), t.lse, t.delta, static_cast<bf16 *>(t.dq)};
+  gradients_kernel<D><<<unsigned(key_blocks + query_blocks), kThreads, kShared, cuda_stream(stream)>>>(shape, tiles, tensors, share_sums(t), t.first_share,
+                                                                                                   key_blocks, 1 / sqrtf(float(shape.dim)));
+  return launched(stream, "arbor_attention_backward");
 }
 
 } // namespace
 
-int32_t query_gradients_together(arbor_stream *stream, cudaStream_t on, const AttentionShape &shape, const AttentionTiles &tiles,
-                                 const AttentionGradients &t) {
-  ARBOR_BY_PANELS(shape.dim, {
-    return launch_query_gradients(stream, on, query_gradients_kernel<D>, kThreads, sizeof(QueryShared<D>) + kGroupSpare, shape, tiles, t);
-  });
-}
-
-int32_t key_gradients_together(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t,
-                               int count) {
-  ARBOR_BY_PANELS(shape.dim, { return launch_key_gradients(stream, key_gradients_kernel<D>, sizeof(KeyShared<D>) + kGroupSpare, shape, tiles, t, count); });
+int32_t gradients_together(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t, int count) {
+  ARBOR_BY_PANELS(shape.dim, { return launch<D>(stream, shape, tiles, t, count); });
 }
 
 } // namespace arbor

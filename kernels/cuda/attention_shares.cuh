@@ -40,6 +40,8 @@ struct ShareSums {
   float *partial, *dk, *dv;
 };
 
+inline ShareSums share_sums(const AttentionGradients &t) { return {t.partial, t.direct ? t.dk : nullptr, t.direct ? t.dv : nullptr}; }
+
 // Writes a warp's 16 rows of sums, from key 16 * warp of the tile on; `partial` is the share's.
 template <int D>
 __device__ __forceinline__ void write_share(const float (&dk)[D / 8][4], const float (&dv)[D / 8][4], const ShareSums &to, const AttentionShape &shape,
@@ -118,10 +120,9 @@ template <class Kernel>
 int32_t launch_key_gradients(arbor_stream *stream, Kernel *kernel, size_t shared, const AttentionShape &shape, const AttentionTiles &tiles,
                              const AttentionGradients &t, int count) {
   if (!allow_shared(kernel, shared)) return unsupported("arbor_attention_backward", "too little shared memory on this device");
-  const ShareSums to{t.partial, t.direct ? t.dk : nullptr, t.direct ? t.dv : nullptr};
   kernel<<<unsigned(count * shape.kv_heads), kShareThreads, shared, cuda_stream(stream)>>>(
       shape, tiles, static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k), static_cast<const bf16 *>(t.v),
-      static_cast<const bf16 *>(t.d_out), t.lse, t.delta, to, t.first_share, 1 / sqrtf(float(shape.dim)));
+      static_cast<const bf16 *>(t.d_out), t.lse, t.delta, share_sums(t), t.first_share, 1 / sqrtf(float(shape.dim)));
   return launched(stream, "arbor_attention_backward");
 }
 
