@@ -27,6 +27,7 @@ __global__ void __launch_bounds__(kDeltaThreads)
   struct alignas(kCount * sizeof(T)) Piece {
     T at[kCount];
   };
+  after_kernels_before();
   const int64_t thread = int64_t(blockIdx.x) * kDeltaThreads + threadIdx.x, row = thread / lanes;
   const bool valid = row < int64_t(shape.tokens) * shape.heads, clear = counts[2] != shape.tokens;
   const int lane = int(thread % lanes), pieces = valid ? shape.dim / kCount : 0;
@@ -47,8 +48,8 @@ void launch_deltas(arbor_stream *stream, const AttentionShape &shape, const Atte
   int lanes = 1;
   while (lanes < 32 && lanes * kCount < shape.dim) lanes *= 2;
   const unsigned blocks = unsigned(ceil_div(int64_t(shape.tokens) * shape.heads * lanes, kDeltaThreads));
-  delta_kernel<T, kCount><<<blocks, kDeltaThreads, 0, cuda_stream(stream)>>>(shape, tiles.counts, static_cast<const T *>(t.d_out),
-                                                                             static_cast<const T *>(out), t.delta, static_cast<T *>(t.dq), lanes);
+  launch_after(delta_kernel<T, kCount>, blocks, kDeltaThreads, 0, cuda_stream(stream), shape, tiles.counts, static_cast<const T *>(t.d_out),
+               static_cast<const T *>(out), t.delta, static_cast<T *>(t.dq), lanes);
 }
 
 // ---- sums over the shares ------------------------------------------------------------------------------------------------------
@@ -63,6 +64,7 @@ __device__ __forceinline__ void add(float4 &a, const float4 &b) { a.x += b.x, a.
 template <class Pack>
 __global__ void __launch_bounds__(32 * kSumWarps) sum_kernel(AttentionShape shape, AttentionTiles tiles, const Pack *partial, int first_row,
                                                              int last_row, Pack *dk, Pack *dv, int packs, bool direct) {
+  after_kernels_before();
   const int lane = int(threadIdx.x) & 31, warp = int(blockIdx.x) * kSumWarps + (int(threadIdx.x) >> 5), columns = (packs + 31) / 32;
   const int count = (direct ? tiles.counts[5] : shape.slots) * columns;
   for (int task = warp; task < count; task += int(gridDim.x) * kSumWarps) {
@@ -97,9 +99,9 @@ void launch_sums(arbor_stream *stream, const AttentionShape &shape, const Attent
                  int last_share) {
   const int packs = 2 * shape.kv_width() / int(sizeof(Pack) / sizeof(float));
   const int64_t most = int64_t(multiprocessors(stream)) * kSumBlocks, all = ceil_div(int64_t(shape.slots) * ceil_div(packs, 32), kSumWarps);
-  sum_kernel<Pack><<<unsigned(std::min(most, all)), 32 * kSumWarps, 0, cuda_stream(stream)>>>(
-      shape, tiles, reinterpret_cast<const Pack *>(t.partial), t.first_share * tiles.sizes.keys, last_share * tiles.sizes.keys,
-      reinterpret_cast<Pack *>(t.dk), reinterpret_cast<Pack *>(t.dv), packs, t.direct);
+  launch_after(sum_kernel<Pack>, unsigned(std::min(most, all)), 32 * kSumWarps, 0, cuda_stream(stream), shape, tiles,
+               reinterpret_cast<const Pack *>(t.partial), t.first_share * tiles.sizes.keys, last_share * tiles.sizes.keys, reinterpret_cast<Pack *>(t.dk),
+               reinterpret_cast<Pack *>(t.dv), packs, t.direct);
 }
 
 int32_t sum_shares(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t,

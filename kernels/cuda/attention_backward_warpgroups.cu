@@ -197,6 +197,7 @@ __global__ void __launch_bounds__(kThreads, D == 128 ? 2 : 3)
     gradients_kernel(AttentionShape shape, AttentionTiles tiles, BackwardTensors tensors, ShareSums to, int first_share, int key_blocks, float scale) {
   extern __shared__ __align__(256) unsigned char memory[];
   unsigned char *const tile = at_tile(memory);
+  after_kernels_before();
   const bool for_keys = int(blockIdx.x) < key_blocks;
   const int number = int(blockIdx.x) - (for_keys ? 0 : key_blocks), kv_head = number % shape.kv_heads;
   if (for_keys) {
@@ -215,8 +216,8 @@ int32_t launch(arbor_stream *stream, const AttentionShape &shape, const Attentio
   const int key_blocks = count * shape.kv_heads, query_blocks = t.first_share == 0 ? tiles.query_bound * shape.kv_heads : 0;
   const BackwardTensors tensors{static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k), static_cast<const bf16 *>(t.v),
                                 static_cast<const bf16 *>(t.d_out), t.lse, t.delta, static_cast<bf16 *>(t.dq)};
-  gradients_kernel<D><<<unsigned(key_blocks + query_blocks), kThreads, kShared, cuda_stream(stream)>>>(shape, tiles, tensors, share_sums(t), t.first_share,
-                                                                                                   key_blocks, 1 / sqrtf(float(shape.dim)));
+  launch_after(gradients_kernel<D>, unsigned(key_blocks + query_blocks), kThreads, kShared, cuda_stream(stream), shape, tiles, tensors, share_sums(t),
+               t.first_share, key_blocks, 1 / sqrtf(float(shape.dim)));
   return launched(stream, "arbor_attention_backward");
 }
 

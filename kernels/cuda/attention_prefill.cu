@@ -82,6 +82,7 @@ __global__ void __launch_bounds__(kThreads, 2) prefill_kernel(AttentionShape sha
                                                               const bf16 *v, bf16 *out, float *lse, float scale) {
   extern __shared__ __align__(256) unsigned char memory[];
   bf16 *const queries = reinterpret_cast<bf16 *>(Products::tiles(memory)), *const keys = queries + kRows * D, *const values = keys + 2 * kKeys * D;
+  after_kernels_before();
   // Backwards: the last tiles of a segment see the most keys, and long blocks are better begun early.
   const int t = tiles.counts[0] - 1 - int(blockIdx.x) / shape.kv_heads, kv_head = int(blockIdx.x) % shape.kv_heads;
   if (t < 0) return;
@@ -132,9 +133,9 @@ template <int D, class Products>
 bool launch(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionTensors &t) {
   constexpr size_t kBytes = kShared<D> + Products::kSpare;
   if (!allow_shared(prefill_kernel<D, Products>, kBytes)) return false;
-  prefill_kernel<D, Products><<<unsigned(tiles.query_bound * shape.kv_heads), kThreads, kBytes, cuda_stream(stream)>>>(
-      shape, tiles, static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k), static_cast<const bf16 *>(t.v), static_cast<bf16 *>(t.out), t.lse,
-      1 / sqrtf(float(shape.dim)));
+  launch_after(prefill_kernel<D, Products>, unsigned(tiles.query_bound * shape.kv_heads), kThreads, kBytes, cuda_stream(stream), shape, tiles,
+               static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k), static_cast<const bf16 *>(t.v), static_cast<bf16 *>(t.out), t.lse,
+               1 / sqrtf(float(shape.dim)));
   return true;
 }
 
