@@ -78,15 +78,22 @@ const PASSES = ['prefill', 'decode', 'train'] as const
 export function profileOptions() {
   const text = { type: 'string' } as const
   const plain = { model: text, shape: text, only: text, repeat: text, device: text, precision: text, json: text }
-  const { values } = parseArgs({ options: { ...plain, ...SIZES } })
+  const smaller = { layers: text, vocab: text, jobs: text, pairs: { type: 'boolean', default: false } } as const
+  const { values } = parseArgs({ options: { ...plain, ...smaller, ...SIZES } })
+  const shape = {
+    ...(values.layers !== undefined && { num_hidden_layers: whole('layers', values.layers) }),
+    ...(values.vocab !== undefined && { vocab_size: whole('vocab', values.vocab) }),
+  }
   const device = (values.device ?? 'cuda') as GpuOptions['device']
   const precision = (values.precision ?? (device === 'cuda' ? 'bf16' : 'auto')) as PrecisionWish
   const parts: readonly string[] = values.only?.split(',') ?? PASSES
   const stranger = parts.find((part) => !PASSES.some((pass) => pass === part))
   if (stranger !== undefined) throw new OptionError(`--only ${stranger}: choose of ${PASSES.join(', ')}.`)
   return {
-    workloads: workloads(values.model ?? values.shape ?? '1.5b', sizesOf(values)),
+    workloads: workloads(values.model ?? values.shape ?? '1.5b', sizesOf(values), shape),
     parts,
+    jobs: whole('jobs', values.jobs ?? '1'),
+    pairs: values.pairs!,
     repeat: whole('repeat', values.repeat ?? '20'),
     device,
     precision,

@@ -132,13 +132,13 @@ const ALL: readonly Omit<Workload, 'json' | 'config'>[] = [
   { name: 'tiny', model: 'tiny', step: TINY, parts: PARTS, marks: { gap: GAP } },
 ]
 
-/** Those named ('1.5b,7b'; all but the tiny one: ''), with sizes of the step replaced where they are given. */
-export function workloads(names: string, sizes: Partial<Step>): Workload[] {
+/** Those named ('1.5b,7b'; all but the tiny one: ''), with sizes of the step, and fields of the model's config.json, replaced where they are given. */
+export function workloads(names: string, sizes: Partial<Step>, shape: Readonly<Record<string, number>> = {}): Workload[] {
   const asked = names === '' ? ALL.map(({ name }) => name).filter((name) => name !== 'tiny') : names.split(',')
   return asked.map((name) => {
     const found = ALL.find((one) => one.name === name)
     if (!found) throw new OptionError(`--model ${name}: choose of ${ALL.map((one) => one.name).join(', ')}.`)
-    const json = MODELS[found.model as keyof typeof MODELS]
+    const json = { ...MODELS[found.model as keyof typeof MODELS], ...shape }
     return { ...found, json, config: modelConfig(json, found.model), step: { ...found.step, ...sizes } }
   })
 }

@@ -1,6 +1,8 @@
 // Where the time of a pass goes on a device: every kind of op of a prefill, a decode step in the middle of its rollouts and a training step, its calls
 // repeated by themselves on the same memory (so a layer's weights are as cold as in the pass), against the whole pass repeated as one capture.
 // npm run bench -- gpu-profile [--model 1.5b] [--device cuda] [--repeat 20] [--only decode,train] [--json FILE]; --shape and the step's sizes as in bench/gpu.
+// --pairs times each op together with the one behind it, which may do a part of its work; --layers N --vocab N make a shape small enough to try things
+// out on (a layer costs what it costs in the whole); --jobs N decodes under as many adapters.
 
 import { writeFileSync } from 'node:fs'
 import type { Backend, Tensor } from '../src/engine/ops/ops'
@@ -43,7 +45,8 @@ async function main(): Promise<void> {
   else writeFileSync(options.json, `${text}\n`)
 }
 
-async function profile(workload: Workload, { device, precision, parts, repeat }: Options): Promise<Section[]> {
+async function profile(workload: Workload, options: Options): Promise<Section[]> {
+  const { device, precision, parts, jobs } = options
   let log: OpLog | null = null
   let plain: Backend | null = null
   const watch = (backend: Backend) => {
@@ -52,9 +55,10 @@ async function profile(workload: Workload, { device, precision, parts, repeat }:
     return log.backend
   }
   const engine = await openGpuEngine(workload, { device, precision, watch })
-  for (let i = 0; i < 2; i++) await engine.rollouts().then(() => engine.train()) // memory has grown, plans are chosen
+  await engine.openJobs(jobs)
+  for (let i = 0; i < 2; i++) await engine.rollouts(jobs).then(() => engine.train()) // memory has grown, plans are chosen
   log!.take()
-  const rollouts = await engine.rollouts()
+  const rollouts = await engine.rollouts(jobs)
   const passes = log!.take()
   const train = await engine.train()
   const training = log!.take()
@@ -72,7 +76,7 @@ async function profile(workload: Workload, { device, precision, parts, repeat }:
   const sections: Section[] = []
   for (const one of found)
     if (one.passes.length > 0 && parts.some((part) => one.name.startsWith(part)))
-      sections.push(await section(plain!, one, repeat))
+      sections.push(await section(plain!, one, options))
   await engine.close()
   return sections
 }
@@ -84,13 +88,14 @@ function isDecode({ calls }: LoggedPass): boolean {
 async function section(
   backend: Backend,
   { name, passes, measured }: { name: string; passes: readonly LoggedPass[]; measured: number },
-  repeat: number,
+  { repeat, pairs }: Options,
 ): Promise<Section> {
   const sums = new Map<string, Line>()
   let whole = 0
   for (const { calls, uploads } of passes) {
     for (const upload of uploads) upload()
-    for (const line of await lines(backend, calls, repeat)) sums.set(line.kind, added(sums.get(line.kind), line))
+    for (const line of await lines(backend, pairs ? pairsOf(calls) : calls.map((call) => [call]), repeat))
+      sums.set(line.kind, added(sums.get(line.kind), line))
     whole += await timed(backend, calls, repeat)
   }
   return { name, lines: [...sums.values()].sort((a, b) => b.sum - a.sum), whole, measured: 1e6 * measured }
@@ -108,13 +113,22 @@ function added(known: Line | undefined, { kind, ...line }: Line): Line {
   }
 }
 
-async function lines(backend: Backend, calls: readonly OpCall[], repeat: number): Promise<Line[]> {
-  const kinds = new Map<string, OpCall[]>()
-  for (const call of calls) kinds.set(call.kind, [...(kinds.get(call.kind) ?? []), call])
+/** Each call and the one behind it. */
+function pairsOf(calls: readonly OpCall[]): OpCall[][] {
+  return calls.slice(1).map((call, i) => [calls[i]!, call])
+}
+
+/** A line for each kind of what is timed together. */
+async function lines(backend: Backend, timedTogether: readonly (readonly OpCall[])[], repeat: number): Promise<Line[]> {
+  const kinds = new Map<string, (readonly OpCall[])[]>()
+  for (const calls of timedTogether) {
+    const kind = calls.map((call) => call.kind).join(' | ')
+    kinds.set(kind, [...(kinds.get(kind) ?? []), calls])
+  }
   const found: Line[] = []
   for (const [kind, same] of kinds) {
-    const sum = await timed(backend, same, repeat)
-    const total = (of: 'flops' | 'weightBytes') => same.reduce((all, call) => all + call[of], 0)
+    const sum = await timed(backend, same.flat(), repeat)
+    const total = (of: 'flops' | 'weightBytes') => same.flat().reduce((all, call) => all + call[of], 0)
     found.push({ kind, count: same.length, sum, flops: total('flops'), weightBytes: total('weightBytes') })
   }
   return found
