@@ -157,12 +157,13 @@ describe.skipIf(missing !== null)(`the page of the server${missing === null ? ''
       const { id, records } = await train(5)
       const page = await open(hashOf(id))
       await expect.poll(() => points(page)).toBe(5)
-      const box = (await page.getByRole('slider', { name: 'Reward, by step' }).boundingBox())!
-      const x = box.x + 50 + ((box.width - 50 - 54) * 3) / 5 // steps 0 (the first validation) to 5
-      await page.mouse.move(x, box.y + 100)
+      const chart = page.getByRole('slider', { name: 'Reward, by step' })
+      const { width } = (await chart.boundingBox())!
+      const position = { x: 50 + ((width - 50 - 54) * 3) / 5, y: 100 } // steps 0 (the first validation) to 5
+      await chart.hover({ position })
       const legend = page.locator('figure.chart').first().locator('figcaption')
       await expect.poll(() => legend.textContent()).toContain(`mean reward${records[2]!.reward.toFixed(2)}`)
-      await page.mouse.click(x, box.y + 100)
+      await chart.click({ position })
       await expect.poll(() => page.locator('.stepper input').inputValue()).toBe('3')
     },
     LIMIT_MS,
