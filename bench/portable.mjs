@@ -17,7 +17,10 @@ const PACKAGES = [
   ...['minisearch', 'openai', 'vitest', 'zod'],
 ]
 /** What nothing of these loads when it runs; of TensorFlow.js, all builds but Node's. */
-const UNUSED = ['*.map', '*.md', '*.d.ts', '*.d.mts', '*.d.cts', ...['src', 'dist/*.min.js', 'dist/*.fesm*', 'dist/*.es2017*', 'dist/test*'].map((path) => `@tensorflow/*/${path}`)]
+const UNUSED = [
+  ...['*.map', '*.md', '*.d.ts', '*.d.mts', '*.d.cts'],
+  ...['src', 'dist/*.min.js', 'dist/*.fesm*', 'dist/*.es2017*', 'dist/test*'].map((path) => `@tensorflow/*/${path}`),
+]
 
 const SETUP = `# In the checkout: . this file
 here=$(cd "$(dirname "\${BASH_SOURCE[0]}")" && pwd)

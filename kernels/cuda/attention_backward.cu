@@ -137,17 +137,21 @@ int32_t backward(arbor_stream *stream, int32_t type, const AttentionShape &shape
     constexpr int kCount = 16 / int(sizeof(T));
     wide ? launch_deltas<T, kCount>(stream, shape, tiles, t, out) : launch_deltas<T, 1>(stream, shape, tiles, t, out);
   });
+  const auto in_waves = [&](const auto &gradients) {
+    int32_t code = ARBOR_OK;
+    for (t.first_share = 0; code == ARBOR_OK && t.first_share < tiles.share_bound; t.first_share += wave) {
+      const int count = std::min(wave, tiles.share_bound - t.first_share);
+      code = gradients(count);
+      if (code == ARBOR_OK && shape.slots > 0) code = sum_shares(stream, shape, tiles, t, t.first_share + count);
+    }
+    return code;
+  };
+  if (together) return in_waves([&](int count) { return gradients_together(stream, shape, tiles, t, count); });
   // dq beside dk and dv, behind them: where one has too few blocks left, those of the other run, and dk and dv take longer.
-  const cudaStream_t beside = together ? nullptr : fork(stream);
-  int32_t code = ARBOR_OK;
-  for (t.first_share = 0; code == ARBOR_OK && t.first_share < tiles.share_bound; t.first_share += wave) {
-    const int count = std::min(wave, tiles.share_bound - t.first_share);
-    code = together       ? gradients_together(stream, shape, tiles, t, count)
-           : tensor_cores ? key_gradients_mma(stream, shape, tiles, t, count)
-                          : key_gradients_simple(stream, type, shape, tiles, t, count);
-    if (code == ARBOR_OK && shape.slots > 0) code = sum_shares(stream, shape, tiles, t, t.first_share + count);
-  }
-  if (together) return code;
+  const cudaStream_t beside = fork(stream);
+  int32_t code = in_waves([&](int count) {
+    return tensor_cores ? key_gradients_mma(stream, shape, tiles, t, count) : key_gradients_simple(stream, type, shape, tiles, t, count);
+  });
   if (code == ARBOR_OK)
     code = tensor_cores ? query_gradients_mma(stream, beside, shape, tiles, t) : query_gradients_simple(stream, beside, type, shape, tiles, t);
   join(stream);

@@ -176,12 +176,25 @@ __global__ void __launch_bounds__(kKeyThreads)
 
 int32_t query_gradients_mma(arbor_stream *stream, cudaStream_t on, const AttentionShape &shape, const AttentionTiles &tiles,
                             const AttentionGradients &t) {
-  ARBOR_BY_WIDTH(shape.dim, { return launch_query_gradients(stream, on, query_gradients_kernel<D>, kQueryThreads, kQueryShared<D>, shape, tiles, t); });
+  ARBOR_BY_WIDTH(shape.dim, {
+    if (!allow_shared(query_gradients_kernel<D>, kQueryShared<D>)) return unsupported("arbor_attention_backward", "too little shared memory on this device");
+    query_gradients_kernel<D><<<unsigned(tiles.query_bound * shape.kv_heads), kQueryThreads, kQueryShared<D>, on>>>(
+        shape, tiles, static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k), static_cast<const bf16 *>(t.v),
+        static_cast<const bf16 *>(t.d_out), t.lse, t.delta, static_cast<bf16 *>(t.dq), 1 / sqrtf(float(shape.dim)));
+  });
+  return launched(stream, "arbor_attention_backward");
 }
 
 int32_t key_gradients_mma(arbor_stream *stream, const AttentionShape &shape, const AttentionTiles &tiles, const AttentionGradients &t,
                           int count) {
-  ARBOR_BY_WIDTH(shape.dim, { return launch_key_gradients(stream, key_gradients_kernel<D>, sizeof(KeyShared<D>), shape, tiles, t, count); });
+  ARBOR_BY_WIDTH(shape.dim, {
+    constexpr size_t kShared = sizeof(KeyShared<D>);
+    if (!allow_shared(key_gradients_kernel<D>, kShared)) return unsupported("arbor_attention_backward", "too little shared memory on this device");
+    key_gradients_kernel<D><<<unsigned(count * shape.kv_heads), kKeyThreads, kShared, cuda_stream(stream)>>>(
+        shape, tiles, static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k), static_cast<const bf16 *>(t.v),
+        static_cast<const bf16 *>(t.d_out), t.lse, t.delta, share_sums(t), t.first_share, 1 / sqrtf(float(shape.dim)));
+  });
+  return launched(stream, "arbor_attention_backward");
 }
 
 } // namespace arbor

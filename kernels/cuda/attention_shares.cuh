@@ -1,5 +1,5 @@
 // What both ways of attention's gradient on tensor cores have in common (attention_backward_mma.cu, attention_backward_warpgroups.cu): what a block that
-// sums dk and dv of a key tile knows of its share (attention_plan.cuh), how rows come to it, where sums go, how its kernels are launched.
+// sums dk and dv of a key tile knows of its share (attention_plan.cuh), how rows come to it, where sums go.
 #pragma once
 
 #include "attention.cuh"
@@ -104,26 +104,6 @@ __device__ __forceinline__ void store_rows(const float (&sums)[D / 8][4], const 
     const int r = own_row + i / (D / 8), piece = i % (D / 8);
     if (r < rows.count) store_pack(dq + int64_t(rows.at(r)) * D + 8 * piece, load_pack(tile + Layout::at(r, piece)));
   }
-}
-
-template <class Kernel>
-int32_t launch_query_gradients(arbor_stream *stream, cudaStream_t on, Kernel *kernel, int threads, size_t shared, const AttentionShape &shape,
-                               const AttentionTiles &tiles, const AttentionGradients &t) {
-  if (!allow_shared(kernel, shared)) return unsupported("arbor_attention_backward", "too little shared memory on this device");
-  kernel<<<unsigned(tiles.query_bound * shape.kv_heads), threads, shared, on>>>(
-      shape, tiles, static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k), static_cast<const bf16 *>(t.v),
-      static_cast<const bf16 *>(t.d_out), t.lse, t.delta, static_cast<bf16 *>(t.dq), 1 / sqrtf(float(shape.dim)));
-  return launched(stream, "arbor_attention_backward");
-}
-
-template <class Kernel>
-int32_t launch_key_gradients(arbor_stream *stream, Kernel *kernel, size_t shared, const AttentionShape &shape, const AttentionTiles &tiles,
-                             const AttentionGradients &t, int count) {
-  if (!allow_shared(kernel, shared)) return unsupported("arbor_attention_backward", "too little shared memory on this device");
-  kernel<<<unsigned(count * shape.kv_heads), kShareThreads, shared, cuda_stream(stream)>>>(
-      shape, tiles, static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k), static_cast<const bf16 *>(t.v),
-      static_cast<const bf16 *>(t.d_out), t.lse, t.delta, share_sums(t), t.first_share, 1 / sqrtf(float(shape.dim)));
-  return launched(stream, "arbor_attention_backward");
 }
 
 } // namespace arbor

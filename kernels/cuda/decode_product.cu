@@ -14,7 +14,7 @@ constexpr int64_t kLeastDepth = 384, kMostTerms = 8; // of a term: with less, ad
 template <int kRows> constexpr int kStageBytes = (kColumns + kRows) * kTileColumns * 2;
 // Stages of a ring, of so many blocks that share a multiprocessor.
 template <int kRows, int kBlocks> constexpr int kStages = (kBlocks == 1 ? 180 << 10 : (220 << 10) / kBlocks) / kStageBytes<kRows>;
-constexpr int kUsualBlocks = 3, kMostBlocks = kMostSharing; // with more than usual, rings are short
+constexpr int kUsualBlocks = 3, kMostBlocks = 5; // with more than usual, rings are short
 
 // A block's sums by way of shared memory, so that rows go out in pieces of 16 bytes.
 template <class T, int kRows>

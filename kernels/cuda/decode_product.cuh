@@ -26,7 +26,6 @@ struct DecodeOutputs {
 bool decode_product(arbor_stream *stream, const bf16 *x, const bf16 *weight, int64_t weight_ld, const DecodeOutputs &to, int64_t rows, int64_t depth,
                     int32_t sharing = 0);
 
-constexpr int32_t kMostSharing = 5;
 // What else to try where not all blocks are under way at once: with more beside one another fewer wait for their turn, but each asks for less ahead.
 std::vector<int32_t> decode_sharings(arbor_stream *stream, const DecodeOutputs &to);
 

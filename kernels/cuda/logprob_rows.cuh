@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "stream.cuh"
+#include "mma.cuh"
 
 namespace arbor {
 
@@ -111,8 +111,7 @@ static __global__ void __launch_bounds__(kRowThreads) row_statistics(const float
 
 __device__ __forceinline__ void store_four(float *to, const float4 &four) { *reinterpret_cast<float4 *>(to) = four; }
 __device__ __forceinline__ void store_four(bf16 *to, const float4 &four) {
-  const __nv_bfloat162 low = __floats2bfloat162_rn(four.x, four.y), high = __floats2bfloat162_rn(four.z, four.w);
-  *reinterpret_cast<uint2 *>(to) = make_uint2(*reinterpret_cast<const uint32_t *>(&low), *reinterpret_cast<const uint32_t *>(&high));
+  *reinterpret_cast<uint2 *>(to) = make_uint2(pack_pair(four.x, four.y), pack_pair(four.z, four.w));
 }
 
 // dz = (1/T) [g (1[v = target] − p) − h p (log p + H)]

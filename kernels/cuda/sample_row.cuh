@@ -1,4 +1,4 @@
-// What a block does with its row of logits: sums weights exp((x - peak) / temperature), draws one.
+// What a block does with its row of logits: finds the best, sums weights exp((x - peak) / temperature), draws one.
 #pragma once
 
 #include "stream.cuh"
@@ -114,7 +114,7 @@ inline __device__ void sum_weights(Shared &shared, const float *x, int64_t vocab
 #pragma unroll
       for (int j = 0; j < kAhead; j++) sum += double(weight_of(values[j], peak, temperature));
     }
-    for (int offset = 16; offset > 0; offset >>= 1) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+    sum = warp_sum(sum);
     if (lane == 0) shared.sums[b] = sum;
   }
   add_blocks(shared, vocab);

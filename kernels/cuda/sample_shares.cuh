@@ -39,8 +39,7 @@ static __global__ void __launch_bounds__(32 * kShareWarps) find_shares(Share *sh
     double total = 0;
 #pragma unroll
     for (int j = 0; j < kMine; j++) total += double(weight_of(values[j], peak, temperature));
-    for (int offset = 16; offset > 0; offset >>= 1) total += __shfl_xor_sync(0xffffffffu, total, offset);
-    return total;
+    return warp_sum(total);
   };
   Share share = {0, 0, peak};
   if (peak > -INFINITY) {
@@ -62,15 +61,13 @@ inline __device__ double join_shares(Shared &shared, const Share *shares, const 
   __syncthreads();
   const float peak = warp_max(shared.best[lane]);
   if (threadIdx.x < kMostBlocks) shared.sums[threadIdx.x] = own.peak > -INFINITY ? own.at_temperature * double(weight_of(own.peak, peak, temperature)) : 0;
-  double ones = own.peak > -INFINITY ? own.at_one * double(weight_of(own.peak, peak, 1)) : 0;
-  for (int offset = 16; offset > 0; offset >>= 1) ones += __shfl_xor_sync(0xffffffffu, ones, offset);
-  if (lane == 0) shared.parts[warp] = ones;
+  const double ones_of_warp = warp_sum(own.peak > -INFINITY ? own.at_one * double(weight_of(own.peak, peak, 1)) : 0);
+  if (lane == 0) shared.parts[warp] = ones_of_warp;
   if (int(threadIdx.x) < blocks && own.peak == peak) atomicMin(&shared.block, int32_t(threadIdx.x));
   __syncthreads();
   const int64_t i = int64_t(shared.block) * kBlock + threadIdx.x;
   if (shared.block < blocks && i < vocab && x[i] == peak) atomicMin(&shared.token, int32_t(i));
-  ones = shared.parts[lane];
-  for (int offset = 16; offset > 0; offset >>= 1) ones += __shfl_xor_sync(0xffffffffu, ones, offset);
+  const double ones = warp_sum(shared.parts[lane]);
   add_blocks(shared, vocab);
   if (threadIdx.x == 0) {
     shared.peak = peak;

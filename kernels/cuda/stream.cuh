@@ -119,7 +119,7 @@ __device__ __forceinline__ void report(Fault *fault, int32_t op, long long value
 }
 
 // Sum over the lanes of a warp, in a fixed order; every lane has it.
-__device__ __forceinline__ float warp_sum(float x) {
+template <class T> __device__ __forceinline__ T warp_sum(T x) {
   for (int offset = 16; offset > 0; offset >>= 1) x += __shfl_xor_sync(0xffffffffu, x, offset);
   return x;
 }

@@ -7,7 +7,7 @@ import { promisify } from 'node:util'
 import type { Browser } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { browserOrReason, type Lab, PYTHON, startLab, writeNotebook } from './lab'
-import { NotebookPage, openBrowser } from './page'
+import { NotebookPage, openBrowser, pictureWidths } from './page'
 
 const FIGURE = `import { plot } from 'arbor-nb'
 const wave = (n: number, shift: number) => Array.from({ length: n }, (_, i) => Math.sin(i / 9 + shift))
@@ -126,9 +126,7 @@ describe.skipIf(missing !== null)(`charts in JupyterLab${missing === null ? '' :
       expect(converted.stderr).toContain('Writing')
       const page = await browser.newPage()
       await page.goto(`file://${join(lab.folder, 'foreign.html')}`)
-      expect(
-        await page.$$eval('.jp-OutputArea img', (images) => images.map((image) => (image as HTMLImageElement).naturalWidth)),
-      ).toEqual([820, 820])
+      expect(await pictureWidths(page)).toEqual([820, 820])
       await page.close()
     },
     LIMIT_MS,
@@ -157,7 +155,7 @@ async function stills({ page }: NotebookPage, count: number): Promise<number[]> 
     const images = Array.from(document.querySelectorAll<HTMLImageElement>('.jp-OutputArea img'))
     return images.length >= wanted && images.every(({ complete }) => complete)
   }, count)
-  return page.$$eval('.jp-OutputArea img', (images) => images.map((image) => (image as HTMLImageElement).naturalWidth))
+  return pictureWidths(page)
 }
 
 /** 0 black to 255 white, of `rgb(…)`. */

@@ -19,6 +19,11 @@ export function openBrowser(program: string): Promise<Browser> {
   return chromium.launch({ executablePath: program, args: ['--no-sandbox', '--disable-gpu'] })
 }
 
+/** Widths of the still pictures among a page's outputs, 0 of one that is not loaded. */
+export function pictureWidths(page: Page): Promise<number[]> {
+  return page.$$eval('.jp-OutputArea img', (images) => images.map((image) => (image as HTMLImageElement).naturalWidth))
+}
+
 export class NotebookPage {
   private constructor(readonly page: Page) {}
 

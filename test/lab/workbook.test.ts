@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parseNotebook } from '../../src/cli/notebook'
 import { injectParameters } from '../../src/cli/notebook-parameters'
 import { browserOrReason, type Lab, PYTHON, ROOT, startLab } from './lab'
-import { NotebookPage, openBrowser } from './page'
+import { NotebookPage, openBrowser, pictureWidths } from './page'
 
 const PICTURES = join(ROOT, 'build/lab-pictures')
 const SMALL = { steps: 12, examplesPerStep: 4, rolloutsPerExample: 4, devSize: 8, testSize: 16, lessons: false }
@@ -85,10 +85,7 @@ describe.skipIf(missing !== null)(`the workbook in JupyterLab${missing === null 
     expect(converted.stderr).toContain('Writing')
     const page = await browser.newPage({ viewport: { width: 1280, height: 1000 } })
     await page.goto(`file://${join(lab.folder, 'workbook.html')}`)
-    const widths = await page.$$eval('.jp-OutputArea img', (images) =>
-      images.map((image) => (image as HTMLImageElement).naturalWidth),
-    )
-    expect(widths).toEqual(Array(CHARTS).fill(820))
+    expect(await pictureWidths(page)).toEqual(Array(CHARTS).fill(820))
     await page.locator('.jp-OutputArea img').first().scrollIntoViewIfNeeded()
     await page.screenshot({ path: join(PICTURES, 'nbconvert.png') })
     await page.close()
