@@ -202,8 +202,10 @@ describe('wandb’s own reader', () => {
     expect(read.records.map(({ num }) => num)).toEqual(read.records.map((_, i) => i + 1))
     expect(read.records[0]!.type).toBe('header')
     expect(read.records[1]!.type).toBe('run')
-    expect(read.records.at(-1)).toMatchObject({ type: 'exit', exit: { runtime: expect.any(Number) } })
-    expect(ofType<{ exit_code?: number }>('exit')[0]!.exit_code ?? 0).toBe(0)
+    expect(read.records.at(-1)!.type).toBe('exit')
+    const [exit] = ofType<{ exit_code?: number; runtime?: number }>('exit') // their reader leaves zeros out: this run may take half a second
+    expect(exit!.exit_code ?? 0).toBe(0)
+    expect(exit!.runtime ?? 0).toBeGreaterThanOrEqual(Math.floor(historyRows().at(-1)!['_runtime'] as number))
   })
 
   it('finds the number of each step, to the last bit', () => {
