@@ -1,5 +1,6 @@
 // Softmax attention over a plan of segments, grouped heads (its gradient: attention_backward.cu). Here the way is chosen:
 //   attention_decode.cu   bf16, rows that decode: a block's warps divide the keys of a few rows among them (attention_crowd.cu: of many)
+//   attention_in_order.cu the same with the bits of all others, where that is asked for (stream.cuh)
 //   attention_prefill.cu  bf16, all others: flash attention (Dao, 2023) on tensor cores
 //   attention_simple.cu   f32, and widths that the tensor cores don't have
 // In each of them a row's sums have one order, given by its own context alone: what is computed beside it changes nothing. Their orders differ, so the
@@ -20,7 +21,8 @@ int32_t arbor_attention(arbor_stream *stream, int32_t type, void *out, float *ls
   if (tokens == 0 || segment_count == 0) return ARBOR_OK;
   const AttentionTensors tensors = {q, k, v, out, lse};
   if (!for_tensor_cores(type, head_dim, out, q, k, v)) return attend_simple(stream, type, shape, tensors, same_plan);
-  return decode ? attend_decode(stream, shape, tensors) : attend_prefill(stream, shape, tensors, same_plan);
+  if (!decode) return attend_prefill(stream, shape, tensors, same_plan);
+  return decodes_in_order(stream) ? attend_in_order(stream, shape, tensors) : attend_decode(stream, shape, tensors);
 }
 
 // The device shares what its cache holds; nothing is packed.

@@ -42,12 +42,17 @@ template <int D, int Keys> __device__ __forceinline__ void soften(float (&scores
     const float shrink = exp2_fast((sums.peak[row] - peak) * scale), scaled = peak * scale;
     float total = 0;
 #pragma unroll
-    for (int n = 0; n < Keys / 8; n++)
+    for (int strip = 0; strip < Keys / 8; strip += 4) { // 32 keys: what a warp has where warps divide the keys (attention_in_order.cu)
+      float own = 0;
 #pragma unroll
-      for (int i = 2 * row; i < 2 * row + 2; i++) {
-        scores[n][i] = exp2_fast(fmaf(scores[n][i], scale, -scaled));
-        total += scores[n][i];
-      }
+      for (int n = strip; n < strip + 4; n++)
+#pragma unroll
+        for (int i = 2 * row; i < 2 * row + 2; i++) {
+          scores[n][i] = exp2_fast(fmaf(scores[n][i], scale, -scaled));
+          own += scores[n][i];
+        }
+      total += own;
+    }
     sums.peak[row] = peak;
     sums.total[row] = fmaf(sums.total[row], shrink, total);
 #pragma unroll

@@ -17,7 +17,7 @@ struct Plan {
   size_t workspace = 0;
   bool known = false;
   bool own = false; // no algorithm of cuBLASLt's, but decode_product.cuh
-  int32_t sharing = 0; // of the own kind
+  DecodeBlocks blocks{}; // of the own kind
 };
 
 inline DecodeOutputs decode_outputs(const Product &p) { return {p.out, p.out_ld, p.terms, p.out_type == ARBOR_BF16}; }
@@ -88,7 +88,7 @@ public:
   // cuBLASLt's status: 0, or why it refuses.
   int32_t enqueue(arbor_stream *stream, const Product &p, const Ready &ready) const {
     if (ready.plan.own)
-      return decode_product(stream, static_cast<const bf16 *>(p.a.data), static_cast<const bf16 *>(p.b.data), p.b.ld, decode_outputs(p), p.rows, p.depth, ready.plan.sharing) ? 0 : -1;
+      return decode_product(stream, static_cast<const bf16 *>(p.a.data), static_cast<const bf16 *>(p.b.data), p.b.ld, decode_outputs(p), p.rows, p.depth, ready.plan.blocks) ? 0 : -1;
     const Call &c = ready.call;
     return library_.matmul(handle_, c.desc, &p.alpha, p.b.data, c.a, p.a.data, c.b, &p.beta, p.out, c.d, p.out, c.d, &ready.plan.algo, workspace_,
                            kWorkspace, cuda_stream(stream));

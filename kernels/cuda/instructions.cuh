@@ -90,8 +90,8 @@ __device__ __forceinline__ void copy_tile(void *to, const TileMap *map, int colu
 }
 
 // c[64 x N] += a tile of 64 rows times one of N rows, transposed: inner products of rows of 64 numbers, in order. A warp has 16 rows of c, a thread what
-// `mma` gives it of each 8 columns. All four warps call it, and have the sums when it returns.
-template <int N> __device__ __forceinline__ void multiply_tiles(float (&c)[N / 8][4], const void *left, const void *right) {
+// `mma` gives it of each 8 columns. All four warps call it, and have the sums when it returns. Of the 64 rows Asked are asked for: sums of the others are any.
+template <int N, int Asked = 64> __device__ __forceinline__ void multiply_tiles(float (&c)[N / 8][4], const void *left, const void *right) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   const auto described = [](const void *tile) { // rows of 128 bytes, swizzled, 8 of them 1024 bytes from the next 8
     return uint64_t((shared_address(tile) & 0x3ffff) >> 4) | uint64_t(1) << 16 | uint64_t(64) << 32 | uint64_t(1) << 62;

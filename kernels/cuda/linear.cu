@@ -38,7 +38,8 @@ int32_t arbor_linear(arbor_stream *stream, int32_t type, void *y, int32_t y_type
     base.a = {x, type, in};
     base.b = {weight_as(stream, type, weight, weight_type, out * in, kWeightCopy), type, ld, true};
     if (!base.b.data) return ARBOR_UNSUPPORTED;
-    base.out = y, base.out_type = y_type, base.out_ld = out, base.by_row = true, base.few_rows = few, base.family = few ? out : 0;
+    base.out = y, base.out_type = y_type, base.out_ld = out, base.by_row = true;
+    if (few && !decodes_in_order(stream)) base.few_rows = true, base.family = out;
     code = product(stream, "arbor_linear", base);
   }
   return code == ARBOR_OK ? add_adapters(stream, type, y, y_type, x, bias, tokens, in, out, divided.beside) : code;

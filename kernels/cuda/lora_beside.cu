@@ -52,7 +52,8 @@ int32_t multiply(arbor_stream *stream, const void *x, const void *weight, int64_
   Product base{tokens, to.columns, in};
   base.a = {x, ARBOR_BF16, in};
   base.b = {weight, ARBOR_BF16, weight_ld, true};
-  base.out = to.at, base.out_type = to.rounded ? ARBOR_BF16 : ARBOR_F32, base.out_ld = to.columns, base.by_row = base.few_rows = true;
+  base.out = to.at, base.out_type = to.rounded ? ARBOR_BF16 : ARBOR_F32, base.out_ld = to.columns, base.by_row = true;
+  base.few_rows = !decodes_in_order(stream);
   base.family = family, base.terms = to.terms;
   return product(stream, "arbor_linear", base);
 }

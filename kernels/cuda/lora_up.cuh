@@ -190,13 +190,13 @@ struct B {
 template <class Runs> __device__ __forceinline__ float scale_before(const Runs &runs, int32_t run) { return runs.inside[run] ? runs.at[run].scale : 1.0f; }
 template <class Runs> __device__ __forceinline__ float scale_after(const Runs &runs, int32_t run) { return runs.inside[run] ? 1.0f : runs.at[run].scale; }
 
-// Finishes eight neighbouring outputs of a run: columns `column` on, of the row 8 · below below the warp's line.
+// Finishes eight neighbouring outputs of a run, of the product's sums and of `low`, which goes on from them where it is inside: columns `column` on, of the row 8 · below below the warp's line.
 template <class Runs>
 __device__ __forceinline__ Pack<bf16> finish_pack(const float (&sums)[8], const Runs &runs, int32_t run, const LowSums &low, int below, int64_t column) {
   Pack<bf16> outputs;
 #pragma unroll
   for (int i = 0; i < 8; i++) {
-    const float y = runs.inside[run] ? sums[i] : to_float(from_float<bf16>(sums[i]));
+    const float y = runs.inside[run] ? 0 : to_float(from_float<bf16>(sums[i]));
     outputs.at[i] = finished(y, scale_after(runs, run), low[i >> 1][below * 2 + (i & 1)], runs.bias ? runs.bias[column + i] : 0.0f, true);
   }
   return outputs;
@@ -237,7 +237,7 @@ __device__ __forceinline__ void finish_columns(const Runs &runs, int32_t number,
   };
   // Terms fill the registers: first those of x aᵀ, then those of outputs, row by row.
   if (kTerms > 1 && adapter.rank > 0) load_left(0), loads_stay_here();
-  float sums[2][kSets][8];
+  float sums[2][kSets][8] = {};
   each_row([&](int below, int64_t r) {
     EightOutputs<kTerms> loaded[kSets];
 #pragma unroll
@@ -247,6 +247,11 @@ __device__ __forceinline__ void finish_columns(const Runs &runs, int32_t number,
     if (kTerms > 1) loads_stay_here();
   });
   LowSums low[kSets] = {};
+  if (runs.inside[group.run])
+#pragma unroll
+    for (int s = 0; s < kSets; s++)
+#pragma unroll
+      for (int i = 0; i < 16; i++) low[s][i >> 2][i & 3] = sums[(i & 3) >> 1][s][(i >> 2) * 2 + (i & 1)];
   for (int k = 0; k < adapter.rank; k += 16) {
     if (kTerms == 1 || k > 0) load_left(k);
 #pragma unroll

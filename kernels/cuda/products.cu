@@ -167,7 +167,7 @@ private:
 
   static std::vector<Plan> own_candidates(arbor_stream *stream, const Product &p, const Plan &reference) {
     std::vector<Plan> others;
-    for (const int32_t sharing : decode_sharings(stream, decode_outputs(p))) others.push_back(reference), others.back().sharing = sharing;
+    for (const DecodeBlocks &blocks : other_blocks(stream, decode_outputs(p))) others.push_back(reference), others.back().blocks = blocks;
     return others;
   }
 

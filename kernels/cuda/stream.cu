@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <thread>
 
@@ -27,7 +28,7 @@ struct arbor_capture {
 struct arbor_stream {
   int device = 0;
   int processors = 0;
-  bool warpgroups = false;
+  bool warpgroups = false, in_order = false;
   cudaStream_t stream = nullptr, beside = nullptr;
   cudaEvent_t forked = nullptr, joined = nullptr;
   arbor::Fault *fault = nullptr;
@@ -67,6 +68,7 @@ cudaStream_t cuda_stream(arbor_stream *stream) { return stream->stream; }
 Fault *fault_of(arbor_stream *stream) { return stream->fault; }
 int32_t multiprocessors(arbor_stream *stream) { return stream->processors; }
 bool has_warpgroups(arbor_stream *stream) { return stream->warpgroups; }
+bool decodes_in_order(arbor_stream *stream) { return stream->in_order; }
 Products &products_of(arbor_stream *stream) { return *stream->products; }
 bool is_recording(arbor_stream *stream) { return stream->recording; }
 
@@ -155,6 +157,8 @@ arbor_stream *arbor_open(int32_t device) {
 #ifdef ARBOR_WARPGROUPS
   stream->warpgroups = properties.major == 9 && properties.minor == 0;
 #endif
+  const char *exact = std::getenv("ARBOR_CUDA_EXACT");
+  stream->in_order = exact && std::string(exact) == "1";
   if (error == cudaSuccess && properties.major < 9) arbor::programmatic_launches = false;
   if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream->stream, cudaStreamNonBlocking);
   if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream->beside, cudaStreamNonBlocking);

@@ -15,6 +15,16 @@ export function cudaLibrary(): Promise<NativeLibrary> {
   return real > 0 ? ensureCuda() : emulatedCuda()
 }
 
+/** One whose rows that decode are summed in training's order. */
+export async function openExactGpu(): Promise<Backend> {
+  process.env['ARBOR_CUDA_EXACT'] = '1'
+  try {
+    return await openGpu('bf16')
+  } finally {
+    delete process.env['ARBOR_CUDA_EXACT']
+  }
+}
+
 export async function openGpu(precision: Precision, index = 0): Promise<Backend> {
   return openNative(await cudaLibrary(), { device: 'cuda', precision, index })
 }

@@ -13,9 +13,13 @@ const HEADS: readonly Heads[] = [
 ]
 
 /** A prompt's rows in one segment, and each in one of its own over the part of the context that it sees. */
-export async function checkDivision(backend: Backend, decodesApart: boolean): Promise<void> {
-  for (const heads of HEADS)
-    for (const plan of [causal(70), tree(), causal(200)]) {
+export async function checkDivision(
+  backend: Backend,
+  decodesApart: boolean,
+  { shapes = HEADS, plans = [causal(70), tree(), causal(200)] }: { shapes?: readonly Heads[]; plans?: readonly Plan[] } = {},
+): Promise<void> {
+  for (const heads of shapes)
+    for (const plan of plans) {
       const segments = plan.segments.flatMap(([rowStart, rows, contextStart, length]) =>
         Array.from({ length: rows }, (_, i) => [rowStart + i, 1, contextStart, length - rows + i + 1] as const),
       )
