@@ -104,6 +104,19 @@ class Client {
 }
 
 describe('a client whose rollouts fail on the way', () => {
+  it('posts what it filled up with after a step of which nothing was left: known again', () => {
+    const ids = new OfferedIds(new BatchIds(), 4)
+    rollOut(ids, ['a', 'b', 'c'], 4)
+    ids.count() // two of three groups are left: the client posts one of them again, and keeps the other
+    expect(['a', 'b', 'a'].map((group, id) => ids.serve(id, group))).toEqual([true, true, false])
+    rollOut(ids, ['d', 'e', 'f'], 4)
+    ids.count() // none of these is left: nothing is posted
+    rollOut(ids, ['g', 'h', 'i'], 4)
+    ids.count()
+    const offered = ids.list()
+    expect(['b', 'g', 'h', 'i'].map((group, i) => ids.serve(offered[i]!, group))).toEqual([false, true, true, true])
+  })
+
   it('has every group trained once, in its own step, however many it fills up with', () => {
     const random = uniforms(7, 0)
     const [examples, size, steps] = [3, 4, 200]

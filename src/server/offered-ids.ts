@@ -26,7 +26,7 @@ export class OfferedIds {
   /** How often each prompt was answered since the client last asked for ids: first questions, and those that want JSON. */
   #plain = new Map<string, number>()
   #json = new Map<string, number>()
-  /** Hashes of the groups posted for the step in hand, in order, and of those for the step before. */
+  /** Hashes of the groups posted for the step in hand, in order, and of those for the last step before it that had any. */
   #posts: string[] = []
   #before: readonly string[] = []
   /** Groups of earlier steps that wait in the client's queue: it posts them first. */
@@ -57,7 +57,7 @@ export class OfferedIds {
     const rollouts = this.#plain.size > 0 ? this.#plain : this.#json
     if (this.groupSize !== null && rollouts.size > 0) {
       this.#offered = Math.min(this.#left + groupsIn([...rollouts.values()], this.groupSize), MOST_OFFERED)
-      this.#before = this.#posts
+      if (this.#posts.length > 0) this.#before = this.#posts // a step of which the client had nothing to post changes nothing in its queue
       this.#posts = []
     }
     this.#fill()
