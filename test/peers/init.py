@@ -3,12 +3,16 @@ functions said. The folder of arbor_nb.py is on PYTHONPATH."""
 
 import contextlib
 import io
+import logging
 import os
 
 from wire import answer, request
 
 asked = request()
 os.environ["HOME"] = asked["storage"]  # arbor.init keeps its configuration and our server its runs under it
+skipped = []  # groups that the client gave up, as dspy had dropped every rollout of an example
+client = logging.getLogger("arbor.integrations.dspy.grpo_optimizer")
+client.addFilter(lambda record: "Skipping example" not in record.getMessage() or skipped.append(record) or True)
 printed = io.StringIO()
 names = {"__name__": "readme"}
 with contextlib.redirect_stdout(printed):
@@ -45,6 +49,7 @@ answer(
     {
         "printed": printed.getvalue(),
         "scores": [names["before"], names["after"]],
+        "skipped": len(skipped),
         "server": status,
         "job": job,
         "models": models,
