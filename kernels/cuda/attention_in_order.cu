@@ -10,7 +10,7 @@ namespace {
 
 template <int D, int Warps> struct alignas(256) Round {
   bf16 queries[kTileRows * D];
-  bf16 strips[Warps][2][kStrip * D];  // keys and values
+  bf16 strips[Warps][2][kStrip * D];     // keys and values
   uint4 weights[Warps][kStrip / 16][32]; // as left operands
   float peaks[Warps][kTileRows], totals[Warps][2][32];
 };
@@ -22,28 +22,23 @@ struct Running {
   float peak[2] = {-kMostFloat, -kMostFloat}, total[2] = {0, 0};
 };
 
-// The scores of a warp's strip become weights under the peak of its block of 64; `shrinks[b]`: what block b makes of the sums before it.
+// The scores of a warp's strip become weights under the peak of its block of 64, and the peak goes on to the round's last; `shrinks[b]`: what block b makes
+// of the sums before it.
 template <int D, int Warps>
-__device__ __forceinline__ void weigh(float (&scores)[kStrip / 8][4], const Running &before, float (&shrinks)[Warps / kBlockStrips][2], float (&peaks)[2],
-                                      float scale, Round<D, Warps> &shared) {
+__device__ __forceinline__ void weigh(float (&scores)[kStrip / 8][4], Running &sums, float (&shrinks)[Warps / kBlockStrips][2], float scale,
+                                      Round<D, Warps> &shared) {
   const int lane = int(threadIdx.x) & 31, warp = int(threadIdx.x) >> 5;
 #pragma unroll
   for (int row = 0; row < 2; row++) {
-    float peak = before.peak[row], own = 0;
+    float own = 0;
 #pragma unroll
     for (int b = 0; b < Warps / kBlockStrips; b++) {
       const int m = (lane >> 2) + 8 * row;
-      const float next = fmaxf(peak, fmaxf(shared.peaks[2 * b][m], shared.peaks[2 * b + 1][m]));
-      shrinks[b][row] = exp2_fast((peak - next) * scale), peak = next;
+      const float peak = fmaxf(sums.peak[row], fmaxf(shared.peaks[2 * b][m], shared.peaks[2 * b + 1][m]));
+      shrinks[b][row] = exp2_fast((sums.peak[row] - peak) * scale), sums.peak[row] = peak;
       if (b == warp / kBlockStrips) own = peak * scale;
     }
-    peaks[row] = peak;
-    float total = 0;
-#pragma unroll
-    for (int n = 0; n < kStrip / 8; n++)
-#pragma unroll
-      for (int i = 2 * row; i < 2 * row + 2; i++) scores[n][i] = exp2_fast(fmaf(scores[n][i], scale, -own)), total += scores[n][i];
-    shared.totals[warp][row][lane] = total;
+    shared.totals[warp][row][lane] = weigh_strip(scores, 0, row, scale, own);
   }
   uint32_t weights[kStrip / 16][4];
   as_left_operand<kStrip>(weights, scores);
@@ -92,15 +87,12 @@ __global__ void __launch_bounds__(32 * Warps, 1)
       if (own + kStrip > length) mask<kStrip>(scores, seen, own, lane);
 #pragma unroll
       for (int row = 0; row < 2; row++) {
-        float peak = -INFINITY;
-#pragma unroll
-        for (int n = 0; n < kStrip / 8; n++) peak = fmaxf(peak, fmaxf(scores[n][2 * row], scores[n][2 * row + 1]));
-        peak = max_of_four(peak);
+        const float peak = highest(scores, row, -INFINITY);
         if ((lane & 3) == 0) shared.peaks[warp][(lane >> 2) + 8 * row] = peak;
       }
       __syncthreads();
-      float shrinks[kBlocks][2], peaks[2];
-      weigh<D, Warps>(scores, sums, shrinks, peaks, scale, shared);
+      float shrinks[kBlocks][2];
+      weigh<D, Warps>(scores, sums, shrinks, scale, shared);
       wait_copies<0>(); // the values
       __syncthreads();
       slot = checked(next, ahead), ahead = read_slot(next + Warps * kStrip);
@@ -112,7 +104,7 @@ __global__ void __launch_bounds__(32 * Warps, 1)
 #pragma unroll
         for (int row = 0; row < 2; row++) {
           const float *const totals = &shared.totals[0][row][lane];
-          sums.total[row] = fmaf(sums.total[row], shrinks[b][row], totals[2 * b * 64] + totals[(2 * b + 1) * 64]);
+          sums.total[row] = fmaf(sums.total[row], shrinks[b][row], totals[2 * b * 64]) + totals[(2 * b + 1) * 64];
         }
 #pragma unroll
         for (int p = 0; p < kOwn; p++) {
@@ -134,7 +126,6 @@ __global__ void __launch_bounds__(32 * Warps, 1)
             }
         }
       }
-      sums.peak[0] = peaks[0], sums.peak[1] = peaks[1];
       __syncthreads(); // values, weights and peaks are read
       if (next < length) copy_strip<D>(values, v, slot, width);
       close_copies();

@@ -11,23 +11,23 @@ namespace {
 constexpr int kColumns = 64, kThreads = 128; // of a block, unless it is narrower
 constexpr int64_t kLeastDepth = 384, kMostTerms = 8; // of a term: with less, adding terms costs more than it brings
 
-// A kind of block: x's rows at most, blocks that share a multiprocessor, W's rows. Four warps multiply 64 of these at a time: where a block has fewer, what
+// A block: x's rows at most, blocks that share a multiprocessor, W's rows. Four warps multiply 64 of these at a time: where a block has fewer, what
 // lies behind them is multiplied as well, and nobody asks what came of it.
-template <int kMostRows, int kSharing, int kWidth> struct Kind {
+template <int kMostRows, int kSharing, int kWidth> struct BlockOf {
   static constexpr int kRows = kMostRows, kBlocks = kSharing, kColumns = kWidth;
   static constexpr int kStageBytes = (kColumns + kRows) * kTileColumns * 2, kBehind = (64 - kColumns) * kTileColumns * 2;
   static constexpr int kStages = ((kBlocks == 1 ? 180 << 10 : (220 << 10) / kBlocks) - kBehind) / kStageBytes; // of a ring
 };
-constexpr int kUsualBlocks = 3, kMostBlocks = 5; // with more than usual, rings are short
+constexpr int kUsualBlocks = 3, kMostBlocks = 5, kMostNarrow = 2; // on a multiprocessor; with more than usual, rings are short
 
 // A block's sums by way of shared memory, so that rows go out in pieces of 16 bytes.
-template <class T, class Kind>
-__device__ __forceinline__ void write_sums(T *to, T *shared, const float (&sums)[Kind::kRows / 8][4], int rows, int columns, int64_t ld) {
-  constexpr int kPiece = 16 / sizeof(T), kPitch = Kind::kColumns + kPiece, kWidth = Kind::kColumns;
+template <class T, class Block>
+__device__ __forceinline__ void write_sums(T *to, T *shared, const float (&sums)[Block::kRows / 8][4], int rows, int columns, int64_t ld) {
+  constexpr int kPiece = 16 / sizeof(T), kPitch = Block::kColumns + kPiece, kWidth = Block::kColumns;
   const int lane = int(threadIdx.x) & 31, column = int(threadIdx.x) / 32 * 16 + (lane >> 2);
   __syncthreads(); // what was computed with lies there
 #pragma unroll
-  for (int n = 0; n < Kind::kRows / 8; n++)
+  for (int n = 0; n < Block::kRows / 8; n++)
 #pragma unroll
     for (int i = 0; i < 4; i++)
       if (column < kWidth) shared[(8 * n + 2 * (lane & 3) + (i & 1)) * kPitch + column + (i >> 1) * 8] = from_float<T>(sums[n][i]);
@@ -39,11 +39,11 @@ __device__ __forceinline__ void write_sums(T *to, T *shared, const float (&sums)
 }
 
 // A block has some columns and a term, a warp 16 columns and all rows; sums run over k in order. Tiles of 64 of k come through a ring of stages.
-template <class Kind>
-__global__ __launch_bounds__(kThreads, Kind::kBlocks) void decode_tiles(const __grid_constant__ TileMap weights, const __grid_constant__ TileMap xs, void *to,
+template <class Block>
+__global__ __launch_bounds__(kThreads, Block::kBlocks) void decode_tiles(const __grid_constant__ TileMap weights, const __grid_constant__ TileMap xs, void *to,
                                                                   bool rounded, int32_t first_row, int32_t rows, int32_t all_rows, int32_t columns,
                                                                   int32_t steps) {
-  constexpr int kRows = Kind::kRows, kColumns = Kind::kColumns, kStages = Kind::kStages, kStageBytes = Kind::kStageBytes;
+  constexpr int kRows = Block::kRows, kColumns = Block::kColumns, kStages = Block::kStages, kStageBytes = Block::kStageBytes;
   extern __shared__ __align__(1024) unsigned char memory[];
   __shared__ Arrival arrivals[kStages];
   unsigned char *const stages = memory + (1024 - shared_address(memory) % 1024) % 1024;
@@ -78,34 +78,35 @@ __global__ __launch_bounds__(kThreads, Kind::kBlocks) void decode_tiles(const __
   }
   const int64_t place = (int64_t(blockIdx.y) * all_rows + first_row) * columns + first;
   if (rounded)
-    write_sums<bf16, Kind>(static_cast<bf16 *>(to) + place, reinterpret_cast<bf16 *>(stages), sums, rows, columns - first, columns);
+    write_sums<bf16, Block>(static_cast<bf16 *>(to) + place, reinterpret_cast<bf16 *>(stages), sums, rows, columns - first, columns);
   else
-    write_sums<float, Kind>(static_cast<float *>(to) + place, reinterpret_cast<float *>(stages), sums, rows, columns - first, columns);
+    write_sums<float, Block>(static_cast<float *>(to) + place, reinterpret_cast<float *>(stages), sums, rows, columns - first, columns);
 }
 
 // Of `count` rows from `first` on, of all of x.
-template <class Kind>
+template <class Block>
 bool launch(arbor_stream *stream, const bf16 *x, const bf16 *weight, int64_t weight_ld, const DecodeOutputs &to, int64_t first, int64_t count, int64_t rows,
             int64_t depth) {
-  constexpr size_t kShared = Kind::kStages * Kind::kStageBytes + Kind::kBehind + 1024;
+  constexpr size_t kShared = Block::kStages * Block::kStageBytes + Block::kBehind + 1024;
   TileMap weights, xs;
-  const auto kernel = decode_tiles<Kind>;
-  if (!map_tiles(weights, weight, to.columns, depth, weight_ld, Kind::kColumns) || !map_tiles(xs, x, rows, depth, depth, Kind::kRows) || !allow_shared(kernel, kShared)) return false;
-  const dim3 grid(unsigned(ceil_div(to.columns, Kind::kColumns)), unsigned(to.terms));
+  const auto kernel = decode_tiles<Block>;
+  if (!map_tiles(weights, weight, to.columns, depth, weight_ld, Block::kColumns) || !map_tiles(xs, x, rows, depth, depth, Block::kRows) || !allow_shared(kernel, kShared)) return false;
+  const dim3 grid(unsigned(ceil_div(to.columns, Block::kColumns)), unsigned(to.terms));
   launch_after(kernel, grid, kThreads, kShared, cuda_stream(stream), weights, xs, to.at, to.rounded, first, count, rows, to.columns, depth / kTileColumns / to.terms);
   return true;
 }
 
-// The kind that `blocks` names; narrow ones are made for one or two on a multiprocessor.
-template <int kRows, int kBlocks = 1, class... Arguments> bool launch_sharing(arbor_stream *stream, const DecodeBlocks &blocks, const Arguments &...arguments) {
-  if (blocks.columns < kColumns) {
-    const bool alone = blocks.sharing <= 1;
-    if (blocks.columns == 32) return alone ? launch<Kind<kRows, 1, 32>>(stream, arguments...) : launch<Kind<kRows, 2, 32>>(stream, arguments...);
-    return alone ? launch<Kind<kRows, 1, 16>>(stream, arguments...) : launch<Kind<kRows, 2, 16>>(stream, arguments...);
-  }
-  if constexpr (kBlocks < kMostBlocks)
-    if (blocks.sharing > kBlocks) return launch_sharing<kRows, kBlocks + 1>(stream, blocks, arguments...);
-  return launch<Kind<kRows, kBlocks, kColumns>>(stream, arguments...);
+// So many on a multiprocessor as `sharing` says, kMost at most.
+template <int kRows, int kWidth, int kMost, int kBlocks = 1, class... Arguments> bool launch_sharing(arbor_stream *stream, int32_t sharing, const Arguments &...arguments) {
+  if constexpr (kBlocks < kMost)
+    if (sharing > kBlocks) return launch_sharing<kRows, kWidth, kMost, kBlocks + 1>(stream, sharing, arguments...);
+  return launch<BlockOf<kRows, kBlocks, kWidth>>(stream, arguments...);
+}
+
+template <int kRows, class... Arguments> bool launch_dealt(arbor_stream *stream, const DecodeBlocks &dealt, const Arguments &...arguments) {
+  return dealt.columns == 16   ? launch_sharing<kRows, 16, kMostNarrow>(stream, dealt.sharing, arguments...)
+         : dealt.columns == 32 ? launch_sharing<kRows, 32, kMostNarrow>(stream, dealt.sharing, arguments...)
+                               : launch_sharing<kRows, kColumns, kMostBlocks>(stream, dealt.sharing, arguments...);
 }
 
 // The fewer blocks there are, the more each asks for before the wait.
@@ -126,10 +127,12 @@ int32_t decode_terms(arbor_stream *stream, int64_t columns, int64_t depth) {
 std::vector<DecodeBlocks> other_blocks(arbor_stream *stream, const DecodeOutputs &to) {
   std::vector<DecodeBlocks> others;
   if (blocks_on_each(stream, to) > kUsualBlocks)
-    for (int32_t sharing = kUsualBlocks + 1; sharing <= kMostBlocks; sharing++) others.push_back({int32_t(kColumns), sharing});
+    for (int32_t sharing = kUsualBlocks + 1; sharing <= kMostBlocks; sharing++) others.push_back({kColumns, sharing});
   if (2 * ceil_div(to.columns, kColumns) * to.terms <= multiprocessors(stream))
-    for (const int32_t columns : {32, 16})
-      if (blocks_on_each(stream, to, columns) <= 2) others.push_back({columns, int32_t(blocks_on_each(stream, to, columns))});
+    for (const int32_t columns : {32, 16}) {
+      const auto sharing = int32_t(blocks_on_each(stream, to, columns));
+      if (sharing <= kMostNarrow) others.push_back({columns, sharing});
+    }
   return others;
 }
 
@@ -140,7 +143,7 @@ bool decode_product(arbor_stream *stream, const bf16 *x, const bf16 *weight, int
   if (dealt.sharing == 0) dealt.sharing = int32_t(std::min(blocks_on_each(stream, to), int64_t(kUsualBlocks)));
   for (int64_t first = 0; first < rows; first += kMostDecodeRows) {
     const int64_t count = std::min(kMostDecodeRows, rows - first);
-    const auto run = [&](auto most) { return launch_sharing<most()>(stream, dealt, x, weight, weight_ld, to, first, count, rows, depth); };
+    const auto run = [&](auto most) { return launch_dealt<most()>(stream, dealt, x, weight, weight_ld, to, first, count, rows, depth); };
     const bool done = count <= 8    ? run(std::integral_constant<int, 8>())
                       : count <= 16 ? run(std::integral_constant<int, 16>())
                       : count <= 32 ? run(std::integral_constant<int, 32>())

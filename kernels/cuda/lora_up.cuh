@@ -190,7 +190,8 @@ struct B {
 template <class Runs> __device__ __forceinline__ float scale_before(const Runs &runs, int32_t run) { return runs.inside[run] ? runs.at[run].scale : 1.0f; }
 template <class Runs> __device__ __forceinline__ float scale_after(const Runs &runs, int32_t run) { return runs.inside[run] ? 1.0f : runs.at[run].scale; }
 
-// Finishes eight neighbouring outputs of a run, of the product's sums and of `low`, which goes on from them where it is inside: columns `column` on, of the row 8 · below below the warp's line.
+// Finishes eight neighbouring outputs of a run: columns `column` on, of the row 8 · below below the warp's line. `low` has gone on from the product's
+// sums where it is inside.
 template <class Runs>
 __device__ __forceinline__ Pack<bf16> finish_pack(const float (&sums)[8], const Runs &runs, int32_t run, const LowSums &low, int below, int64_t column) {
   Pack<bf16> outputs;

@@ -23,7 +23,7 @@ function late(tokens: number, length: number): Plan {
   }
 }
 
-describeLocalEngine(`${CUDA}, bf16, decoding in order`, openExactGpu)
+describeLocalEngine(`${CUDA}, bf16, decoding in order`, () => openExactGpu())
 
 describe(`decoding in order, on ${CUDA}`, () => {
   let backend: Backend
@@ -32,6 +32,9 @@ describe(`decoding in order, on ${CUDA}`, () => {
   })
   afterAll(() => backend.close())
 
+  it('what else is asked for is refused', async () => {
+    await expect(openExactGpu('yes')).rejects.toThrow("ARBOR_CUDA_EXACT is 'yes'; it may be 1, or 0 as if it were not set")
+  })
   it('attention of a row alone has the bits it has in a prompt', () => checkDivision(backend, false))
   it.each([
     ['heads of 128, six to a key head', { heads: 12, kvHeads: 2, headDim: 128 }],
@@ -129,7 +132,7 @@ describe(`${DEFAULT_MODEL} on ${CUDA}, bf16`, () => {
   it('what is trained has the log-probabilities of what was sampled but for the last bits of two logsumexps', {
     timeout: 240_000,
   }, async () => {
-    const exact = await largestGap(openExactGpu)
+    const exact = await largestGap(() => openExactGpu())
     expect(exact).toBeLessThan(2e-6)
     expect(await largestGap(() => openGpu('bf16'))).toBeGreaterThan(10 * exact)
   })

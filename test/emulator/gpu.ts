@@ -15,9 +15,9 @@ export function cudaLibrary(): Promise<NativeLibrary> {
   return real > 0 ? ensureCuda() : emulatedCuda()
 }
 
-/** One whose rows that decode are summed in training's order. */
-export async function openExactGpu(): Promise<Backend> {
-  process.env['ARBOR_CUDA_EXACT'] = '1'
+/** One whose rows that decode are summed in training's order, where `exact` is 1. */
+export async function openExactGpu(exact = '1'): Promise<Backend> {
+  process.env['ARBOR_CUDA_EXACT'] = exact
   try {
     return await openGpu('bf16')
   } finally {
