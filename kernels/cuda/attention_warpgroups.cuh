@@ -12,7 +12,7 @@ constexpr int kGroupRows = 64, kGroupThreads = 128, kPanel = 64 * 64; // numbers
 template <int D>
 __device__ __forceinline__ void add_inner_products_together(float (&c)[8][4], const bf16 *left, int left_step, const bf16 *right, int right_step) {
 #pragma unroll
-  for (int panel = 0; panel < D / 64; panel++) add_tile_products(c, left + panel * left_step, right + panel * right_step);
+  for (int panel = 0; panel < D / 64; panel++) add_tile_products<64>(c, left + panel * left_step, right + panel * right_step);
 }
 
 // Asks for c[64 x D] += w[64 x K] times K rows of `rows`.

@@ -8,8 +8,10 @@
 namespace arbor {
 namespace {
 
-constexpr int kColumns = 64, kThreads = 128; // of a block, unless it is narrower
+constexpr int kColumns = 64; // of a block, unless it is narrower
+constexpr int kMultiply = 128, kProducers = 2, kThreads = kMultiply + 32 * kProducers; // the last warps ask for tiles: one alone is slower than products
 constexpr int64_t kLeastDepth = 384, kMostTerms = 8; // of a term: with less, adding terms costs more than it brings
+constexpr int64_t kDeep = 2048;                      // steps enough that a multiprocessor is slower than its part of memory
 
 // A block: x's rows at most, blocks that share a multiprocessor, W's rows. Four warps multiply 64 of these at a time: where a block has fewer, what
 // lies behind them is multiplied as well, and nobody asks what came of it.
@@ -38,44 +40,60 @@ __device__ __forceinline__ void write_sums(T *to, T *shared, const float (&sums)
   }
 }
 
-// A block has some columns and a term, a warp 16 columns and all rows; sums run over k in order. Tiles of 64 of k come through a ring of stages.
+// A block has some columns and a term; of its warps that multiply each has 16 columns and all rows. Sums run over k in order. Tiles of 64 of k come through
+// a ring of stages, which are filled again as soon as all warps have done with them: a warp may be a stage ahead of the others.
 template <class Block>
 __global__ __launch_bounds__(kThreads, Block::kBlocks) void decode_tiles(const __grid_constant__ TileMap weights, const __grid_constant__ TileMap xs, void *to,
                                                                   bool rounded, int32_t first_row, int32_t rows, int32_t all_rows, int32_t columns,
                                                                   int32_t steps) {
   constexpr int kRows = Block::kRows, kColumns = Block::kColumns, kStages = Block::kStages, kStageBytes = Block::kStageBytes;
   extern __shared__ __align__(1024) unsigned char memory[];
-  __shared__ Arrival arrivals[kStages];
+  __shared__ Arrival filled[kStages], emptied[kStages];
   unsigned char *const stages = memory + (1024 - shared_address(memory) % 1024) % 1024;
-  const int first = int(blockIdx.x) * kColumns, start = int(blockIdx.y) * steps;
-  const bool copies = threadIdx.x == 0;
+  const int first = int(blockIdx.x) * kColumns, start = int(blockIdx.y) * steps, thread = int(threadIdx.x);
+  const int producer = thread / 32 - kMultiply / 32;
+  const bool copies = producer >= 0 && thread % 32 == 0;
   const auto weight_at = [&](int slot) { return stages + slot * kStageBytes; };
   const auto x_at = [&](int slot) { return weight_at(slot) + kColumns * kTileColumns * 2; };
   const auto copy_weight = [&](int slot, int step) {
-    expect_bytes(arrivals + slot, kStageBytes);
-    copy_tile(weight_at(slot), &weights, (start + step) * kTileColumns, first, arrivals + slot);
+    expect_bytes(filled + slot, kStageBytes);
+    copy_tile(weight_at(slot), &weights, (start + step) * kTileColumns, first, filled + slot);
   };
-  const auto copy_x = [&](int slot, int step) { copy_tile(x_at(slot), &xs, (start + step) * kTileColumns, first_row, arrivals + slot); };
-  if (copies) {
-    make_arrivals(arrivals, kStages);
-    for (int i = 0; i < min(steps, kStages); i++) copy_weight(i, i);
-  }
-  after_kernels_before();
-  if (copies)
-    for (int i = 0; i < min(steps, kStages); i++) copy_x(i, i);
+  const auto copy_x = [&](int slot, int step) { copy_tile(x_at(slot), &xs, (start + step) * kTileColumns, first_row, filled + slot); };
+  if (thread == 0) make_arrivals(filled, kStages), make_arrivals(emptied, kStages, kMultiply / 32);
   __syncthreads();
+  if (copies)
+    for (int i = producer; i < min(steps, kStages); i += kProducers) copy_weight(i, i);
+  __syncwarp();
+  after_kernels_before();
   float sums[kRows / 8][4] = {};
-  int slot = 0, parity = 0;
-  for (int step = 0; step < steps; step++) {
-    wait_for(arrivals + slot, parity);
-    multiply_tiles<kRows, kColumns>(sums, weight_at(slot), x_at(slot));
-    const int next = step + kStages;
-    if (next < steps) {
-      __syncthreads();
-      if (copies) copy_weight(slot, next), copy_x(slot, next);
+  if (copies) {
+    for (int i = producer; i < min(steps, kStages); i += kProducers) copy_x(i, i);
+    for (int step = kStages + producer; step < steps; step += kProducers) {
+      const int slot = step % kStages;
+      wait_for(emptied + slot, (step / kStages + 1) & 1);
+      copy_weight(slot, step), copy_x(slot, step);
     }
-    if (++slot == kStages) slot = 0, parity ^= 1;
+  } else if (thread < kMultiply) {
+    int slot = 0, parity = 0;
+    const auto ask_for_products = [&] {
+      wait_for(filled + slot, parity);
+      begin_products();
+      add_tile_products<kRows, kColumns>(sums, weight_at(slot), x_at(slot));
+      close_products();
+    };
+    ask_for_products();
+    for (int step = 1; step < steps; step++) {
+      const int before = slot;
+      if (++slot == kStages) slot = 0, parity ^= 1;
+      ask_for_products();
+      wait_products<1>(); // those before
+      if (thread % 32 == 0) arrive(emptied + before);
+    }
+    wait_products<0>();
+    hold(sums);
   }
+  __syncwarp();
   const int64_t place = (int64_t(blockIdx.y) * all_rows + first_row) * columns + first;
   if (rounded)
     write_sums<bf16, Block>(static_cast<bf16 *>(to) + place, reinterpret_cast<bf16 *>(stages), sums, rows, columns - first, columns);
@@ -118,10 +136,15 @@ int64_t blocks_on_each(arbor_stream *stream, const DecodeOutputs &to, int64_t co
 
 int32_t decode_terms(arbor_stream *stream, int64_t columns, int64_t depth) {
   if (depth % kTileColumns != 0 || columns % 8 != 0) return 0;
-  if (decodes_in_order(stream)) return 1;
+  if (decodes_in_order(stream)) return terms_in_order(stream, columns, depth);
   int64_t terms = std::min(ceil_div(multiprocessors(stream), ceil_div(columns, kColumns)), std::clamp(depth / kLeastDepth, int64_t(1), kMostTerms));
   while (depth / kTileColumns % terms != 0) terms--;
   return int32_t(terms);
+}
+
+int32_t terms_in_order(arbor_stream *stream, int64_t columns, int64_t depth) {
+  const bool few_blocks = 4 * ceil_div(columns, kColumns) <= multiprocessors(stream), deep = depth >= kDeep && depth > 2 * columns;
+  return decodes_in_order(stream) && few_blocks && deep && depth % (2 * kTileColumns) == 0 ? 2 : 1;
 }
 
 std::vector<DecodeBlocks> other_blocks(arbor_stream *stream, const DecodeOutputs &to) {

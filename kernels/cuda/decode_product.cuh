@@ -10,8 +10,11 @@
 namespace arbor {
 
 // Terms that the sum over k is divided into, so that the device is full. It hangs on the weight alone (`columns`: without adapters' rows behind it), so
-// that a row's bits do, too. 0: a weight that these products don't take. In training's order (decodes_in_order): one.
+// that a row's bits do, too. 0: a weight that these products don't take. In training's order (decodes_in_order): as training has them.
 int32_t decode_terms(arbor_stream *stream, int64_t columns, int64_t depth);
+// Terms of training and of prompts: two for a deep weight of few rows where rows that decode have their order, as a sum in one piece would take these long;
+// else one.
+int32_t terms_in_order(arbor_stream *stream, int64_t columns, int64_t depth);
 
 // What a product of so many terms leaves: [terms, rows, columns] in f32, to be added in order; or a single one rounded to bf16.
 struct DecodeOutputs {

@@ -69,9 +69,13 @@ typedef uint64_t Arrival;
 #define ARBOR_HOPPER(...)
 #endif
 
-__device__ __forceinline__ void make_arrivals(Arrival *arrivals, int count) {
-  for (int i = 0; i < count; i++) ARBOR_HOPPER(asm volatile("mbarrier.init.shared.b64 [%0], 1;" ::"r"(shared_address(arrivals + i)) : "memory"));
+// Arrivals that so many threads come to in each use.
+__device__ __forceinline__ void make_arrivals(Arrival *arrivals, int count, int threads = 1) {
+  for (int i = 0; i < count; i++) ARBOR_HOPPER(asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(arrivals + i)), "r"(threads) : "memory"));
   ARBOR_HOPPER(asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"));
+}
+__device__ __forceinline__ void arrive(Arrival *arrival) {
+  ARBOR_HOPPER(asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(shared_address(arrival)) : "memory"));
 }
 __device__ __forceinline__ void expect_bytes(Arrival *arrival, int bytes) {
   ARBOR_HOPPER(asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(shared_address(arrival)), "r"(bytes) : "memory"));
@@ -89,40 +93,7 @@ __device__ __forceinline__ void copy_tile(void *to, const TileMap *map, int colu
                             : "memory"));
 }
 
-// c[64 x N] += a tile of 64 rows times one of N rows, transposed: inner products of rows of 64 numbers, in order. A warp has 16 rows of c, a thread what
-// `mma` gives it of each 8 columns. All four warps call it, and have the sums when it returns. Of the 64 rows Asked are asked for: sums of the others are any.
-template <int N, int Asked = 64> __device__ __forceinline__ void multiply_tiles(float (&c)[N / 8][4], const void *left, const void *right) {
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  const auto described = [](const void *tile) { // rows of 128 bytes, swizzled, 8 of them 1024 bytes from the next 8
-    return uint64_t((shared_address(tile) & 0x3ffff) >> 4) | uint64_t(1) << 16 | uint64_t(64) << 32 | uint64_t(1) << 62;
-  };
-  const uint64_t a = described(left), b = described(right);
-  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
-#pragma unroll
-  for (int k = 0; k < 4; k++) { // 16 numbers are 32 bytes, in a description's units 2
-#define ARBOR_FOUR(i) "+f"(c[i][0]), "+f"(c[i][1]), "+f"(c[i][2]), "+f"(c[i][3])
-    if constexpr (N == 8)
-      asm volatile("wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0,%1,%2,%3}, %4, %5, 1, 1, 1, 0, 0;" : ARBOR_FOUR(0) : "l"(a + 2 * k), "l"(b + 2 * k));
-    else if constexpr (N == 16)
-      asm volatile("wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7}, %8, %9, 1, 1, 1, 0, 0;"
-                   : ARBOR_FOUR(0), ARBOR_FOUR(1)
-                   : "l"(a + 2 * k), "l"(b + 2 * k));
-    else if constexpr (N == 32)
-      asm volatile("wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, %16, %17, 1, 1, 1, 0, 0;"
-                   : ARBOR_FOUR(0), ARBOR_FOUR(1), ARBOR_FOUR(2), ARBOR_FOUR(3)
-                   : "l"(a + 2 * k), "l"(b + 2 * k));
-    else
-      asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,"
-                   "%23,%24,%25,%26,%27,%28,%29,%30,%31}, %32, %33, 1, 1, 1, 0, 0;"
-                   : ARBOR_FOUR(0), ARBOR_FOUR(1), ARBOR_FOUR(2), ARBOR_FOUR(3), ARBOR_FOUR(4), ARBOR_FOUR(5), ARBOR_FOUR(6), ARBOR_FOUR(7)
-                   : "l"(a + 2 * k), "l"(b + 2 * k));
-#undef ARBOR_FOUR
-  }
-  asm volatile("wgmma.commit_group.sync.aligned;\n\twgmma.wait_group.sync.aligned 0;" ::: "memory");
-#endif
-}
-
-// The same in the background: begun, asked for, closed as a group, waited for. Until then nobody touches what products read or write.
+// Products are computed in the background: begun, asked for, closed as a group, waited for. Until then nobody touches what they read or write.
 __device__ __forceinline__ void begin_products() { ARBOR_HOPPER(asm volatile("wgmma.fence.sync.aligned;" ::: "memory")); }
 __device__ __forceinline__ void close_products() { ARBOR_HOPPER(asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory")); }
 template <int Open> __device__ __forceinline__ void wait_products() { ARBOR_HOPPER(asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Open) : "memory")); }
@@ -143,11 +114,27 @@ __device__ __forceinline__ void show_copies() { ARBOR_HOPPER(asm volatile("fence
 __device__ __forceinline__ uint64_t described(const void *tile) {
   return uint64_t((shared_address(tile) & 0x3ffff) >> 4) | uint64_t(1) << 16 | uint64_t(64) << 32 | uint64_t(1) << 62;
 }
-// c[64 x 64] += a tile of 64 rows times another, transposed, as multiply_tiles.
-__device__ __forceinline__ void add_tile_products(float (&c)[8][4], const void *left, const void *right) {
+// c[64 x N] += a tile of 64 rows times one of N rows, transposed: inner products of rows of 64 numbers, in order. A warp has 16 rows of c, a thread what
+// `mma` gives it of each 8 columns. All four warps call it. Of the 64 rows Asked are asked for: sums of the others are any.
+template <int N, int Asked = 64> __device__ __forceinline__ void add_tile_products(float (&c)[N / 8][4], const void *left, const void *right) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  const uint64_t a = described(left), b = described(right);
 #pragma unroll
-  for (int k = 0; k < 4; k++) // 16 numbers are 32 bytes, in a description's units 2
-    ARBOR_HOPPER(asm volatile(ARBOR_M64N64K16 "%32, %33, 1, 1, 1, 0, 0;" : ARBOR_SUMS : "l"(described(left) + 2 * k), "l"(described(right) + 2 * k)));
+  for (int k = 0; k < 4; k++) { // 16 numbers are 32 bytes, in a description's units 2
+    if constexpr (N == 8)
+      asm volatile("wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0,%1,%2,%3}, %4, %5, 1, 1, 1, 0, 0;" : ARBOR_FOUR(0) : "l"(a + 2 * k), "l"(b + 2 * k));
+    else if constexpr (N == 16)
+      asm volatile("wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7}, %8, %9, 1, 1, 1, 0, 0;"
+                   : ARBOR_FOUR(0), ARBOR_FOUR(1)
+                   : "l"(a + 2 * k), "l"(b + 2 * k));
+    else if constexpr (N == 32)
+      asm volatile("wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, %16, %17, 1, 1, 1, 0, 0;"
+                   : ARBOR_FOUR(0), ARBOR_FOUR(1), ARBOR_FOUR(2), ARBOR_FOUR(3)
+                   : "l"(a + 2 * k), "l"(b + 2 * k));
+    else
+      asm volatile(ARBOR_M64N64K16 "%32, %33, 1, 1, 1, 0, 0;" : ARBOR_SUMS : "l"(a + 2 * k), "l"(b + 2 * k));
+  }
+#endif
 }
 // c[64 x 64] += w[64 x 16], each warp's 16 rows as a left operand of `mma`, times 16 rows of a tile: weighted sums of rows of 64 numbers.
 __device__ __forceinline__ void add_weighted_tile_rows(float (&c)[8][4], const uint32_t (&w)[4], const void *rows) {

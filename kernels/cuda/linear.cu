@@ -2,6 +2,7 @@
 
 #include "add_rows.cuh"
 #include "convert.cuh"
+#include "decode_product.cuh"
 #include "lora_inside.cuh"
 #include "products.cuh"
 
@@ -40,7 +41,8 @@ int32_t arbor_linear(arbor_stream *stream, int32_t type, void *y, int32_t y_type
     if (!base.b.data) return ARBOR_UNSUPPORTED;
     base.out = y, base.out_type = y_type, base.out_ld = out, base.by_row = true;
     if (few && !decodes_in_order(stream)) base.few_rows = true, base.family = out;
-    code = product(stream, "arbor_linear", base);
+    const int32_t terms = type == ARBOR_BF16 && y_type == type ? terms_in_order(stream, out, in) : 1;
+    code = product_in_terms(stream, "arbor_linear", base, terms);
   }
   return code == ARBOR_OK ? add_adapters(stream, type, y, y_type, x, bias, tokens, in, out, divided.beside) : code;
 }

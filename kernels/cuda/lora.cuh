@@ -19,6 +19,11 @@ struct Adapter {
   float *da, *db;
 
   __host__ __device__ int32_t width() const { return part_count * rank; }
+  __host__ __device__ int64_t outputs() const {
+    int64_t all = 0;
+    for (int32_t part = 0; part < part_count; part++) all += parts[part];
+    return all;
+  }
   // The member that an output row belongs to.
   __host__ __device__ int32_t part_of(int64_t row) const {
     int32_t part = 0;

@@ -8,9 +8,8 @@
 
 #include <algorithm>
 
-#include "convert.cuh"
+#include "decode_product.cuh"
 #include "lora_down.cuh"
-#include "products.cuh"
 
 namespace arbor {
 namespace {
@@ -132,35 +131,16 @@ void launch_down(cudaStream_t on, const void *x, int64_t tokens, int64_t in, con
 
 } // namespace
 
-// Sizes of the sums, and room for them in scratch memory 1; `behind`: of bytes behind them, where these are.
-static bool make_room(arbor_stream *stream, const Adapters &adapters, int32_t pieces, PieceSums &sums, int64_t bytes = 0, bf16 **behind = nullptr) {
+// Sizes of the sums, and room for them in scratch memory 1.
+static bool make_room(arbor_stream *stream, const Adapters &adapters, int32_t pieces, PieceSums &sums) {
   int64_t floats = 0;
   for (int32_t i = 0; i < adapters.count; i++) {
     sums.start[i] = floats;
     floats += ceil_div(int64_t(pieces) * adapters.at[i].row_count * adapters.at[i].width(), 4) * 4;
   }
   sums.pieces = pieces;
-  sums.at = static_cast<float *>(scratch(stream, 1, floats * 4 + 16 + bytes));
-  if (behind) *behind = reinterpret_cast<bf16 *>(sums.at + floats);
+  sums.at = static_cast<float *>(scratch(stream, 1, floats * 4 + 16));
   return sums.at != nullptr;
-}
-
-// Sums over k in one piece and in order, as rows have them that decode and whose x aᵀ comes with the base's product (lora_beside.cu).
-static bool multiply_down(arbor_stream *stream, const void *x, int64_t in, const Adapters &adapters, PieceSums &sums) {
-  int64_t most = 0;
-  for (int32_t i = 0; i < adapters.count; i++) most = std::max(most, adapters.at[i].width() * in);
-  bf16 *a = nullptr;
-  if (!make_room(stream, adapters, 1, sums, most * 2, &a)) return false;
-  for (int32_t i = 0; i < adapters.count; i++) {
-    const Adapter &one = adapters.at[i];
-    if (one.row_count <= 0) continue;
-    to_bf16(stream, a, one.a, one.width() * in);
-    Product down{one.row_count, one.width(), in};
-    down.a = {static_cast<const bf16 *>(x) + one.row_start * in, ARBOR_BF16, in}, down.b = {a, ARBOR_BF16, in, true};
-    down.out = sums.at + sums.start[i], down.out_type = ARBOR_F32, down.out_ld = one.width(), down.by_row = true;
-    if (product(stream, "arbor_linear", down) != ARBOR_OK) return false;
-  }
-  return true;
 }
 
 bool projects_down(int32_t type, const void *x, int64_t in, const Adapter &adapter) {
@@ -185,9 +165,10 @@ int32_t project_down_rounded(arbor_stream *stream, const void *x, int64_t tokens
 }
 
 bool project_down(arbor_stream *stream, const void *x, int64_t tokens, int64_t in, const Adapters &adapters, PieceSums &sums) {
-  if (decodes_in_order(stream)) return multiply_down(stream, x, in, adapters, sums);
-  if (!make_room(stream, adapters, int32_t(ceil_div(in, piece_of(in))), sums)) return false;
-  launch_down(cuda_stream(stream), x, tokens, in, adapters, sums);
+  const bool in_order = decodes_in_order(stream);
+  const int32_t pieces = in_order ? terms_in_order(stream, adapters.count > 0 ? adapters.at[0].outputs() : 0, in) : int32_t(ceil_div(in, piece_of(in)));
+  if (!make_room(stream, adapters, pieces, sums)) return false;
+  (in_order ? launch_down_in_order : launch_down)(cuda_stream(stream), x, tokens, in, adapters, sums);
   return true;
 }
 

@@ -109,4 +109,7 @@ template <int kTiles> struct Work {
 };
 
 } // namespace down
+
+void launch_down_in_order(cudaStream_t on, const void *x, int64_t tokens, int64_t in, const Adapters &adapters, const PieceSums &sums);
+
 } // namespace arbor

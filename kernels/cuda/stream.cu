@@ -148,19 +148,19 @@ arbor_stream *arbor_open(int32_t device) {
   if (count < 0) return nullptr;
   if (device < 0 || device >= count) return not_opened("this machine has GPUs 0 to " + std::to_string(count - 1) + ", not " + std::to_string(device));
   const char *exact = std::getenv("ARBOR_CUDA_EXACT");
-  const std::string order = exact ? exact : "0";
-  if (order != "0" && order != "1") return not_opened("ARBOR_CUDA_EXACT is '" + order + "'; it may be 1, or 0 as if it were not set");
+  const std::string order = exact ? exact : "";
+  if (exact && order != "0" && order != "1") return not_opened("ARBOR_CUDA_EXACT is '" + order + "'; it may be 0 or 1, or not set: 1 where it costs next to nothing");
   if (cudaSetDevice(device) != cudaSuccess) return not_opened(arbor::explain(cudaGetLastError()) + " Is another process holding the GPU?");
   current_device = device;
   auto *stream = new arbor_stream();
   stream->device = device;
-  stream->in_order = order == "1";
   cudaDeviceProp properties{};
   cudaError_t error = cudaGetDeviceProperties(&properties, device);
   stream->processors = properties.multiProcessorCount;
 #ifdef ARBOR_WARPGROUPS
   stream->warpgroups = properties.major == 9 && properties.minor == 0;
 #endif
+  stream->in_order = exact ? order == "1" : stream->warpgroups; // measured there alone
   if (error == cudaSuccess && properties.major < 9) arbor::programmatic_launches = false;
   if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream->stream, cudaStreamNonBlocking);
   if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream->beside, cudaStreamNonBlocking);

@@ -34,7 +34,7 @@ int32_t multiprocessors(arbor_stream *stream);
 // Whether four warps can multiply together, tiles come by the copy engine, and this library was built for it (compute capability 9.0).
 bool has_warpgroups(arbor_stream *stream);
 // Whether rows that decode are summed in the order of prompts and of training, so that a token's log-probability is the same there and there, to the bit
-// (ARBOR_CUDA_EXACT=1 when the stream was opened).
+// (ARBOR_CUDA_EXACT when the stream was opened; not set: where there are warpgroups).
 bool decodes_in_order(arbor_stream *stream);
 
 // Memory for the ops of this stream, valid until the next op takes scratch with the same number: 0 to kScratches - 1. It only grows, and what a

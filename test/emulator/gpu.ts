@@ -15,16 +15,21 @@ export function cudaLibrary(): Promise<NativeLibrary> {
   return real > 0 ? ensureCuda() : emulatedCuda()
 }
 
-/** One whose rows that decode are summed in training's order, where `exact` is 1. */
-export async function openExactGpu(exact = '1'): Promise<Backend> {
-  process.env['ARBOR_CUDA_EXACT'] = exact
-  try {
-    return await openGpu('bf16')
-  } finally {
-    delete process.env['ARBOR_CUDA_EXACT']
+/**
+ * Rows that decode are summed in training's order where `exact` is '1', in the fastest where it is '0'; null: as it is without a word of the user's.
+ * A test that does not care has the fastest: both ways must be well, and cuda-exact.test.ts has the other.
+ */
+export async function openGpu(precision: Precision, index = 0, exact: string | null = '0'): Promise<Backend> {
+  const library = await cudaLibrary()
+  const before = process.env['ARBOR_CUDA_EXACT']
+  const set = (value: string | null | undefined) => {
+    if (typeof value === 'string') process.env['ARBOR_CUDA_EXACT'] = value
+    else delete process.env['ARBOR_CUDA_EXACT']
   }
-}
-
-export async function openGpu(precision: Precision, index = 0): Promise<Backend> {
-  return openNative(await cudaLibrary(), { device: 'cuda', precision, index })
+  set(exact)
+  try {
+    return openNative(library, { device: 'cuda', precision, index })
+  } finally {
+    set(before)
+  }
 }

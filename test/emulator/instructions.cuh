@@ -65,13 +65,18 @@ inline void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
 
 // A tile arrives when it is asked for.
 struct Arrival {
-  uint64_t uses;   // finished
-  int64_t missing; // bytes of the one under way
+  uint64_t uses;            // finished
+  int64_t missing;          // bytes of the one under way
+  int64_t threads, awaited; // of each use; that have not come to the one under way
 };
-inline void make_arrivals(Arrival *arrivals, int count) {
-  for (int i = 0; i < count; i++) arrivals[i] = {0, 0};
+inline void make_arrivals(Arrival *arrivals, int count, int threads = 1) {
+  for (int i = 0; i < count; i++) arrivals[i] = {0, 0, threads, threads};
 }
-inline void expect_bytes(Arrival *arrival, int bytes) { arrival->missing += bytes; }
+inline void finish_use(Arrival *arrival) {
+  if (arrival->missing == 0 && arrival->awaited == 0) arrival->uses++, arrival->awaited = arrival->threads;
+}
+inline void arrive(Arrival *arrival) { arrival->awaited--, finish_use(arrival); }
+inline void expect_bytes(Arrival *arrival, int bytes) { arrival->missing += bytes, arrive(arrival); }
 inline void wait_for(Arrival *arrival, int parity) { emulator::wait_for_use(&arrival->uses, uint64_t(parity)); }
 inline int swizzled(int row, int column) { return row * kTileColumns + (((column / 8) ^ (row % 8)) * 8 + column % 8); }
 inline void copy_tile(void *to, const TileMap *map, int column, int row, Arrival *arrival) {
@@ -83,7 +88,7 @@ inline void copy_tile(void *to, const TileMap *map, int column, int row, Arrival
       emulator::copy_words(static_cast<uint16_t *>(to) + swizzled(i, j), inside ? map->matrix + (row + i) * map->ld + column + j : kZeros, kPiece);
     }
   arrival->missing -= map->tile_rows * kTileColumns * 2;
-  if (arrival->missing == 0) arrival->uses++;
+  finish_use(arrival);
 }
 
 // Products are done when they are asked for.
@@ -93,7 +98,7 @@ template <int Open> void wait_products() {}
 template <int N> void hold(float (&)[N][4]) {}
 inline void show_copies() {}
 
-template <int N, int Asked = 64> void multiply_tiles(float (&c)[N / 8][4], const void *left, const void *right) {
+template <int N, int Asked = 64> void add_tile_products(float (&c)[N / 8][4], const void *left, const void *right) {
   const auto number = [](const void *tile, int row, int column) { return __bfloat162float({static_cast<const uint16_t *>(tile)[swizzled(row, column)]}); };
   const int lane = int(emulator::lane()), warp = int(threadIdx.x) / 32 % 4;
   if (16 * warp >= Asked) return; // what lies there may be on its way
@@ -102,7 +107,6 @@ template <int N, int Asked = 64> void multiply_tiles(float (&c)[N / 8][4], const
       for (int k = 0; k < kTileColumns; k++)
         c[n][i] += number(left, 16 * warp + lane / 4 + i / 2 * 8, k) * number(right, 8 * n + lane % 4 * 2 + i % 2, k);
 }
-inline void add_tile_products(float (&c)[8][4], const void *left, const void *right) { multiply_tiles<64>(c, left, right); }
 
 inline void add_weighted_tile_rows(float (&c)[8][4], const uint32_t (&w)[4], const void *rows) {
   const int group = int(emulator::lane()) / 4, pair = int(emulator::lane()) % 4 * 2;
