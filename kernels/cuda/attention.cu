@@ -1,6 +1,6 @@
 // Softmax attention over a plan of segments, grouped heads (its gradient: attention_backward.cu). Here the way is chosen:
 //   attention_decode.cu   bf16, rows that decode: a block's warps divide the keys of a few rows among them (attention_crowd.cu: of many)
-//   attention_in_order.cu the same with the bits of all others, where that is asked for (stream.cuh)
+//   attention_in_order.cu the same with the bits of all others, where that is asked for (stream.cuh; attention_in_order_crowd.cu: of many)
 //   attention_prefill.cu  bf16, all others: flash attention (Dao, 2023) on tensor cores
 //   attention_simple.cu   f32, and widths that the tensor cores don't have
 // In each of them a row's sums have one order, given by its own context alone: what is computed beside it changes nothing. Their orders differ, so the

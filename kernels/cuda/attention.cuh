@@ -29,6 +29,8 @@ int32_t attend_decode(arbor_stream *stream, const AttentionShape &shape, const A
 bool attend_crowd(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t, float *partial, int most);
 // Any segments, bf16, made for those of one row, with the bits of attend_prefill.
 int32_t attend_in_order(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t);
+// The same, for more rows than the multiprocessors have blocks for; false where this is not for them.
+bool attend_crowd_in_order(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t);
 // Any segments, bf16.
 int32_t attend_prefill(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t, bool same_plan);
 // Any segments, any width up to kMostSimple.

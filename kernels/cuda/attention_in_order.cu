@@ -1,9 +1,10 @@
 // Attention of single rows with the bits of attend_prefill, which goes through 64 keys after 64: what a block of keys adds depends on those before by
 // their highest score alone. So a round of keys is scored by all warps at once, a strip for each; the peaks are passed on; and the weighted values are
-// summed in order by warps that divide the head's width among them instead of the keys. A block has a row and the heads that share a key head.
+// summed in order by warps that divide the head's width among them instead of the keys. A block has a row and the heads that share a key head
+// (attention_in_order_crowd.cu: some rows).
 
 #include "attention.cuh"
-#include "attention_strips.cuh"
+#include "attention_in_order.cuh"
 
 namespace arbor {
 namespace {
@@ -13,13 +14,6 @@ template <int D, int Warps> struct alignas(256) Round {
   bf16 strips[Warps][2][kStrip * D];     // keys and values
   uint4 weights[Warps][kStrip / 16][32]; // as left operands
   float peaks[Warps][kTileRows], totals[Warps][2][32];
-};
-
-constexpr int kBlockStrips = 2; // attend_prefill's 64 keys
-
-// A lane's two rows of the tile: highest score so far, and this lane's part of the sum of weights.
-struct Running {
-  float peak[2] = {-kMostFloat, -kMostFloat}, total[2] = {0, 0};
 };
 
 // The scores of a warp's strip become weights under the peak of its block of 64, and the peak goes on to the round's last; `shrinks[b]`: what block b makes
@@ -34,16 +28,12 @@ __device__ __forceinline__ void weigh(float (&scores)[kStrip / 8][4], Running &s
 #pragma unroll
     for (int b = 0; b < Warps / kBlockStrips; b++) {
       const int m = (lane >> 2) + 8 * row;
-      const float peak = fmaxf(sums.peak[row], fmaxf(shared.peaks[2 * b][m], shared.peaks[2 * b + 1][m]));
-      shrinks[b][row] = exp2_fast((sums.peak[row] - peak) * scale), sums.peak[row] = peak;
-      if (b == warp / kBlockStrips) own = peak * scale;
+      shrinks[b][row] = sums.pass(row, shared.peaks[2 * b][m], shared.peaks[2 * b + 1][m], scale);
+      if (b == warp / kBlockStrips) own = sums.peak[row] * scale;
     }
     shared.totals[warp][row][lane] = weigh_strip(scores, 0, row, scale, own);
   }
-  uint32_t weights[kStrip / 16][4];
-  as_left_operand<kStrip>(weights, scores);
-#pragma unroll
-  for (int k = 0; k < kStrip / 16; k++) shared.weights[warp][k][lane] = make_uint4(weights[k][0], weights[k][1], weights[k][2], weights[k][3]);
+  lay_weights(shared.weights[warp], scores, lane);
 }
 
 template <int D, int Warps>
@@ -104,7 +94,7 @@ __global__ void __launch_bounds__(32 * Warps, 1)
 #pragma unroll
         for (int row = 0; row < 2; row++) {
           const float *const totals = &shared.totals[0][row][lane];
-          sums.total[row] = fmaf(sums.total[row], shrinks[b][row], totals[2 * b * 64]) + totals[(2 * b + 1) * 64];
+          sums.count(row, shrinks[b][row], totals[2 * b * 64], totals[(2 * b + 1) * 64]);
         }
 #pragma unroll
         for (int p = 0; p < kOwn; p++) {
@@ -141,11 +131,7 @@ __global__ void __launch_bounds__(32 * Warps, 1)
       if (lse && warp == 0 && (lane & 3) == 0) lse[at] = sums.peak[row] * scale * kLn2 + logf(total);
 #pragma unroll
       for (int p = 0; p < kOwn; p++)
-#pragma unroll
-        for (int n = 0; n < 2; n++) {
-          const int column = (warp + p * Warps) * 16 + n * 8 + 2 * (lane & 3);
-          if (column < D) *reinterpret_cast<uint32_t *>(out + at * D + column) = pack_pair(out_sums[p][n][2 * row] * by, out_sums[p][n][2 * row + 1] * by);
-        }
+        if (warp + p * Warps < kPairs) store_pair<D>(out, at, warp + p * Warps, out_sums[p], row, by, lane);
     }
   }
   after_kernels_before(); // no grid ends before those before it, though its blocks had nothing to do
@@ -167,6 +153,7 @@ template <int D, int Warps> bool launch(arbor_stream *stream, const AttentionSha
 } // namespace
 
 int32_t attend_in_order(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t) {
+  if (attend_crowd_in_order(stream, shape, t)) return launched(stream, "arbor_attention");
   ARBOR_BY_WIDTH(shape.dim, {
     if (!launch<D, kManyWarps>(stream, shape, t) && !launch<D, kFewWarps>(stream, shape, t))
       return unsupported("arbor_attention", "too little shared memory on this device");

@@ -37,7 +37,7 @@ struct Rows {
   __device__ __forceinline__ bool pick(int query) {
     const bool here = query < own.row_count;
     const unsigned all = __ballot_sync(0xffffffffu, here);
-    own_row = own.row_start + query, own_length = here ? own.seen(query) : 0;
+    own_row = here ? own.row_start + query : 0, own_length = here ? own.seen(query) : 0;
     count = 32 - __clz(all), first = max(0, __ffs(all) - 1);
     longest = __reduce_max_sync(0xffffffffu, own_length);
     return all != 0;

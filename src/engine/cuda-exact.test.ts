@@ -7,7 +7,7 @@ import { bundledModel, DEFAULT_MODEL } from './bundled-models'
 import { LocalEngine } from './local-engine'
 import { causal, type Plan, tree } from './ops/cases/attention-plans'
 import { Random } from './ops/cases/case'
-import { checkDecoding, checkDivision } from './ops/check-attention'
+import { checkDecoding, checkDivision, checkGathering } from './ops/check-attention'
 import type { Backend } from './ops/ops'
 import { toBf16 } from './ops/tensors.fixture'
 
@@ -45,6 +45,12 @@ describe(`decoding in order, on ${CUDA}`, () => {
   ])('%s: over more keys than a block has at once, too', { timeout: 120_000 }, (_, heads) =>
     checkDivision(backend, false, { shapes: [heads], plans: [tree(), causal(97), late(6, 824)] }),
   )
+  // Eight and twelve rows to a block on the emulated GPU, three, six and twelve on a card, where three heads are of 64.
+  it.each([
+    ['heads of 64, three to a key head', { heads: 9, kvHeads: 3, headDim: 64 }],
+    ['heads of 32', { heads: 4, kvHeads: 4, headDim: 32 }],
+    ['heads of 64, eleven to a key head', { heads: 22, kvHeads: 2, headDim: 64 }],
+  ])('%s: in a crowd, too', (_, heads) => checkGathering(backend, heads, CUDA === 'cuda' ? [7, 16, 40] : [1, 2]))
   it('attention of a row is that whoever decodes beside it', () => checkDecoding(backend))
 
   // Blocks of 64, 32 and 16 outputs, of which the clock chooses; more than 64 rows, which are cuBLASLt's; adapters inside the product in training and

@@ -1,7 +1,7 @@
 // A row of attention has the same bits whatever stands beside it, and however the rows of a prompt are divided among segments.
 
 import { expect } from 'vitest'
-import { causal, crowd, distant, type Heads, type Plan, planValues, shared, tree } from './cases/attention-plans'
+import { causal, crowd, distant, gathering, type Heads, type Plan, planValues, shared, tree } from './cases/attention-plans'
 import { Random, type Values } from './cases/case'
 import type { Arena, Backend, TypedArray } from './ops'
 import { toBf16 } from './tensors.fixture'
@@ -27,6 +27,14 @@ export async function checkDivision(
       for (const decode of decodesApart ? [false] : [false, true])
         expect(await attend(backend, { ...plan, segments }, heads, decode), `${plan.name}, decode ${decode}`).toEqual(whole)
     }
+}
+
+/** Rows of all kinds that decode have the bits that they have in a prompt; what large values leave when they cancel shows the order of a sum. */
+export async function checkGathering(backend: Backend, heads: Heads, times: readonly number[]): Promise<void> {
+  for (const plan of times.map(gathering))
+    expect(await attend(backend, plan, heads, true, 0, cancel), plan.name).toEqual(
+      await attend(backend, plan, heads, false, 0, cancel),
+    )
 }
 
 /** Rows that decode: among others, with whom they share keys, and alone. */
@@ -77,19 +85,39 @@ function tensorsOf(backend: Backend, arena: Arena, plan: Plan, heads: Heads) {
   return { forward, backward: { ...forward, dOut: rows(5), dq: rows(6), dk: sums(), dv: sums() } }
 }
 
+/** Two keys of each whole 64 are alike, and their values large but for the sign. */
+function cancel({ segments, context }: Plan, k: Values, v: Values): void {
+  const width = k.shape[1]!
+  for (const [, , start, length] of segments)
+    for (let at = 40; at < length; at += 64) {
+      const [one, other] = [context[start + at - 35]! * width, context[start + at]! * width]
+      k.data.copyWithin(other, one, one + width)
+      v.data.fill(1e4, one, one + width).fill(-1e4, other, other + width)
+    }
+}
+
 /** What each row of a plan gets: its outputs and logsumexps. The rows' queries are those from `first` on of a longer list. */
-async function attend(backend: Backend, plan: Plan, heads: Heads, decode: boolean, first = 0): Promise<number[][]> {
+async function attend(
+  backend: Backend,
+  plan: Plan,
+  heads: Heads,
+  decode: boolean,
+  first = 0,
+  change: (plan: Plan, k: Values, v: Values) => void = () => {},
+): Promise<number[][]> {
   const arena = backend.arena(1 << 20)
   const rows = (seed: number, length: number, width: number) => new Random(seed).normal([length, width])
   const upload = uploads(backend, arena)
   const width = heads.heads * heads.headDim
   const q = upload(rows(1, first + plan.tokens, width)).rows(first, plan.tokens)
-  const [k, v] = [2, 3].map((seed) => upload(rows(seed, plan.slots, heads.kvHeads * heads.headDim)))
+  const [keys, values] = [2, 3].map((seed) => rows(seed, plan.slots, heads.kvHeads * heads.headDim))
+  change(plan, keys!, values!)
+  const [k, v] = [upload(keys!), upload(values!)]
   const { segments, context } = planValues(plan)
   const out = arena.tensor([plan.tokens, width], backend.activations)
   const lse = arena.tensor([plan.tokens, heads.heads])
   const given = { segments: upload(segments), context: upload(context), segmentCount: plan.segments.length }
-  backend.ops.attention({ out, q, k: k!, v: v!, plan: given, lse, ...heads, decode })
+  backend.ops.attention({ out, q, k, v, plan: given, lse, ...heads, decode })
   const [outs, lses] = await Promise.all([out, lse].map((tensor) => backend.download(tensor)))
   arena.close()
   const of = (values: TypedArray, row: number) => {

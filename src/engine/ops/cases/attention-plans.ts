@@ -125,6 +125,33 @@ export function crowd(rows = 301): Plan {
   return { name: 'decode of a crowd', ...singles([...contexts, take(1)], rows * 12 + 210) }
 }
 
+/**
+ * A crowd of all kinds, so many times over: rows that share a prompt and go on for a while, rows with more keys than a block has at once, rows that
+ * share nothing, a run of two, and a segment without rows.
+ */
+export function gathering(times: number): Plan {
+  const slots = [...new Random(11).distinct(times * 1100, times * 1100 + 10)]
+  const take = (length: number) => slots.splice(0, length)
+  const contexts: (readonly [rows: number, context: number[]])[] = []
+  for (let i = 0; i < times; i++) {
+    const prompt = take(75)
+    for (const own of [1, 21, 22, 60, 9, 3, 38, 53]) contexts.push([1, [...prompt, ...take(own)]])
+    contexts.push([0, take(5)])
+    const long = take(331)
+    for (const own of [70, 1, 64]) contexts.push([1, [...long, ...take(own)]])
+    contexts.push([1, take(33)], [2, [...long, ...take(90)]], [1, [...prompt, ...take(20)]], [1, take(1)])
+  }
+  let [row, start] = [0, 0]
+  const segments = contexts.map(([rows, { length }]) => {
+    const segment = [row, rows, start, length] as const
+    row += rows
+    start += length
+    return segment
+  })
+  const context = contexts.flatMap(([, own]) => own)
+  return { name: `decode of ${row} rows of all kinds`, tokens: row, slots: times * 1100 + 10, segments, context }
+}
+
 /** One run of three such rows, which is no decode step; devices take it for one all the same. */
 export function distantRun(): Plan {
   const context = [...new Random(8).distinct(810, 820)]
