@@ -44,13 +44,12 @@ export class PassPlanner {
     const count = Math.min(tokens.length - from, plan.room)
     if (count > 0) {
       if (!roster.makeRoom(sequence, count)) return
-      sequence.node = roster.cache.extend(sequence.node!, tokens, { slots, count })!
-      sequence.sharedSlots = slots.length
+      sequence.hold(roster.cache.extend(sequence.node!, tokens, count)!)
       plan.compute(sequence, from, slots.length)
     }
     if (slots.length < tokens.length) return
     // A prompt that is wholly cached still needs its last row's hidden state: that row is computed again, to the same bits.
-    if (!plan.computes(slots.at(-1)!)) {
+    if (!plan.computes(slots.last)) {
       if (plan.room === 0) return
       plan.compute(sequence, slots.length - 1, slots.length)
       if (sequence.completion.length === 0) sequence.cachedTokens--

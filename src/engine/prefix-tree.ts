@@ -49,13 +49,12 @@ export function buildPacks(sequences: readonly TrainSequence[], packTokens: numb
   const starts = completionStarts(sequences)
   const groups = byPrompt(sequences, starts)
   const parts = groups.flatMap((group): Part[] => {
-    const rows = rowsTogether(group)
-    return rows <= packTokens ? [{ group, rows }] : group.map((one) => ({ group: [one], rows: rowCount(one) }))
+    const rows = new GroupRows(group)
+    return rows.within(packTokens) ? [{ group, rows }] : group.map((one) => ({ group: [one], rows: new GroupRows([one]) }))
   })
   const shared = plant(parts, () => new TokenTree(packTokens))
   const trees = shared.flatMap(({ tree, parts: own }) => {
-    const laid = tree.layOut()
-    if (savedRows(laid) >= leastSaved) return [laid]
+    if (tree.savedRows >= leastSaved) return [tree.layOut()]
     return plant(own, () => new TokenTree(packTokens, 1)).map((alone) => alone.tree.layOut())
   })
   const tokens = trees.flatMap(allPacks).reduce((sum, pack) => sum + pack.tokens, 0)
@@ -66,7 +65,7 @@ export function buildPacks(sequences: readonly TrainSequence[], packTokens: numb
 /** Sequences that stay together, and how many rows they are in a tree of their own. */
 interface Part {
   readonly group: readonly Placed[]
-  readonly rows: number
+  readonly rows: GroupRows
 }
 
 /** Puts parts into a tree for as long as it takes them, then into the next. */
@@ -82,11 +81,6 @@ function plant(parts: readonly Part[], open: () => TokenTree): { tree: TokenTree
     }
   }
   return planted
-}
-
-/** Rows that a tree's packs would compute besides if they had no trunk; a tree without one saves all there is to save. */
-function savedRows({ trunk, packs }: PackedTree): number {
-  return trunk ? trunk.tokens * (packs.length - 1) : Number.POSITIVE_INFINITY
 }
 
 /** The trunk, when there is one, and the packs. */
@@ -136,10 +130,26 @@ function isEqual(a: readonly number[], b: readonly number[]): boolean {
   return true
 }
 
-/** Rows of a group in a tree of its own. */
-function rowsTogether(group: readonly Placed[]): number {
-  if (group.length === 1) return rowCount(group[0]!)
-  const alone = new TokenTree(Number.POSITIVE_INFINITY)
-  alone.add(group, 0)
-  return alone.rows
+/** Rows of sequences of one prompt in a tree of their own, counted where their number without one doesn't decide already. */
+class GroupRows {
+  private readonly most: number
+  private exact: number | null = null
+
+  constructor(private readonly group: readonly Placed[]) {
+    const shared = group[0]!.promptLength
+    this.most = group.reduce((sum, one) => sum + rowCount(one) - shared, shared)
+  }
+
+  /** Whether they are no more than `limit`. */
+  within(limit: number): boolean {
+    return this.most <= limit || this.count() <= limit
+  }
+
+  private count(): number {
+    if (this.group.length === 1) return this.most
+    if (this.exact !== null) return this.exact
+    const alone = new TokenTree(Number.POSITIVE_INFINITY)
+    alone.add(this.group, this)
+    return (this.exact = alone.rows)
+  }
 }

@@ -2,6 +2,7 @@
 // thousands of tokens, but part in few places. Runs are compared and copied whole: a GPU waits for the first pack, and a step's first calls come before
 // V8 has compiled any loop.
 
+import { LaterPack } from './later-pack'
 import type { Pack, PackedTree } from './prefix-tree'
 
 /** A sequence and where its completion tokens begin in the list of all. */
@@ -23,6 +24,11 @@ export function placed(prompt: Int32Array, completion: readonly number[], place:
 
 export function rowCount({ tokens }: Placed): number {
   return tokens.length - 1
+}
+
+/** How many rows sequences are, asked for no more closely than it matters. */
+interface Rows {
+  within(limit: number): boolean
 }
 
 /** Stands for a pack's number where a node belongs to the trunk. */
@@ -70,10 +76,10 @@ export class TokenTree {
   }
 
   /**
-   * Adds sequences of one prompt, `rows` in a tree of their own, to the last pack or, where that would become too large, to a new one;
+   * Adds sequences of one prompt, so many `rows` in a tree of their own, to the last pack or, where that would become too large, to a new one;
    * false (and nothing added) when neither can be or there are as many packs as there may be.
    */
-  add(group: readonly Placed[], rows: number): boolean {
+  add(group: readonly Placed[], rows: Rows): boolean {
     if (!this.empty) {
       const last = this.fits(group[0]!, rows)
       if (!last && this.sizes.length >= this.mostPacks) return false
@@ -84,7 +90,26 @@ export class TokenTree {
     return true
   }
 
+  /** Rows that the packs would compute besides if they had no trunk; a tree without one saves all there is to save. */
+  get savedRows(): number {
+    const packs = this.sizes.filter((size) => size > 0).length
+    return this.trunkSize > 0 ? this.trunkSize * (packs - 1) : Number.POSITIVE_INFINITY
+  }
+
+  /** Nothing may be added any more. */
   layOut(): PackedTree {
+    let parts: { runs: Map<number, Node[][]>; pairs: Map<number, Predicting[]> } | null = null
+    const layOutPack = (pack: number, firstSlot: number) => {
+      parts ??= { runs: this.runsByPack(), pairs: this.pairsByPack() }
+      return layOut(parts.runs.get(pack)!, { firstSlot, pairs: parts.pairs.get(pack) ?? [] })
+    }
+    const firstSlot = this.trunkSize
+    const trunk = firstSlot > 0 ? layOutPack(TRUNK, 0) : null
+    const later = (pack: number, tokens: number) => new LaterPack(tokens, firstSlot, () => layOutPack(pack, firstSlot))
+    return { trunk, packs: this.sizes.flatMap((size, pack) => (size > 0 ? [later(pack, size)] : [])) }
+  }
+
+  private runsByPack(): Map<number, Node[][]> {
     const runs = new Map<number, Node[][]>()
     for (const run of this.runs()) {
       const { pack } = run[0]!
@@ -92,15 +117,11 @@ export class TokenTree {
       if (own) own.push(run)
       else runs.set(pack, [run])
     }
-    const pairs = this.pairsByPack()
-    const layOutPack = (pack: number) =>
-      layOut(runs.get(pack)!, { firstSlot: pack === TRUNK ? 0 : this.trunkSize, pairs: pairs.get(pack) ?? [] })
-    const trunk = this.trunkSize > 0 ? layOutPack(TRUNK) : null
-    return { trunk, packs: this.sizes.flatMap((size, pack) => (size > 0 ? [layOutPack(pack)] : [])) }
+    return runs
   }
 
   /** Whether trunk and largest pack keep to their budget with this sequence, and others of its prompt, in the last pack. */
-  private fits(one: Placed, rows: number): boolean {
+  private fits(one: Placed, rows: Rows): boolean {
     const { tokens } = one
     const sizes = [...this.sizes]
     let trunk = this.trunkSize
@@ -114,8 +135,8 @@ export class TokenTree {
       }
       node = end === node.end && end < rowCount(one) ? node.children.get(tokens[end]!) : undefined
     }
-    sizes[sizes.length - 1]! += rows - known
-    return trunk + Math.max(...sizes) <= this.packTokens
+    const last = sizes.pop()! - known
+    return trunk + Math.max(0, ...sizes) <= this.packTokens && rows.within(this.packTokens - trunk - last)
   }
 
   /** Of another pack: it becomes the trunk's when the last pack needs it too. */

@@ -25,6 +25,9 @@ interface LinearResult extends FlatStats {
   readonly objective: number
 }
 
+/** Waits for what a linear loss's passes found; null where the loss was given all of it. */
+type Answers = (() => Promise<LinearResult>) | null
+
 export class Trainer {
   private readonly arena: Arena
   private readonly runner: PackRunner
@@ -89,14 +92,16 @@ export class Trainer {
     let linear: LinearResult | null = typeof loss === 'function' ? null : { ...flatStats(0), objective: 0 }
     if (packed.pairs > 0 || part) {
       const pass = { weights, temperature: config.temperature, forBackward: true }
-      if (packed.pairs > 0) linear = await this.accumulateGradients(packed, loss, pass)
+      let answers: Answers = null
+      if (packed.pairs > 0) answers = await this.accumulateGradients(packed, loss, pass)
       else {
         this.arena.reset()
         weights.zeroGradients()
       }
       if (part) await sumGradients(weights, part)
-      gradNorm = await gradientNorm(weights, this.arena.tensor([1]))
+      gradNorm = await gradientNorm(weights, this.arena.tensor([1]))()
       updateWeights(weights, gradNorm, config)
+      if (answers) linear = await answers() // the device has its update to make meanwhile
     }
     const { tokens, tokensUnshared } = packed
     const packs = packed.trees.reduce((sum, tree) => sum + tree.packs.length, 0)
@@ -112,22 +117,22 @@ export class Trainer {
     options: { temperature: number; packTokens?: number },
   ): Promise<void> {
     const pass = { weights, temperature: options.temperature, forBackward: true }
-    await this.accumulateGradients(this.pack(sequences, options.packTokens), loss, pass)
+    await (await this.accumulateGradients(this.pack(sequences, options.packTokens), loss, pass))?.()
   }
 
   close(): void {
     this.arena.close()
   }
 
-  /** Resolves to a linear loss's value and what it was computed from. */
-  private accumulateGradients(packed: PackedSequences, loss: TrainLoss, pass: PassOptions): Promise<LinearResult | null> {
+  /** All is enqueued when it resolves: to the answers that are still to arrive of a linear loss. */
+  private accumulateGradients(packed: PackedSequences, loss: TrainLoss, pass: PassOptions): Promise<Answers> {
     return typeof loss === 'function'
       ? this.twoPasses(packed, loss, pass)
       : this.onePass(packed, loss, { ...pass, gradientKnown: true })
   }
 
   /** The gradient is known: forward and backward pack by pack. The device works on a pack while the host lays out the next. */
-  private async onePass(packed: PackedSequences, { dLogprobs }: LinearLoss, pass: PassOptions): Promise<LinearResult> {
+  private async onePass(packed: PackedSequences, { dLogprobs }: LinearLoss, pass: PassOptions): Promise<Answers> {
     checkGradient('dLogprobs', dLogprobs, packed.pairs)
     pass.weights!.zeroGradients()
     const stats = flatStats(packed.pairs)
@@ -144,8 +149,10 @@ export class Trainer {
       }
       if (tree.trunk) step(tree, tree.trunk)
     }
-    for (const arrived of arriving) await arrived()
-    return { ...stats, objective: stats.logprobs.reduce((sum, value, i) => sum + dLogprobs[i]! * value, 0) }
+    return async () => {
+      for (const arrived of arriving) await arrived()
+      return { ...stats, objective: stats.logprobs.reduce((sum, value, i) => sum + dLogprobs[i]! * value, 0) }
+    }
   }
 
   private async twoPasses(packed: PackedSequences, loss: LossGradient, pass: PassOptions): Promise<null> {
