@@ -82,11 +82,11 @@ export class Jobs {
   /** Ends those whose signal says so: they come back as they are. */
   dropAborted(): void {
     let any = false
-    for (const [sequence, job] of this.#jobs)
-      if (job.control.signal?.aborted) {
-        this.#finish(sequence, 'abort')
-        any = true
-      }
+    this.#jobs.forEach((job, sequence) => {
+      if (!job.control.signal?.aborted) return
+      this.#finish(sequence, 'abort')
+      any = true
+    })
     if (any) this.#dropEnded()
   }
 

@@ -74,15 +74,15 @@ export class PassPlanner {
     const { running, waiting, cache } = this.roster
     if (!this.device.runsAhead || waiting > 0) return null
     if (underWay.some(({ watched }) => watched)) return null // that pass's own samples aren't even enqueued yet
-    const going: Sequence[] = []
+    let going = 0
     for (const sequence of running) {
       if (!sequence.wantsMore) continue
       if (sequence.weightSet !== weightSet || !sequence.runsAhead || sequence.inFlight === 0) return null
-      going.push(sequence)
+      going++
     }
-    if (going.length === 0 || going.length > cache.available) return null
+    if (going === 0 || going > cache.available) return null
     this.#beginDecode({ ahead: true })
-    for (const sequence of going) this.#decode(sequence)
+    for (const sequence of running) if (sequence.wantsMore) this.#decode(sequence)
     return this.#plan.build()
   }
 

@@ -39,7 +39,8 @@ export class Trainer {
     /** For the activations of a trunk and a pack. */
     activationBytes: number = planActivations(model.config, { precision: backend.precision }),
   ) {
-    this.defaultPackTokens = planPackTokens(model.config, activationBytes, DTYPE_BYTES[backend.activations])
+    const { device, activations } = backend
+    this.defaultPackTokens = planPackTokens(model.config, activationBytes, { device, valueBytes: DTYPE_BYTES[activations] })
     this.arena = backend.arena(1 << 20) // grows to the largest pack seen
     this.runner = new PackRunner(backend, model, this.arena)
   }
@@ -151,7 +152,7 @@ export class Trainer {
     }
     return async () => {
       for (const arrived of arriving) await arrived()
-      return { ...stats, objective: stats.logprobs.reduce((sum, value, i) => sum + dLogprobs[i]! * value, 0) }
+      return { ...stats, objective: dot(dLogprobs, stats.logprobs) }
     }
   }
 
@@ -216,6 +217,12 @@ export class Trainer {
 
 function flatStats(pairs: number): FlatStats {
   return { logprobs: new Float32Array(pairs), entropies: new Float32Array(pairs) }
+}
+
+function dot(a: Float32Array, b: Float32Array): number {
+  let sum = 0
+  for (let i = 0; i < b.length; i++) sum += a[i]! * b[i]!
+  return sum
 }
 
 function take(all: Float32Array, places: Int32Array): Float32Array {
