@@ -28,7 +28,7 @@ export function checkSequences(
 function strangerOf(tokens: readonly number[], vocab: number): number | undefined {
   for (let i = 0; i < tokens.length; i++) {
     const token = tokens[i]!
-    if (!(token >= 0 && token < vocab && Number.isInteger(token))) return token
+    if (!(token >= 0 && token < vocab && (token | 0) === token)) return token
   }
   return undefined
 }
@@ -38,5 +38,6 @@ export function checkGradient(name: string, gradient: Float32Array, pairs: numbe
   if (gradient.length !== pairs)
     throw new ArborError(`The loss returned ${gradient.length} values as ${name} for ${pairs} completion tokens.`)
   for (let i = 0; i < pairs; i++)
-    if (!Number.isFinite(gradient[i])) throw new ArborError(`The loss returned ${gradient[i]} as ${name}[${i}]; no update was made.`)
+    if (!Number.isFinite(gradient[i]))
+      throw new ArborError(`The loss returned ${gradient[i]} as ${name}[${i}]; no update was made.`)
 }

@@ -100,14 +100,15 @@ function byPrompt(sequences: readonly TrainSequence[], starts: readonly number[]
   const groups: { readonly prompt: readonly number[]; readonly tokens: Int32Array; readonly own: Placed[] }[] = []
   const byHash = new Map<number, typeof groups>()
   let last: (typeof groups)[number] | undefined
-  for (const [i, { prompt, completion }] of sequences.entries()) {
+  for (let i = 0; i < sequences.length; i++) {
+    const { prompt, completion } = sequences[i]!
     if (completion.length === 0) continue
     if (last?.prompt !== prompt) {
       const hash = hashOf(prompt)
       const alike = byHash.get(hash) ?? []
       last = alike.find((group) => isEqual(group.prompt, prompt))
       if (!last) {
-        last = { prompt, tokens: Int32Array.from(prompt), own: [] }
+        last = { prompt, tokens: new Int32Array(prompt), own: [] }
         groups.push(last)
         byHash.set(hash, [...alike, last])
       }

@@ -2,6 +2,7 @@
 // token and answers with a gradient for each; what lies between them and the policy's weights happens here.
 
 import { checkGradient, checkSequences } from './check-step'
+import { collectYoungGarbage } from './collect-garbage'
 import type { LinearLoss, LossGradient, StepConfig, TokenStats, TrainLoss, TrainSequence, TrainStats } from './engine'
 import { sumGradients } from './gradient-sum'
 import { planActivations } from './memory-plan'
@@ -105,7 +106,7 @@ export class Trainer {
       if (answers) linear = await answers() // the device has its update to make meanwhile
     }
     const { tokens, tokensUnshared } = packed
-    const packs = packed.trees.reduce((sum, tree) => sum + tree.packs.length, 0)
+    const packs = countPacks(packed)
     const seconds = (performance.now() - started) / 1000
     return { policyVersion: weights.policyVersion, gradNorm, tokens, tokensUnshared, packs, seconds, ...linear }
   }
@@ -138,6 +139,7 @@ export class Trainer {
     pass.weights!.zeroGradients()
     const stats = flatStats(packed.pairs)
     const arriving: (() => Promise<void>)[] = []
+    let left = countPacks(packed)
     const step = (tree: ResidentTree, state: ResidentPack) => {
       this.runner.backward(tree, state, { dLogprobs: take(dLogprobs, state.pack.places) })
       arriving.push(this.collect(state, stats))
@@ -146,6 +148,7 @@ export class Trainer {
       const tree = this.runner.open(packedTree, pass)
       for (const pack of packedTree.packs) {
         step(tree, this.runner.forward(tree, pack))
+        if (--left === 0 && arriving.length > 1 && this.backend.device === 'cuda') collectYoungGarbage() // it has two packs to compute
         while (arriving.length > 1) await arriving.shift()!() // one pack ahead of the device is enough
       }
       if (tree.trunk) step(tree, tree.trunk)
@@ -213,6 +216,10 @@ export class Trainer {
     if (packTokens !== undefined) return buildPacks(sequences, packTokens)
     return buildPacks(sequences, this.defaultPackTokens, LEAST_SAVED[this.backend.device])
   }
+}
+
+function countPacks({ trees }: PackedSequences): number {
+  return trees.reduce((sum, { packs }) => sum + packs.length, 0)
 }
 
 function flatStats(pairs: number): FlatStats {
