@@ -3,7 +3,7 @@
 // lets it see its ancestors. Gradients sum at the joints, so the result is the plain batch's.
 
 import type { TrainSequence } from './engine'
-import { type Placed, placed, rowCount, TokenTree } from './token-tree'
+import { Placed, rowCount, TokenTree } from './token-tree'
 
 /** Rows that are computed together, as plain arrays. */
 export interface Pack {
@@ -113,7 +113,7 @@ function byPrompt(sequences: readonly TrainSequence[], starts: readonly number[]
         byHash.set(hash, [...alike, last])
       }
     }
-    last.own.push(placed(last.tokens, completion, starts[i]!))
+    last.own.push(new Placed(last.tokens, completion, starts[i]!))
   }
   return groups.map(({ own }) => own)
 }

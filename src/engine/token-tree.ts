@@ -6,20 +6,27 @@ import { LaterPack } from './later-pack'
 import type { Pack, PackedTree } from './prefix-tree'
 
 /** A sequence and where its completion tokens begin in the list of all. */
-export interface Placed {
-  readonly place: number
+export class Placed {
   readonly promptLength: number
   /** Prompt and completion; all but the last are rows, what is computed. */
   readonly tokens: Int32Array
-  /** The same memory. */
-  readonly bytes: Buffer
-}
+  private memory: Buffer | null = null
 
-export function placed(prompt: Int32Array, completion: readonly number[], place: number): Placed {
-  const tokens = new Int32Array(prompt.length + completion.length)
-  tokens.set(prompt)
-  tokens.set(completion, prompt.length)
-  return { place, promptLength: prompt.length, tokens, bytes: Buffer.from(tokens.buffer) }
+  constructor(
+    prompt: Int32Array,
+    completion: readonly number[],
+    readonly place: number,
+  ) {
+    this.promptLength = prompt.length
+    this.tokens = new Int32Array(prompt.length + completion.length)
+    this.tokens.set(prompt)
+    this.tokens.set(completion, prompt.length)
+  }
+
+  /** The same memory: few are compared. */
+  get bytes(): Buffer {
+    return (this.memory ??= Buffer.from(this.tokens.buffer))
+  }
 }
 
 export function rowCount({ tokens }: Placed): number {
@@ -86,7 +93,12 @@ export class TokenTree {
       if (!last) this.sizes.push(0)
       if (!last && !this.fits(group[0]!, rows)) return false
     }
-    for (const one of group) this.inserted.push({ one, last: this.insert(one) })
+    let stem: Node | null = null
+    for (const one of group) {
+      const last = this.insert(one, stem)
+      this.inserted.push({ one, last })
+      stem ??= stemOf(last, one)
+    }
     return true
   }
 
@@ -144,12 +156,12 @@ export class TokenTree {
     return pack !== TRUNK && pack !== this.sizes.length - 1
   }
 
-  /** The node that ends with the sequence's last row. */
-  private insert(one: Placed): Node {
+  /** The node that ends with the sequence's last row. `stem`: the one that ends where its tokens begin to predict, where another of its prompt was. */
+  private insert(one: Placed, stem: Node | null): Node {
     const live = one.promptLength - 1 // the prompt's last token predicts the first of the completion
     const rows = rowCount(one)
-    let parent: Node | null = null
-    for (let at = 0; at < rows; ) {
+    let parent = stem
+    for (let at = stem?.end ?? 0; at < rows; ) {
       const known: Node | undefined = (parent?.children ?? this.roots).get(one.tokens[at]!)
       const reach = known ? agreement(known, one) : rows
       const end = at < live && live < reach ? live : reach
@@ -227,6 +239,13 @@ export class TokenTree {
     }
     return pairs
   }
+}
+
+/** The node above that ends before the first that predicts; null for a prompt of one token. */
+function stemOf(last: Node, { promptLength }: Placed): Node | null {
+  let node: Node | null = last
+  while (node && node.end >= promptLength) node = node.parent
+  return node
 }
 
 /** A node whose tokens predict those of a sequence, each the next. */
