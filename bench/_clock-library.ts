@@ -62,7 +62,8 @@ const BODIES: Readonly<Record<string, string>> = {
   arbor_capture_end: 'recording = false; skew += 1500; return new double(recorded);',
   arbor_replay: 'device(60, *(double *)capture); return 0;',
   arbor_upload: 'device(4, 4 + bytes / 2e4); return 0;',
-  arbor_download: 'device(6, 8); answer(to, bytes); tickets.push_back(until); return tickets.size();',
+  arbor_download:
+    'device(6, 8); const double began = now(); answer(to, bytes); skew -= now() - began; tickets.push_back(until); return tickets.size();',
   arbor_wait: 'const double left = tickets[ticket - 1] - now(); if (left > 0) skew += left + (left > 4000 ? 100 : 0); return 0;',
   arbor_embed: 'cost = 5 + 0.003 * tokens; device(5, cost); return 0;',
 }

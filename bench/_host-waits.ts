@@ -26,9 +26,8 @@ const VOCAB = 4096
 export async function deviceWaits(workload: Workload, options: { warmUp: number; rounds: number }): Promise<Waits[]> {
   const clock = clockLibrary()
   const backend = openNative({ path: clock.path, description: 'a clock' }, { device: 'cuda', precision: 'bf16' })
-  const bytes = planActivations(workload.config, { precision: 'bf16', device: { free: FREE_BYTES } })
-  const packTokens = planPackTokens(workload.config, bytes, { device: 'cuda', valueBytes: 2 })
   const engine = await smallEngine(workload, backend)
+  const update = { ...UPDATE, ...packsOf(workload) }
   const { step } = workload
   const random = uniforms(7, 0)
   const times = { rollouts: [] as DeviceTimes[], update: [] as DeviceTimes[] }
@@ -46,10 +45,18 @@ export async function deviceWaits(workload: Workload, options: { warmUp: number;
     const answers = await timed(times.rollouts, round, () => Promise.all(requests.map((one) => engine.generate(one))))
     const sequences = sequencesOf(answers.map((completions, i) => ({ ...requests[i]!, completions })))
     const dLogprobs = Float32Array.from({ length: sequences.length * step.fresh }, () => 1e-4 * (random() - 0.5))
-    await timed(times.update, round, () => engine.trainStep(POLICY, sequences, { dLogprobs }, { ...UPDATE, packTokens }))
+    await timed(times.update, round, () => engine.trainStep(POLICY, sequences, { dLogprobs }, update))
   }
   await engine.close()
   return Object.entries(times).map(([name, all]) => summary(name, all))
+}
+
+/** Smaller packs than the engine would make by itself of its small model, where the real one's are. */
+function packsOf({ config }: Workload): { readonly packTokens?: number } {
+  const bytes = planActivations(config, { precision: 'bf16', device: { free: FREE_BYTES } })
+  const plan = (most: number) => planPackTokens(config, most, { device: 'cuda', valueBytes: 2 })
+  const packTokens = plan(bytes)
+  return packTokens < plan(Number.POSITIVE_INFINITY) ? { packTokens } : {}
 }
 
 /** The layers and heads are the model's: how wide they are decides nothing here but the time to make weights. */

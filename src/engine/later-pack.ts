@@ -1,49 +1,59 @@
-// A pack that is laid out when its rows are first asked for: while a device computes the packs before it.
+// A pack that is laid out when its rows are first asked for, while a device computes the packs before it, and what is predicted from them when that is
+// asked for, while the device computes these rows.
 
 import type { Pack } from './prefix-tree'
 
+export type PackRows = Pick<Pack, 'ids' | 'positions' | 'segments' | 'context' | 'liveStart'>
+export type PackPairs = Pick<Pack, 'rows' | 'targets' | 'places'>
+
 export class LaterPack implements Pack {
-  private laid: Pack | null = null
+  private laid: PackRows | null = null
+  private listed: PackPairs | null = null
 
   constructor(
     readonly tokens: number,
     readonly firstSlot: number,
-    private readonly layOut: () => Pack,
+    private readonly make: { readonly layOut: () => PackRows; readonly list: (rows: PackRows) => PackPairs },
   ) {}
 
   get ids(): Int32Array {
-    return this.pack.ids
+    return this.layOut().ids
   }
 
   get positions(): Int32Array {
-    return this.pack.positions
+    return this.layOut().positions
   }
 
   get segments(): Int32Array {
-    return this.pack.segments
+    return this.layOut().segments
   }
 
   get context(): Int32Array {
-    return this.pack.context
+    return this.layOut().context
   }
 
   get liveStart(): number {
-    return this.pack.liveStart
+    return this.layOut().liveStart
   }
 
   get rows(): Int32Array {
-    return this.pack.rows
+    return this.pairs.rows
   }
 
   get targets(): Int32Array {
-    return this.pack.targets
+    return this.pairs.targets
   }
 
   get places(): Int32Array {
-    return this.pack.places
+    return this.pairs.places
   }
 
-  private get pack(): Pack {
-    return (this.laid ??= this.layOut())
+  /** Its rows, and so the slots that packs on top of it see. */
+  layOut(): PackRows {
+    return (this.laid ??= this.make.layOut())
+  }
+
+  private get pairs(): PackPairs {
+    return (this.listed ??= this.make.list(this.layOut()))
   }
 }

@@ -34,9 +34,11 @@ export class Roster {
 
   /** Lets the first that waits for these weights run; null where there is none or the cache has no room for it. */
   admit(weightSet: string | null): Sequence | null {
-    const sequence = this.#waiting.find((one) => one.weightSet === weightSet)
+    const at = this.#waiting.findIndex((one) => one.weightSet === weightSet)
+    const sequence = this.#waiting[at]
     if (!sequence || !this.#fits(sequence)) return null
-    this.#waiting.splice(this.#waiting.indexOf(sequence), 1)
+    if (at === 0) this.#waiting.shift()
+    else this.#waiting.splice(at, 1)
     this.#running.add(sequence)
     return sequence
   }

@@ -3,7 +3,8 @@
 // V8 has compiled any loop.
 
 import { LaterPack } from './later-pack'
-import type { Pack, PackedTree } from './prefix-tree'
+import { layOut, type Predicting, pairLists } from './pack-layout'
+import type { PackedTree } from './prefix-tree'
 
 /** A sequence and where its completion tokens begin in the list of all. */
 export class Placed {
@@ -41,7 +42,7 @@ interface Rows {
 /** Stands for a pack's number where a node belongs to the trunk. */
 const TRUNK = -1
 
-interface Node {
+export interface Node {
   /** The sequence that brought it; its own are the tokens from `start` to `end`, which are its positions as well. */
   readonly of: Placed
   start: number
@@ -110,15 +111,17 @@ export class TokenTree {
 
   /** Nothing may be added any more. */
   layOut(): PackedTree {
-    let parts: { runs: Map<number, Node[][]>; pairs: Map<number, Predicting[]> } | null = null
-    const layOutPack = (pack: number, firstSlot: number) => {
-      parts ??= { runs: this.runsByPack(), pairs: this.pairsByPack() }
-      return layOut(parts.runs.get(pack)!, { firstSlot, pairs: parts.pairs.get(pack) ?? [] })
-    }
-    const firstSlot = this.trunkSize
-    const trunk = firstSlot > 0 ? layOutPack(TRUNK, 0) : null
-    const later = (pack: number, tokens: number) => new LaterPack(tokens, firstSlot, () => layOutPack(pack, firstSlot))
-    return { trunk, packs: this.sizes.flatMap((size, pack) => (size > 0 ? [later(pack, size)] : [])) }
+    let runs: Map<number, Node[][]> | null = null
+    let pairs: Map<number, Predicting[]> | null = null
+    const later = (pack: number, tokens: number, firstSlot: number) =>
+      new LaterPack(tokens, firstSlot, {
+        layOut: () => layOut((runs ??= this.runsByPack()).get(pack)!, firstSlot),
+        list: ({ liveStart }) => pairLists((pairs ??= this.pairsByPack()).get(pack) ?? [], firstSlot + liveStart),
+      })
+    const size = this.trunkSize
+    const trunk = size > 0 ? later(TRUNK, size, 0) : null
+    trunk?.layOut()
+    return { trunk, packs: this.sizes.flatMap((own, pack) => (own > 0 ? [later(pack, own, size)] : [])) }
   }
 
   private runsByPack(): Map<number, Node[][]> {
@@ -248,13 +251,6 @@ function stemOf(last: Node, { promptLength }: Placed): Node | null {
   return node
 }
 
-/** A node whose tokens predict those of a sequence, each the next. */
-interface Predicting {
-  readonly node: Node
-  readonly tokens: Int32Array
-  readonly place: number
-}
-
 /** Position up to which a node and a sequence's rows agree, given that they do at its start. */
 function agreement({ of, start, end }: Node, one: Placed): number {
   const most = Math.min(end, rowCount(one))
@@ -268,60 +264,4 @@ function agreement({ of, start, end }: Node, one: Placed): number {
 function onlyHeir(children: readonly Node[], { pack, live }: Node): Node | null {
   const heirs = children.filter((child) => child.pack === pack && child.live === live)
   return heirs.length === 1 ? heirs[0]! : null
-}
-
-/** The rows of one pack (or of the trunk, which comes first): those that predict nothing, then those that do. */
-function layOut(all: readonly Node[][], { firstSlot, pairs }: { firstSlot: number; pairs: readonly Predicting[] }): Pack {
-  const runs = [...all.filter(([first]) => !first!.live), ...all.filter(([first]) => first!.live)]
-  const nodes = runs.flat()
-  const tokens = nodes.reduce((sum, { start, end }) => sum + end - start, 0)
-  const [ids, positions] = [new Int32Array(tokens), new Int32Array(tokens)]
-  let row = 0
-  let liveStart = tokens
-  for (const node of nodes) {
-    node.slot = firstSlot + row
-    if (node.live) liveStart = Math.min(liveStart, row)
-    ids.set(node.of.tokens.subarray(node.start, node.end), row)
-    positions.set(counting(node.start, node.end), row)
-    row += node.end - node.start
-  }
-  const lists = pairLists(pairs, firstSlot + liveStart)
-  return { tokens, ids, positions, firstSlot, ...attentionOf(runs, firstSlot), liveStart, ...lists }
-}
-
-function pairLists(pairs: readonly Predicting[], firstLive: number): Pick<Pack, 'rows' | 'targets' | 'places'> {
-  const count = pairs.reduce((sum, { node }) => sum + node.end - node.start, 0)
-  const [rows, targets, places] = [new Int32Array(count), new Int32Array(count), new Int32Array(count)]
-  let at = 0
-  for (const { node, tokens, place } of pairs) {
-    const [{ start, end }, row] = [node, node.slot - firstLive]
-    rows.set(counting(row, row + end - start), at)
-    targets.set(tokens.subarray(start + 1, end + 1), at)
-    places.set(counting(place, place + end - start), at)
-    at += end - start
-  }
-  return { rows, targets, places }
-}
-
-/** A segment for each run; its context is the slots from the root down to its last node. */
-function attentionOf(runs: readonly Node[][], firstSlot: number): Pick<Pack, 'segments' | 'context'> {
-  const segments = new Int32Array(4 * runs.length)
-  const context = new Int32Array(runs.reduce((sum, run) => sum + run.at(-1)!.end, 0))
-  let at = 0
-  for (const [i, run] of runs.entries()) {
-    const [first, last] = [run[0]!, run.at(-1)!]
-    segments.set([first.slot - firstSlot, last.end - first.start, at, last.end], 4 * i)
-    for (let node: Node | null = last; node; node = node.parent)
-      context.set(counting(node.slot, node.slot + node.end - node.start), at + node.start)
-    at += last.end
-  }
-  return { segments, context }
-}
-
-let numbers = new Int32Array(0)
-
-/** The numbers from `first` to before `end`; not to be written to. */
-function counting(first: number, end: number): Int32Array {
-  if (end > numbers.length) numbers = new Int32Array(2 * end).map((_, i) => i)
-  return numbers.subarray(first, end)
 }
