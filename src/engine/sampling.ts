@@ -41,7 +41,7 @@ export function removeToken(mask: TokenMask, token: number): void {
 export function uniform(seed: number, index: number): number {
   const whole = Math.trunc(seed)
   multiply(z, Math.floor(whole / WORD) | 0, whole | 0, MULTIPLIERS[0])
-  multiply(term, 0, index, MULTIPLIERS[1])
+  multiply(term, Math.floor(index / WORD) | 0, index | 0, MULTIPLIERS[1])
   add(z, term[0]!, term[1]!)
   add(z, 0x2545f491, 0x4f6cdd1d)
   mix(z, 30)
