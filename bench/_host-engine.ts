@@ -7,6 +7,7 @@ import { getHeapStatistics } from 'node:v8'
 import koffi from 'koffi'
 import { type InferenceLimits, planInference } from '../src/engine/inference-plan'
 import { LoraWeights } from '../src/engine/lora'
+import { planActivations } from '../src/engine/memory-plan'
 import { Model } from '../src/engine/model'
 import { ModelRunner } from '../src/engine/model-runner'
 import { openNative } from '../src/engine/ops/native'
@@ -22,7 +23,6 @@ import { randomModel } from './_random-model'
 
 /** Of an H200, as its driver answers. */
 const FREE_BYTES = 140 * 2 ** 30
-const ACTIVATION_BYTES = 4 * 2 ** 30
 const POLICY = 'bench'
 
 /** What one step took and asked for. */
@@ -53,8 +53,9 @@ export function openHostEngine({ config: real, step }: Workload): HostEngine {
   const config = { ...real, hidden: 64, inner: 64, vocab: 4096 }
   const model = Model.load(backend, randomModel(config))
   const weights: PolicyWeights = LoraWeights.fresh(backend, config, { spec: LORA, seed: 0 })
-  const trainer = new Trainer(backend, model, ACTIVATION_BYTES)
-  const packTokens = planPackTokens(real, ACTIVATION_BYTES, 2)
+  const activationBytes = planActivations(real, { precision: 'bf16', device: { free: FREE_BYTES } })
+  const trainer = new Trainer(backend, model, activationBytes)
+  const packTokens = planPackTokens(real, activationBytes, { device: 'cuda', valueBytes: 2 })
   const random = uniforms(7, 0)
   const runners: ModelRunner[] = []
   const inference = new Map<number, Scheduler>()

@@ -1,18 +1,22 @@
 // The host's part of a decode step and of a training step on a GPU: milliseconds of our thread, calls into the library, bytes that are uploaded and
 // bytes that the garbage collector gets, by a library that answers at once and computes nothing (so without what a driver takes of each call).
-// npm run bench -- host [--model 1.5b,135m] [--rows 32,512] [--rounds 5] [--json FILE]
+// Behind it how long the device waits for us in a whole step, by one that is only a clock.
+// npm run bench -- host [--model 1.5b,135m] [--rows 32,512] [--rounds 5] [--json FILE] [--waits: no more than the waits]
 
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { OptionError } from '../src/errors'
-import { type Workload, workloads } from './_gpu-work'
+import { stepText, type Workload, workloads } from './_gpu-work'
 import { type HostEngine, type HostStep, openHostEngine } from './_host-engine'
+import { deviceWaits, type Waits } from './_host-waits'
 import { machine, median } from './_report'
 
 /** Before it counts: V8 has compiled what runs often, passes are recorded. */
 const WARM_UP = 2
 /** Of each round's decode steps, those that record the pass. */
 const FIRST = 3
+/** Of whole steps, those in which V8 compiles, and how many are a round of the others. */
+const [WARM_UP_STEPS, STEPS_A_ROUND] = [6, 4]
 
 interface Line {
   readonly name: string
@@ -20,14 +24,21 @@ interface Line {
 }
 
 async function main(): Promise<void> {
-  const { models, rows, rounds, json } = options()
+  const { models, rows, rounds, json, waitsAlone } = options()
   const lines: Line[] = []
-  for (const workload of models) lines.push(...(await measure(workload, rows, rounds)))
+  const waits: { model: string; step: string; parts: Waits[] }[] = []
+  for (const workload of models) {
+    if (!waitsAlone) lines.push(...(await measure(workload, rows, rounds)))
+    const parts = await deviceWaits(workload, { warmUp: WARM_UP_STEPS, rounds: STEPS_A_ROUND * rounds })
+    waits.push({ model: workload.model, step: stepText(workload.step), parts })
+  }
   process.stdout.write(
     `host: one step's JavaScript and calls, by a library that computes nothing\n${JSON.stringify(machine())}\n`,
   )
   for (const line of lines) process.stdout.write(`${text(line)}\n`)
-  const found = JSON.stringify({ title: 'host', ...machine(), rows: lines.map(summary) })
+  for (const { model, step, parts } of waits)
+    for (const part of parts) process.stdout.write(`${model}, ${step}: ${waitsText(part)}\n`)
+  const found = JSON.stringify({ title: 'host', ...machine(), rows: lines.map(summary), waits })
   if (json === undefined) process.stdout.write(`${found}\n`)
   else writeFileSync(json, `${found}\n`)
 }
@@ -83,9 +94,19 @@ function text(line: Line): string {
   )
 }
 
+function waitsText({ name, busy, before, between, after, mean }: Waits): string {
+  const ms = (value: number) => value.toFixed(2)
+  return (
+    `${name} of ${busy.toFixed(1)} ms on the device, which waits ${ms(before)} ms before, ${ms(between)} between, ${ms(after)} after ` +
+    `(all of it ${ms(mean)} on average)`
+  )
+}
+
 function options() {
   const plain = { type: 'string' } as const
-  const { values } = parseArgs({ options: { model: plain, rows: plain, rounds: plain, json: plain } })
+  const { values } = parseArgs({
+    options: { model: plain, rows: plain, rounds: plain, json: plain, waits: { type: 'boolean', default: false } },
+  })
   const whole = (flag: string, value: string) => {
     const number = Number(value)
     if (Number.isInteger(number) && number > 0) return number
@@ -96,6 +117,7 @@ function options() {
     rows: (values.rows ?? '32,512').split(',').map((value) => whole('rows', value)),
     rounds: whole('rounds', values.rounds ?? '5'),
     json: values.json,
+    waitsAlone: values.waits,
   }
 }
 

@@ -18,6 +18,9 @@ interface Item {
   readonly to: number
 }
 
+/** A row that others see, and one that a sample is drawn from. */
+const [PLAIN, SAMPLED] = [-1, -2] as const
+
 export class BatchPlan extends PlanArrays {
   readonly contexts: Contexts
   /** Each row is the newest token of a sequence of its own. */
@@ -36,12 +39,16 @@ export class BatchPlan extends PlanArrays {
   sampled: readonly Sequence[] = []
   #items: Item[] = []
   #ready: Sequence[] = []
-  #scheduled = new Map<number, number>() // slot → row, -1 until laid out
+  /** By slot, of those that this pass computes: PLAIN or SAMPLED until they are laid out, then 1 + their row. */
+  #rowOf: Int32Array = new Int32Array(0)
+  /** Those slots, the first `#rows` of them. */
+  readonly #computed: Int32Array
   #rows = 0
 
   constructor(readonly limits: BatchLimits) {
     super(limits)
     this.contexts = new Contexts(limits.context)
+    this.#computed = new Int32Array(limits.tokens)
   }
 
   get context(): Int32Array {
@@ -49,9 +56,9 @@ export class BatchPlan extends PlanArrays {
   }
 
   clear(): void {
+    if (!this.decode) for (let i = 0; i < this.#rows; i++) this.#rowOf[this.#computed[i]!] = 0
     this.#items = []
     this.#ready = []
-    if (this.#scheduled.size > 0) this.#scheduled.clear()
     this.#rows = 0
     this.decode = this.ahead = this.rounds = false
   }
@@ -67,14 +74,18 @@ export class BatchPlan extends PlanArrays {
 
   /** Whether this pass computes the token in `slot`. */
   computes(slot: number): boolean {
-    return this.#scheduled.has(slot)
+    return (this.#rowOf[slot] ?? 0) !== 0
   }
 
   /** Computes tokens [from, to) of a sequence; their slots are known. */
   compute(sequence: Sequence, from: number, to: number): void {
     this.#items.push({ sequence, from, to })
-    this.#rows += to - from
-    for (let i = from; i < to; i++) this.#scheduled.set(sequence.slots[i]!, -1)
+    for (let i = from; i < to; i++) {
+      const slot = sequence.slots.at(i)!
+      if (slot >= this.#rowOf.length) this.#rowOf = grown(this.#rowOf, slot + 1)
+      this.#rowOf[slot] = PLAIN
+      this.#computed[this.#rows++] = slot
+    }
   }
 
   /** Samples the sequence's next token from the row of its last token, which this pass computes. */
@@ -101,19 +112,19 @@ export class BatchPlan extends PlanArrays {
   #buildPrefill(): void {
     this.place(this.#rows, this.#ready.length)
     this.contexts.restart()
-    const sampled = new Set(this.#ready.map(({ slots }) => slots.at(-1)!))
+    for (const { slots } of this.#ready) this.#rowOf[slots.last] = SAMPLED
     const groups = groupByPolicy(this.#items).map((items) =>
       items.map((item) => ({ ...item, contextStart: this.contexts.add(item.sequence.slots, item.to) })),
     )
-    for (const live of [false, true]) {
-      if (live) [this.liveStart, this.liveSegment] = [this.rows, this.segmentCount]
+    for (const kind of [PLAIN, SAMPLED]) {
+      if (kind === SAMPLED) [this.liveStart, this.liveSegment] = [this.rows, this.segmentCount]
       for (const items of groups) {
         const rowStart = this.rows
-        for (const item of items) this.#lay(item, (slot) => sampled.has(slot) === live)
+        for (const item of items) this.#lay(item, kind)
         this.#endPolicy(items[0]!.sequence, rowStart)
       }
     }
-    for (const [i, { slots }] of this.#ready.entries()) this.sampleRows[i] = this.#scheduled.get(slots.at(-1)!)! - this.liveStart
+    for (const [i, { slots }] of this.#ready.entries()) this.sampleRows[i] = this.#rowOf[slots.last]! - 1 - this.liveStart
   }
 
   /** The same for rows that are all sampled from, one a sequence: hundreds of them, each time the device is waiting. */
@@ -148,9 +159,9 @@ export class BatchPlan extends PlanArrays {
     const last = slots.length - 1
     const row = this.rows++
     const segment = 4 * this.segmentCount++
-    this.ids[row] = this.ahead ? sequence.place : sequence.tokens[last]!
+    this.ids[row] = this.ahead ? sequence.place : sequence.token(last)
     this.positions[row] = last
-    this.#write(row, slots[last]!)
+    this.#write(row, slots.last)
     this.sampleRows[sample] = row
     this.segments[segment] = row
     this.segments[segment + 1] = 1
@@ -163,17 +174,19 @@ export class BatchPlan extends PlanArrays {
     if (slot > this.highestSlot) this.highestSlot = slot
   }
 
-  /** The rows of an item whose slot is wanted, a segment for each run of them. */
-  #lay({ sequence, from, to, contextStart }: Item & { contextStart: number }, wanted: (slot: number) => boolean): void {
+  /** The rows of an item that are of a kind, a segment for each run of them. */
+  #lay({ sequence, from, to, contextStart }: Item & { contextStart: number }, kind: number): void {
+    const { slots, tokens } = sequence
+    const rowOf = this.#rowOf
     let rowStart = this.rows
     for (let i = from; i < to; i++) {
-      const slot = sequence.slots[i]!
-      if (!wanted(slot)) continue
-      this.ids[this.rows] = sequence.tokens[i]!
+      const slot = slots.at(i)!
+      if (rowOf[slot] !== kind) continue
+      this.ids[this.rows] = tokens[i]!
       this.positions[this.rows] = i
       this.#write(this.rows, slot)
-      this.#scheduled.set(slot, this.rows++)
-      if (i + 1 < to && wanted(sequence.slots[i + 1]!)) continue
+      rowOf[slot] = ++this.rows
+      if (i + 1 < to && rowOf[slots.at(i + 1)!] === kind) continue
       this.segments.set([rowStart, this.rows - rowStart, contextStart, i + 1], this.segmentCount++ * 4)
       rowStart = this.rows
     }
@@ -185,6 +198,13 @@ export function roundSize(rows: number): number {
   if (rows <= 8) return 2 ** Math.ceil(Math.log2(rows))
   const step = rows <= 128 ? 8 : 16
   return step * Math.ceil(rows / step)
+}
+
+/** The same numbers in room for as many. */
+function grown(numbers: Int32Array, count: number): Int32Array {
+  const more = new Int32Array(Math.max(count, 2 * numbers.length))
+  more.set(numbers)
+  return more
 }
 
 function groupByPolicy<Item extends { readonly sequence: Sequence }>(items: readonly Item[]): Item[][] {

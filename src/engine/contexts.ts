@@ -2,6 +2,7 @@
 // those set aside for its next tokens included: most decode passes then add nothing, and nothing of the list is uploaded.
 
 import type { Sequence } from './sequence'
+import type { SlotList } from './slot-list'
 
 export class Contexts {
   readonly entries: Int32Array
@@ -27,10 +28,9 @@ export class Contexts {
   }
 
   /** Where the first `count` of the slots are listed now. */
-  add(slots: readonly number[], count: number): number {
-    const { entries } = this
+  add(slots: SlotList, count: number): number {
     const start = this.#end
-    for (let i = 0; i < count; i++) entries[start + i] = slots[i]!
+    slots.copyTo(this.entries, start, count)
     this.#end = start + count
     return start
   }
@@ -58,7 +58,7 @@ export class Contexts {
   /** Slots set aside may have gone to another sequence meanwhile; of those used since, only the last can be wrong. */
   #knows({ context: { generation, start, length }, slots }: Sequence): boolean {
     const count = slots.length
-    return generation === this.#generation && count <= length && this.entries[start + count - 1] === slots[count - 1]
+    return generation === this.#generation && count <= length && this.entries[start + count - 1] === slots.last
   }
 
   #lay({ context, slots, reserve }: Sequence, ahead: boolean): void {

@@ -44,7 +44,8 @@ export class Jobs {
   /** Puts one sequence per seed in line; resolves when all have ended. */
   add(request: GenerateRequest, options: JobOptions): Promise<Completion[]> {
     const { policyVersion, weightSet = null, control = {} } = options
-    const sequences = request.seeds.map((_, i) => new Sequence(request, i, policyVersion, weightSet))
+    const kept = own(request)
+    const sequences = request.seeds.map((_, i) => new Sequence(kept, i, policyVersion, weightSet))
     return new Promise((resolve, reject) => {
       const job: Job = { control, completions: [], remaining: sequences.length, resolve, reject }
       if (sequences.length === 0) resolve([])
@@ -81,11 +82,11 @@ export class Jobs {
   /** Ends those whose signal says so: they come back as they are. */
   dropAborted(): void {
     let any = false
-    for (const [sequence, job] of this.#jobs)
-      if (job.control.signal?.aborted) {
-        this.#finish(sequence, 'abort')
-        any = true
-      }
+    this.#jobs.forEach((job, sequence) => {
+      if (!job.control.signal?.aborted) return
+      this.#finish(sequence, 'abort')
+      any = true
+    })
     if (any) this.#dropEnded()
   }
 
@@ -113,6 +114,12 @@ export class Jobs {
   #dropEnded(): void {
     this.roster.keepWaiting((sequence) => this.#jobs.has(sequence))
   }
+}
+
+/** A copy that the caller can't change, its sampling of one shape whoever asks: passes read it for hundreds of sequences. */
+function own(request: GenerateRequest): GenerateRequest {
+  const { temperature, topK, topP, minP, repetitionPenalty } = request.sampling
+  return { ...request, prompt: [...request.prompt], sampling: { temperature, topK, topP, minP, repetitionPenalty } }
 }
 
 /** What may come next of a sequence. A failure is kept for its request alone: everybody else's tokens of this pass are good. */

@@ -3,11 +3,10 @@ import { KvCache } from './kv-cache'
 
 /** What a sequence does: walk down, then compute the rest. */
 function fill(cache: KvCache, tokens: number[], policy: string | null = 'p', version = 0) {
-  const slots: number[] = []
-  let node = cache.descend(cache.open(policy, version), tokens, slots)
-  const cached = slots.length
-  if (cached < tokens.length) node = cache.extend(node, tokens, { slots, count: tokens.length - cached })!
-  return { node, slots, cached }
+  let node = cache.descend(cache.open(policy, version), tokens)
+  const cached = node.depth
+  if (cached < tokens.length) node = cache.extend(node, tokens, tokens.length - cached)!
+  return { node, slots: [...node.path], cached }
 }
 
 describe('KvCache', () => {
@@ -80,6 +79,7 @@ describe('KvCache', () => {
     const b = fill(cache, [1, 2, 9])
     cache.release(a.node)
     expect(cache.usedSlots).toBe(3) // 1, 2, 9
+    expect(b.node.path).toEqual(Int32Array.from(b.slots))
     cache.release(b.node)
     expect(cache.usedSlots).toBe(0)
     expect(cache.available).toBe(20)
@@ -103,10 +103,8 @@ describe('KvCache', () => {
     const owner = new Map<number, string>() // slot → the prefix it must hold, as long as somebody lives on it
     for (let round = 0; round < 1000; round++) {
       const tokens = Array.from({ length: 1 + random(8) }, () => random(3))
-      const slots: number[] = []
-      let node = cache.descend(cache.open('p', 0), tokens, slots)
-      const extended =
-        slots.length < tokens.length ? cache.extend(node, tokens, { slots, count: tokens.length - slots.length }) : node
+      let node = cache.descend(cache.open('p', 0), tokens)
+      const extended = node.depth < tokens.length ? cache.extend(node, tokens, tokens.length - node.depth) : node
       if (!extended) {
         cache.release(node)
         const gone = live.splice(random(live.length), 1)[0]!
@@ -115,6 +113,7 @@ describe('KvCache', () => {
         continue
       }
       node = extended
+      const slots = [...node.path]
       const shared = slots.length
       const tail = cache.allocate(1)
       if (tail) slots.push(...tail)

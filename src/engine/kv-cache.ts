@@ -9,11 +9,30 @@ export class PrefixNode {
   /** Sequences that hold this node or one below it. */
   references = 0
   lastUsed = 0
+  /** Tokens from the root to this node's last. */
+  readonly depth: number
+  #path: Int32Array | null = null
+
   constructor(
     public parent: PrefixNode | null,
     public tokens: readonly number[],
     public slots: readonly number[], // as long as tokens
-  ) {}
+    depth = (parent?.depth ?? 0) + tokens.length,
+  ) {
+    this.depth = depth
+  }
+
+  /** The slots from the root to this node's last token: one list for all who ask, as long as anybody holds the node. */
+  get path(): Int32Array {
+    if (this.#path) return this.#path
+    const path = new Int32Array(this.depth)
+    for (let node: PrefixNode | null = this; node; node = node.parent) path.set(node.slots, node.depth - node.slots.length)
+    return (this.#path = path)
+  }
+
+  forgetPath(): void {
+    this.#path = null
+  }
 }
 
 interface Root {
@@ -83,39 +102,36 @@ export class KvCache {
   }
 
   /**
-   * Moves a hold from `node` down along tokens[from…], as far as the tree knows them; appends the slots found to `slots`.
+   * Moves a hold from `node`, where the first of the tokens lead, down along the others, as far as the tree knows them.
    * Returns the deepest node, now held instead of `node`.
    */
-  descend(node: PrefixNode, tokens: readonly number[], slots: number[]): PrefixNode {
+  descend(node: PrefixNode, tokens: readonly number[]): PrefixNode {
     const now = ++this.#clock
-    while (slots.length < tokens.length) {
-      let child = node.children.get(tokens[slots.length]!)
+    while (node.depth < tokens.length) {
+      let child = node.children.get(tokens[node.depth]!)
       if (!child) break
-      const common = commonLength(child.tokens, tokens, slots.length)
+      const common = commonLength(child.tokens, tokens, node.depth)
       if (common < child.tokens.length) child = this.#split(child, common)
       if (child.references++ === 0) this.#heldSlots += child.slots.length
       child.lastUsed = now
-      for (const slot of child.slots) slots.push(slot)
       node = child
     }
     return node
   }
 
   /**
-   * Adds the next `count` tokens below `node` (a held node from which `descend` went no further), with fresh slots appended to `slots`.
+   * Adds the next `count` tokens below `node` (a held node from which `descend` went no further), with fresh slots.
    * The caller computes their keys and values in the very next batch. Returns the new node, held instead of `node`, or null when slots are short.
    */
-  extend(node: PrefixNode, tokens: readonly number[], options: { slots: number[]; count: number }): PrefixNode | null {
-    const fresh = this.allocate(options.count)
+  extend(node: PrefixNode, tokens: readonly number[], count: number): PrefixNode | null {
+    const fresh = this.allocate(count)
     if (!fresh) return null
-    const start = options.slots.length
-    const child = new PrefixNode(node, tokens.slice(start, start + options.count), fresh)
+    const child = new PrefixNode(node, tokens.slice(node.depth, node.depth + count), fresh)
     child.references = 1
     child.lastUsed = ++this.#clock
     node.children.set(child.tokens[0]!, child)
     this.#treeSlots += fresh.length
     this.#heldSlots += fresh.length
-    for (const slot of fresh) options.slots.push(slot)
     return child
   }
 
@@ -132,7 +148,9 @@ export class KvCache {
   reserve(list: number[], count: number): void {
     const most = Math.min(count, this.#unclaimed)
     if (most <= 0) return
-    list.push(...this.allocate(most)!.reverse())
+    this.#makeFree(most)
+    this.#freeCount -= most
+    for (let i = 0; i < most; i++) list.push(this.#free[this.#freeCount + i]!) // as they lay: the top of the stack goes first
     this.#reserves.add(list)
     this.#reserved += most
   }
@@ -167,14 +185,18 @@ export class KvCache {
     }
   }
 
-  /** Gives back slots from `allocate`. */
+  /** Gives back slots from `allocate` or `next`. */
   free(slots: readonly number[]): void {
     for (const slot of slots) this.#free[this.#freeCount++] = slot
   }
 
   /** Lets go of a held node. Its tokens stay cached. */
   release(node: PrefixNode): void {
-    for (let at: PrefixNode | null = node; at; at = at.parent) if (--at.references === 0) this.#heldSlots -= at.slots.length
+    for (let at: PrefixNode | null = node; at; at = at.parent) {
+      if (--at.references > 0) continue
+      this.#heldSlots -= at.slots.length
+      at.forgetPath()
+    }
   }
 
   /** Drops all a policy has cached: its weights changed. No sequence of it may be running. */
@@ -200,7 +222,7 @@ export class KvCache {
   /** Cuts a node in two; the upper half is the new one, so whoever holds `node` still holds all of it. */
   #split(node: PrefixNode, at: number): PrefixNode {
     const parent = node.parent!
-    const upper = new PrefixNode(parent, node.tokens.slice(0, at), node.slots.slice(0, at))
+    const upper = new PrefixNode(parent, node.tokens.slice(0, at), node.slots.slice(0, at), node.depth - node.tokens.length + at)
     upper.references = node.references
     upper.children.set(node.tokens[at]!, node)
     parent.children.set(upper.tokens[0]!, upper)

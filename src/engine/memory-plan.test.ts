@@ -19,6 +19,14 @@ describe('planActivations', () => {
     expect(room('bf16')).toBeGreaterThan(room('f32'))
   })
 
+  it('on a GPU gives a small model room for large packs, and a large one what it had', () => {
+    const room = (layers: number, free: number) =>
+      planActivations({ ...config, layers }, { precision: 'bf16', device: { free: free * GIB } }) / GIB
+    expect(room(2, 139)).toBeGreaterThan(6)
+    expect(room(100_000, 139)).toBe(4)
+    expect(room(2, 9)).toBe(3)
+  })
+
   it('never falls so low that packs are too small to be worth it', () => {
     expect(planActivations(config, { precision: 'f32', memory: 0 })).toBe(GIB / 4)
   })

@@ -14,6 +14,8 @@ const LEAST_BYTES = 256 * 1024 ** 2
 
 /** On a GPU: products there are fast from a few thousand rows on, and whatever else runs wants memory too. */
 const DEVICE_BYTES = 4 * 1024 ** 3
+/** What weights and activations take there together where that leaves activations more: a small model's packs gain most by their size (pack-plan.ts). */
+const DEVICE_BYTES_WITH_WEIGHTS = 6.5 * 1024 ** 3
 
 interface MemoryWishes {
   readonly precision: Precision
@@ -25,11 +27,13 @@ interface MemoryWishes {
 
 /**
  * Bytes that activations may take: what frozen weights and the rest leave of `memory` (default: 1.5 GiB, at most half the machine's). On a GPU
- * 4 GiB, at most a third of what is free.
+ * 4 GiB, or where the weights are small what they leave of 6.5, at most a third of what is free.
  */
 export function planActivations(config: ModelConfig, options: MemoryWishes): number {
-  if (options.device && options.memory === undefined)
-    return Math.max(Math.min(DEVICE_BYTES, options.device.free / 3), LEAST_BYTES)
+  if (options.device && options.memory === undefined) {
+    const wanted = Math.max(DEVICE_BYTES, DEVICE_BYTES_WITH_WEIGHTS - weightBytes(config, options.precision))
+    return Math.max(Math.min(wanted, options.device.free / 3), LEAST_BYTES)
+  }
   const { precision, memory = Math.min(MEMORY_BYTES, totalmem() / 2) } = options
   return Math.max(memory - weightBytes(config, precision) - REST_BYTES, LEAST_BYTES)
 }

@@ -5,7 +5,7 @@ import type { Batch, KvStore, LiveRows, PolicyRows } from './batch'
 import { FUSED_LINEARS, type FusedLinear, linearShapes } from './linears'
 import type { ModelConfig } from './model-config'
 import { type LinearParts, loadModelWeights, type ModelParts, type ModelWeights } from './model-weights'
-import type { Arena, AttentionPlan, Backend, DType, LoraGradSlice, Tensor } from './ops/ops'
+import type { Arena, AttentionPlan, Backend, DType, LoraGradSlice, Ops, Tensor } from './ops/ops'
 import type { PolicyWeights } from './policy-weights'
 import type { OpenModel } from './weights'
 
@@ -69,7 +69,12 @@ interface Scratch {
   readonly delta: Tensor // [tokens, hidden]: what a half block adds to the residual stream
 }
 
+type LaidAdapters = Parameters<Ops['layAdapters']>[0]
+
 export class Model {
+  /** What was laid last: a job's adapters are laid anew at every step, the same tensors with other values. */
+  private laid: { readonly of: readonly PolicyWeights[]; readonly lists: LaidAdapters } | null = null
+
   private constructor(
     private readonly backend: Backend,
     readonly config: ModelConfig,
@@ -175,13 +180,18 @@ export class Model {
 
   /** Lays the adapters of a decode pass beside the base's weights, for forward passes that are told so (`laid`). */
   layAdapters(policies: readonly PolicyRows[], loras: ForwardOptions['loras']): void {
-    this.backend.ops.layAdapters(
-      this.base.layers.flatMap((layer, l) =>
-        FUSED_LINEARS.map((linear) => ({
-          weight: layer[linear].weight,
-          adapters: matricesOf(l, linear, policies, { loras }).map(({ matrix }) => matrix),
-        })),
-      ),
+    const of = policies.filter(({ rowCount }) => rowCount > 0).map(({ policy }) => loras(policy))
+    const known = this.laid?.of.length === of.length && this.laid.of.every((one, i) => one === of[i])
+    if (!known) this.laid = { of, lists: this.adaptersOf(policies, loras) }
+    this.backend.ops.layAdapters(this.laid!.lists)
+  }
+
+  private adaptersOf(policies: readonly PolicyRows[], loras: ForwardOptions['loras']): LaidAdapters {
+    return this.base.layers.flatMap((layer, l) =>
+      FUSED_LINEARS.map((linear) => ({
+        weight: layer[linear].weight,
+        adapters: matricesOf(l, linear, policies, { loras }).map(({ matrix }) => matrix),
+      })),
     )
   }
 

@@ -5,7 +5,7 @@ import type { BatchLimits, BatchPlan } from './batch-plan'
 import type { Model } from './model'
 import type { Arena, Backend, Tensor, TypedArray } from './ops/ops'
 import { FLOATS, INTS, planNumbers, planPlaces, SEGMENTS } from './plan-arrays'
-import { emptyMask } from './sampling'
+import { emptyMask, type SampledToken } from './sampling'
 import type { Sequence, SequenceToken } from './sequence'
 
 /** Tensors of a pass of so many rows and samples. */
@@ -28,6 +28,8 @@ export class PassInputs {
   /** In turns: while a pass's answers are waited for, the next one's are asked for. */
   private readonly hostAnswers: readonly [Float32Array, Float32Array]
   private turn = 0
+  /** What those answers are read into, again and again: 512 objects a pass were a third of what the collector got. */
+  private readonly found: readonly [Sampled[], Sampled[]] = [[], []]
   private hostHistory = new Int32Array(0)
   private kept: PassViews | null = null
 
@@ -66,11 +68,15 @@ export class PassInputs {
     return views
   }
 
-  /** The first `count` of what was sampled. Asked for now, and waited for by whoever calls the answer: another pass may be enqueued before. */
+  /**
+   * The first `count` of what was sampled. Asked for now, and waited for by whoever calls the answer: another pass may be enqueued before. The tokens are
+   * good until the pass after that one is asked for its own.
+   */
   fetch({ answers, hostAnswers, tokenRoom }: PassViews, count: number): () => Promise<SequenceToken[]> {
     this.turn = 1 - this.turn
+    const found = this.found[this.turn]!
     const arrived = this.backend.fetch(answers, hostAnswers[this.turn])
-    return async () => readAnswers(await arrived(), count, tokenRoom)
+    return async () => readAnswers(await arrived(), count, { tokenRoom, found })
   }
 
   close(): void {
@@ -164,13 +170,22 @@ export class PassInputs {
   }
 }
 
+type Sampled = { -readonly [Name in keyof SampledToken]: SampledToken[Name] }
+
 /** `answers` are tokens in `tokenRoom` numbers, then pairs of logprobs. */
-function readAnswers(answers: TypedArray, samples: number, tokenRoom: number): SequenceToken[] {
+function readAnswers(
+  answers: TypedArray,
+  samples: number,
+  { tokenRoom, found }: { tokenRoom: number; found: Sampled[] },
+): SequenceToken[] {
   const tokens = new Int32Array(answers.buffer, answers.byteOffset, samples)
-  const found = new Array<SequenceToken>(samples)
+  while (found.length < samples) found.push({ token: 0, logprob: Number.NaN, plainLogprob: Number.NaN })
   for (let i = 0; i < samples; i++) {
     const at = tokenRoom + 2 * i
-    found[i] = { token: tokens[i]!, logprob: answers[at]!, plainLogprob: answers[at + 1]! }
+    const one = found[i]!
+    one.token = tokens[i]!
+    one.logprob = answers[at]!
+    one.plainLogprob = answers[at + 1]!
   }
-  return found
+  return found.length === samples ? found : found.slice(0, samples)
 }

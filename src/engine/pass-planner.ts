@@ -44,13 +44,12 @@ export class PassPlanner {
     const count = Math.min(tokens.length - from, plan.room)
     if (count > 0) {
       if (!roster.makeRoom(sequence, count)) return
-      sequence.node = roster.cache.extend(sequence.node!, tokens, { slots, count })!
-      sequence.sharedSlots = slots.length
+      sequence.hold(roster.cache.extend(sequence.node!, tokens, count)!)
       plan.compute(sequence, from, slots.length)
     }
     if (slots.length < tokens.length) return
     // A prompt that is wholly cached still needs its last row's hidden state: that row is computed again, to the same bits.
-    if (!plan.computes(slots.at(-1)!)) {
+    if (!plan.computes(slots.last)) {
       if (plan.room === 0) return
       plan.compute(sequence, slots.length - 1, slots.length)
       if (sequence.completion.length === 0) sequence.cachedTokens--
@@ -75,15 +74,15 @@ export class PassPlanner {
     const { running, waiting, cache } = this.roster
     if (!this.device.runsAhead || waiting > 0) return null
     if (underWay.some(({ watched }) => watched)) return null // that pass's own samples aren't even enqueued yet
-    const going: Sequence[] = []
+    let going = 0
     for (const sequence of running) {
       if (!sequence.wantsMore) continue
       if (sequence.weightSet !== weightSet || !sequence.runsAhead || sequence.inFlight === 0) return null
-      going.push(sequence)
+      going++
     }
-    if (going.length === 0 || going.length > cache.available) return null
+    if (going === 0 || going > cache.available) return null
     this.#beginDecode({ ahead: true })
-    for (const sequence of going) this.#decode(sequence)
+    for (const sequence of running) if (sequence.wantsMore) this.#decode(sequence)
     return this.#plan.build()
   }
 

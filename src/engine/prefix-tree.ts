@@ -3,7 +3,7 @@
 // lets it see its ancestors. Gradients sum at the joints, so the result is the plain batch's.
 
 import type { TrainSequence } from './engine'
-import { type Placed, placed, rowCount, TokenTree } from './token-tree'
+import { Placed, rowCount, TokenTree } from './token-tree'
 
 /** Rows that are computed together, as plain arrays. */
 export interface Pack {
@@ -49,13 +49,12 @@ export function buildPacks(sequences: readonly TrainSequence[], packTokens: numb
   const starts = completionStarts(sequences)
   const groups = byPrompt(sequences, starts)
   const parts = groups.flatMap((group): Part[] => {
-    const rows = rowsTogether(group)
-    return rows <= packTokens ? [{ group, rows }] : group.map((one) => ({ group: [one], rows: rowCount(one) }))
+    const rows = new GroupRows(group)
+    return rows.within(packTokens) ? [{ group, rows }] : group.map((one) => ({ group: [one], rows: new GroupRows([one]) }))
   })
   const shared = plant(parts, () => new TokenTree(packTokens))
   const trees = shared.flatMap(({ tree, parts: own }) => {
-    const laid = tree.layOut()
-    if (savedRows(laid) >= leastSaved) return [laid]
+    if (tree.savedRows >= leastSaved) return [tree.layOut()]
     return plant(own, () => new TokenTree(packTokens, 1)).map((alone) => alone.tree.layOut())
   })
   const tokens = trees.flatMap(allPacks).reduce((sum, pack) => sum + pack.tokens, 0)
@@ -66,7 +65,7 @@ export function buildPacks(sequences: readonly TrainSequence[], packTokens: numb
 /** Sequences that stay together, and how many rows they are in a tree of their own. */
 interface Part {
   readonly group: readonly Placed[]
-  readonly rows: number
+  readonly rows: GroupRows
 }
 
 /** Puts parts into a tree for as long as it takes them, then into the next. */
@@ -82,11 +81,6 @@ function plant(parts: readonly Part[], open: () => TokenTree): { tree: TokenTree
     }
   }
   return planted
-}
-
-/** Rows that a tree's packs would compute besides if they had no trunk; a tree without one saves all there is to save. */
-function savedRows({ trunk, packs }: PackedTree): number {
-  return trunk ? trunk.tokens * (packs.length - 1) : Number.POSITIVE_INFINITY
 }
 
 /** The trunk, when there is one, and the packs. */
@@ -106,19 +100,20 @@ function byPrompt(sequences: readonly TrainSequence[], starts: readonly number[]
   const groups: { readonly prompt: readonly number[]; readonly tokens: Int32Array; readonly own: Placed[] }[] = []
   const byHash = new Map<number, typeof groups>()
   let last: (typeof groups)[number] | undefined
-  for (const [i, { prompt, completion }] of sequences.entries()) {
+  for (let i = 0; i < sequences.length; i++) {
+    const { prompt, completion } = sequences[i]!
     if (completion.length === 0) continue
     if (last?.prompt !== prompt) {
       const hash = hashOf(prompt)
       const alike = byHash.get(hash) ?? []
       last = alike.find((group) => isEqual(group.prompt, prompt))
       if (!last) {
-        last = { prompt, tokens: Int32Array.from(prompt), own: [] }
+        last = { prompt, tokens: new Int32Array(prompt), own: [] }
         groups.push(last)
         byHash.set(hash, [...alike, last])
       }
     }
-    last.own.push(placed(last.tokens, completion, starts[i]!))
+    last.own.push(new Placed(last.tokens, completion, starts[i]!))
   }
   return groups.map(({ own }) => own)
 }
@@ -136,10 +131,26 @@ function isEqual(a: readonly number[], b: readonly number[]): boolean {
   return true
 }
 
-/** Rows of a group in a tree of its own. */
-function rowsTogether(group: readonly Placed[]): number {
-  if (group.length === 1) return rowCount(group[0]!)
-  const alone = new TokenTree(Number.POSITIVE_INFINITY)
-  alone.add(group, 0)
-  return alone.rows
+/** Rows of sequences of one prompt in a tree of their own, counted where their number without one doesn't decide already. */
+class GroupRows {
+  private readonly most: number
+  private exact: number | null = null
+
+  constructor(private readonly group: readonly Placed[]) {
+    const shared = group[0]!.promptLength
+    this.most = group.reduce((sum, one) => sum + rowCount(one) - shared, shared)
+  }
+
+  /** Whether they are no more than `limit`. */
+  within(limit: number): boolean {
+    return this.most <= limit || this.count() <= limit
+  }
+
+  private count(): number {
+    if (this.group.length === 1) return this.most
+    if (this.exact !== null) return this.exact
+    const alone = new TokenTree(Number.POSITIVE_INFINITY)
+    alone.add(this.group, this)
+    return (this.exact = alone.rows)
+  }
 }

@@ -34,9 +34,11 @@ export class Roster {
 
   /** Lets the first that waits for these weights run; null where there is none or the cache has no room for it. */
   admit(weightSet: string | null): Sequence | null {
-    const sequence = this.#waiting.find((one) => one.weightSet === weightSet)
+    const at = this.#waiting.findIndex((one) => one.weightSet === weightSet)
+    const sequence = this.#waiting[at]
     if (!sequence || !this.#fits(sequence)) return null
-    this.#waiting.splice(this.#waiting.indexOf(sequence), 1)
+    if (at === 0) this.#waiting.shift()
+    else this.#waiting.splice(at, 1)
     this.#running.add(sequence)
     return sequence
   }
@@ -57,10 +59,10 @@ export class Roster {
   /** Takes over what is cached of a sequence's next tokens. */
   descend(sequence: Sequence): void {
     const known = sequence.slots.length
-    sequence.node = this.cache.descend(sequence.node!, sequence.tokens, sequence.slots)
-    sequence.sharedSlots = sequence.slots.length
+    const node = this.cache.descend(sequence.node!, sequence.tokens)
+    sequence.hold(node)
     if (sequence.completion.length > 0) return // it comes back after it gave way
-    sequence.cachedTokens = (known === 0 ? 0 : sequence.cachedTokens) + sequence.sharedSlots - known
+    sequence.cachedTokens = (known === 0 ? 0 : sequence.cachedTokens) + node.depth - known
   }
 
   /** Sends the youngest back to wait until `count` slots are to be had; false when that was `sequence` itself. */
@@ -96,12 +98,11 @@ export class Roster {
   /** Frees a sequence's own slots and lets go of its prefix. It can start again: its tokens stay. */
   #release(sequence: Sequence): void {
     if (!sequence.node) return
-    this.cache.free(sequence.slots.slice(sequence.sharedSlots))
+    this.cache.free(sequence.slots.own)
     this.cache.unreserve(sequence.reserve)
     this.cache.release(sequence.node)
     sequence.node = null
-    sequence.slots.length = 0
-    sequence.sharedSlots = 0
+    sequence.slots.clear()
     sequence.prefilling = true
   }
 }

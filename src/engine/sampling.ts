@@ -40,8 +40,8 @@ export function removeToken(mask: TokenMask, token: number): void {
  */
 export function uniform(seed: number, index: number): number {
   const whole = Math.trunc(seed)
-  multiply(z, whole / WORD, whole, MULTIPLIERS[0])
-  multiply(term, index / WORD, index, MULTIPLIERS[1])
+  multiply(z, Math.floor(whole / WORD) | 0, whole | 0, MULTIPLIERS[0])
+  multiply(term, Math.floor(index / WORD) | 0, index | 0, MULTIPLIERS[1])
   add(z, term[0]!, term[1]!)
   add(z, 0x2545f491, 0x4f6cdd1d)
   mix(z, 30)
@@ -66,15 +66,18 @@ const MULTIPLIERS = [
   [0x94d049bb, 0x133111eb],
 ] as const
 
-/** Modulo 2⁶⁴; of the factor's halves only their value modulo 2³² counts. */
+/** Modulo 2⁶⁴, of halves as integers of 32 bits: a fraction handed over would be an object each time. */
 function multiply(to: Wide, high: number, low: number, factor: readonly [number, number]): void {
-  const [a1, a0, b1, b0] = [(low >>> 16) >>> 0, low & 0xffff, factor[1] >>> 16, factor[1] & 0xffff]
+  const a1 = low >>> 16
+  const a0 = low & 0xffff
+  const b1 = factor[1] >>> 16
+  const b0 = factor[1] & 0xffff
   const middle = a1 * b0 + ((a0 * b0) >>> 16)
   const carry = a0 * b1 + (middle & 0xffff)
   const upper = a1 * b1 + (middle >>> 16) + (carry >>> 16)
-  const crossed = Math.imul(Math.floor(high) | 0, factor[1]) + Math.imul(low | 0, factor[0])
+  const crossed = Math.imul(high, factor[1]) + Math.imul(low, factor[0])
   to[0] = (upper + crossed) | 0
-  to[1] = Math.imul(low | 0, factor[1])
+  to[1] = Math.imul(low, factor[1])
 }
 
 function add(to: Wide, high: number, low: number): void {
@@ -85,7 +88,8 @@ function add(to: Wide, high: number, low: number): void {
 
 /** z ^ (z >> bits), for bits below 32. */
 function mix(to: Wide, bits: number): void {
-  const [high, low] = [to[0]!, to[1]!]
+  const high = to[0]!
+  const low = to[1]!
   to[0] = high ^ (high >>> bits)
   to[1] = low ^ ((low >>> bits) | (high << (32 - bits)))
 }

@@ -3,6 +3,7 @@
 import type { Completion, GenerateRequest, SamplingParams } from './engine'
 import type { PrefixNode } from './kv-cache'
 import { type SampledToken, type TokenMask, uniform } from './sampling'
+import { SlotList } from './slot-list'
 
 export interface TokenAlternative {
   readonly token: number
@@ -15,18 +16,16 @@ export interface SequenceToken extends SampledToken {
 }
 
 export class Sequence {
-  /** Prompt, then completion. */
-  readonly tokens: number[]
+  /** The request's: one list with its other sequences. */
+  readonly prompt: readonly number[]
   readonly completion: number[] = []
   /** Slot of each token whose keys and values are computed, in order; as long as they, so at most `tokens.length`. */
-  readonly slots: number[] = []
+  readonly slots = new SlotList()
   /** Slots set aside for its next tokens, the last one first. */
   readonly reserve: number[] = []
   /** Where its slots, those set aside included, lie in the list of contexts (contexts.ts). */
   readonly context = { generation: -1, start: 0, length: 0 }
-  /** The first of `slots` belong to the prefix tree, the rest to this sequence alone. */
-  sharedSlots = 0
-  /** The deepest node of the prefix tree this sequence holds; null while it waits. */
+  /** The deepest node of the prefix tree this sequence holds, whose path the first of `slots` are; null while it waits. */
   node: PrefixNode | null = null
   /** Some of `tokens` other than the last are not computed yet. */
   prefilling = true
@@ -44,6 +43,8 @@ export class Sequence {
   readonly #plainLogprobs: number[] = []
   readonly #topLogprobs: (readonly TokenAlternative[])[] = []
   readonly #seen: Set<number> | null
+  /** Prompt and completion, where somebody asked for both. */
+  #whole: readonly number[] = []
   // Of the request, in places of our own: requests come in many shapes, and hundreds of sequences are asked for these at every step.
   readonly policy: string | null
   readonly sampling: SamplingParams
@@ -52,6 +53,7 @@ export class Sequence {
   readonly #maxNewTokens: number
   readonly #stopTokenIds: readonly number[]
 
+  /** @param request stays as it is for as long as the sequence lives: a step makes hundreds of sequences, eight of each request. */
   constructor(
     request: GenerateRequest,
     readonly index: number,
@@ -59,15 +61,34 @@ export class Sequence {
     /** Name of the weights it runs over where they are not the base's; sequences of different ones can't share a pass. */
     readonly weightSet: string | null = null,
   ) {
-    const { temperature, topK, topP, minP, repetitionPenalty } = request.sampling
-    this.tokens = [...request.prompt]
+    this.prompt = request.prompt
     this.policy = request.policy
-    this.sampling = { temperature, topK, topP, minP, repetitionPenalty }
+    this.sampling = request.sampling
     this.topLogprobs = request.topLogprobs ?? 0
     this.#seed = request.seeds[index]!
     this.#maxNewTokens = request.maxNewTokens
     this.#stopTokenIds = request.stopTokenIds
-    this.#seen = repetitionPenalty === 1 ? null : new Set(this.tokens)
+    this.#seen = request.sampling.repetitionPenalty === 1 ? null : new Set(this.prompt)
+  }
+
+  /** Prompt, then completion, as a pass over prompts wants them: the second only where it gave way and comes back. */
+  get tokens(): readonly number[] {
+    const { prompt, completion } = this
+    if (completion.length === 0) return prompt
+    if (this.#whole.length !== prompt.length + completion.length) this.#whole = [...prompt, ...completion]
+    return this.#whole
+  }
+
+  /** The token at a place of `tokens`. */
+  token(place: number): number {
+    const { prompt, completion } = this
+    return place < prompt.length ? prompt[place]! : completion[place - prompt.length]!
+  }
+
+  /** Takes over a node of the prefix tree, to which its tokens lead, instead of the one it held. */
+  hold(node: PrefixNode): void {
+    this.node = node
+    this.slots.shared = node.path
   }
 
   /** The random number of the next token: of seed and position alone, so never of what else runs. */
@@ -101,7 +122,6 @@ export class Sequence {
   }
 
   append(sampled: SequenceToken): void {
-    this.tokens.push(sampled.token)
     this.completion.push(sampled.token)
     this.#seen?.add(sampled.token)
     this.#logprobs.push(sampled.logprob)

@@ -2,33 +2,47 @@
 // thousands of tokens, but part in few places. Runs are compared and copied whole: a GPU waits for the first pack, and a step's first calls come before
 // V8 has compiled any loop.
 
-import type { Pack, PackedTree } from './prefix-tree'
+import { LaterPack } from './later-pack'
+import { layOut, type Predicting, pairLists } from './pack-layout'
+import type { PackedTree } from './prefix-tree'
 
 /** A sequence and where its completion tokens begin in the list of all. */
-export interface Placed {
-  readonly place: number
+export class Placed {
   readonly promptLength: number
   /** Prompt and completion; all but the last are rows, what is computed. */
   readonly tokens: Int32Array
-  /** The same memory. */
-  readonly bytes: Buffer
-}
+  private memory: Buffer | null = null
 
-export function placed(prompt: Int32Array, completion: readonly number[], place: number): Placed {
-  const tokens = new Int32Array(prompt.length + completion.length)
-  tokens.set(prompt)
-  tokens.set(completion, prompt.length)
-  return { place, promptLength: prompt.length, tokens, bytes: Buffer.from(tokens.buffer) }
+  constructor(
+    prompt: Int32Array,
+    completion: readonly number[],
+    readonly place: number,
+  ) {
+    this.promptLength = prompt.length
+    this.tokens = new Int32Array(prompt.length + completion.length)
+    this.tokens.set(prompt)
+    this.tokens.set(completion, prompt.length)
+  }
+
+  /** The same memory: few are compared. */
+  get bytes(): Buffer {
+    return (this.memory ??= Buffer.from(this.tokens.buffer))
+  }
 }
 
 export function rowCount({ tokens }: Placed): number {
   return tokens.length - 1
 }
 
+/** How many rows sequences are, asked for no more closely than it matters. */
+interface Rows {
+  within(limit: number): boolean
+}
+
 /** Stands for a pack's number where a node belongs to the trunk. */
 const TRUNK = -1
 
-interface Node {
+export interface Node {
   /** The sequence that brought it; its own are the tokens from `start` to `end`, which are its positions as well. */
   readonly of: Placed
   start: number
@@ -70,21 +84,47 @@ export class TokenTree {
   }
 
   /**
-   * Adds sequences of one prompt, `rows` in a tree of their own, to the last pack or, where that would become too large, to a new one;
+   * Adds sequences of one prompt, so many `rows` in a tree of their own, to the last pack or, where that would become too large, to a new one;
    * false (and nothing added) when neither can be or there are as many packs as there may be.
    */
-  add(group: readonly Placed[], rows: number): boolean {
+  add(group: readonly Placed[], rows: Rows): boolean {
     if (!this.empty) {
       const last = this.fits(group[0]!, rows)
       if (!last && this.sizes.length >= this.mostPacks) return false
       if (!last) this.sizes.push(0)
       if (!last && !this.fits(group[0]!, rows)) return false
     }
-    for (const one of group) this.inserted.push({ one, last: this.insert(one) })
+    let stem: Node | null = null
+    for (const one of group) {
+      const last = this.insert(one, stem)
+      this.inserted.push({ one, last })
+      stem ??= stemOf(last, one)
+    }
     return true
   }
 
+  /** Rows that the packs would compute besides if they had no trunk; a tree without one saves all there is to save. */
+  get savedRows(): number {
+    const packs = this.sizes.filter((size) => size > 0).length
+    return this.trunkSize > 0 ? this.trunkSize * (packs - 1) : Number.POSITIVE_INFINITY
+  }
+
+  /** Nothing may be added any more. */
   layOut(): PackedTree {
+    let runs: Map<number, Node[][]> | null = null
+    let pairs: Map<number, Predicting[]> | null = null
+    const later = (pack: number, tokens: number, firstSlot: number) =>
+      new LaterPack(tokens, firstSlot, {
+        layOut: () => layOut((runs ??= this.runsByPack()).get(pack)!, firstSlot),
+        list: ({ liveStart }) => pairLists((pairs ??= this.pairsByPack()).get(pack) ?? [], firstSlot + liveStart),
+      })
+    const size = this.trunkSize
+    const trunk = size > 0 ? later(TRUNK, size, 0) : null
+    trunk?.layOut()
+    return { trunk, packs: this.sizes.flatMap((own, pack) => (own > 0 ? [later(pack, own, size)] : [])) }
+  }
+
+  private runsByPack(): Map<number, Node[][]> {
     const runs = new Map<number, Node[][]>()
     for (const run of this.runs()) {
       const { pack } = run[0]!
@@ -92,15 +132,11 @@ export class TokenTree {
       if (own) own.push(run)
       else runs.set(pack, [run])
     }
-    const pairs = this.pairsByPack()
-    const layOutPack = (pack: number) =>
-      layOut(runs.get(pack)!, { firstSlot: pack === TRUNK ? 0 : this.trunkSize, pairs: pairs.get(pack) ?? [] })
-    const trunk = this.trunkSize > 0 ? layOutPack(TRUNK) : null
-    return { trunk, packs: this.sizes.flatMap((size, pack) => (size > 0 ? [layOutPack(pack)] : [])) }
+    return runs
   }
 
   /** Whether trunk and largest pack keep to their budget with this sequence, and others of its prompt, in the last pack. */
-  private fits(one: Placed, rows: number): boolean {
+  private fits(one: Placed, rows: Rows): boolean {
     const { tokens } = one
     const sizes = [...this.sizes]
     let trunk = this.trunkSize
@@ -114,8 +150,8 @@ export class TokenTree {
       }
       node = end === node.end && end < rowCount(one) ? node.children.get(tokens[end]!) : undefined
     }
-    sizes[sizes.length - 1]! += rows - known
-    return trunk + Math.max(...sizes) <= this.packTokens
+    const last = sizes.pop()! - known
+    return trunk + Math.max(0, ...sizes) <= this.packTokens && rows.within(this.packTokens - trunk - last)
   }
 
   /** Of another pack: it becomes the trunk's when the last pack needs it too. */
@@ -123,12 +159,12 @@ export class TokenTree {
     return pack !== TRUNK && pack !== this.sizes.length - 1
   }
 
-  /** The node that ends with the sequence's last row. */
-  private insert(one: Placed): Node {
+  /** The node that ends with the sequence's last row. `stem`: the one that ends where its tokens begin to predict, where another of its prompt was. */
+  private insert(one: Placed, stem: Node | null): Node {
     const live = one.promptLength - 1 // the prompt's last token predicts the first of the completion
     const rows = rowCount(one)
-    let parent: Node | null = null
-    for (let at = 0; at < rows; ) {
+    let parent = stem
+    for (let at = stem?.end ?? 0; at < rows; ) {
       const known: Node | undefined = (parent?.children ?? this.roots).get(one.tokens[at]!)
       const reach = known ? agreement(known, one) : rows
       const end = at < live && live < reach ? live : reach
@@ -208,11 +244,11 @@ export class TokenTree {
   }
 }
 
-/** A node whose tokens predict those of a sequence, each the next. */
-interface Predicting {
-  readonly node: Node
-  readonly tokens: Int32Array
-  readonly place: number
+/** The node above that ends before the first that predicts; null for a prompt of one token. */
+function stemOf(last: Node, { promptLength }: Placed): Node | null {
+  let node: Node | null = last
+  while (node && node.end >= promptLength) node = node.parent
+  return node
 }
 
 /** Position up to which a node and a sequence's rows agree, given that they do at its start. */
@@ -228,60 +264,4 @@ function agreement({ of, start, end }: Node, one: Placed): number {
 function onlyHeir(children: readonly Node[], { pack, live }: Node): Node | null {
   const heirs = children.filter((child) => child.pack === pack && child.live === live)
   return heirs.length === 1 ? heirs[0]! : null
-}
-
-/** The rows of one pack (or of the trunk, which comes first): those that predict nothing, then those that do. */
-function layOut(all: readonly Node[][], { firstSlot, pairs }: { firstSlot: number; pairs: readonly Predicting[] }): Pack {
-  const runs = [...all.filter(([first]) => !first!.live), ...all.filter(([first]) => first!.live)]
-  const nodes = runs.flat()
-  const tokens = nodes.reduce((sum, { start, end }) => sum + end - start, 0)
-  const [ids, positions] = [new Int32Array(tokens), new Int32Array(tokens)]
-  let row = 0
-  let liveStart = tokens
-  for (const node of nodes) {
-    node.slot = firstSlot + row
-    if (node.live) liveStart = Math.min(liveStart, row)
-    ids.set(node.of.tokens.subarray(node.start, node.end), row)
-    positions.set(counting(node.start, node.end), row)
-    row += node.end - node.start
-  }
-  const lists = pairLists(pairs, firstSlot + liveStart)
-  return { tokens, ids, positions, firstSlot, ...attentionOf(runs, firstSlot), liveStart, ...lists }
-}
-
-function pairLists(pairs: readonly Predicting[], firstLive: number): Pick<Pack, 'rows' | 'targets' | 'places'> {
-  const count = pairs.reduce((sum, { node }) => sum + node.end - node.start, 0)
-  const [rows, targets, places] = [new Int32Array(count), new Int32Array(count), new Int32Array(count)]
-  let at = 0
-  for (const { node, tokens, place } of pairs) {
-    const [{ start, end }, row] = [node, node.slot - firstLive]
-    rows.set(counting(row, row + end - start), at)
-    targets.set(tokens.subarray(start + 1, end + 1), at)
-    places.set(counting(place, place + end - start), at)
-    at += end - start
-  }
-  return { rows, targets, places }
-}
-
-/** A segment for each run; its context is the slots from the root down to its last node. */
-function attentionOf(runs: readonly Node[][], firstSlot: number): Pick<Pack, 'segments' | 'context'> {
-  const segments = new Int32Array(4 * runs.length)
-  const context = new Int32Array(runs.reduce((sum, run) => sum + run.at(-1)!.end, 0))
-  let at = 0
-  for (const [i, run] of runs.entries()) {
-    const [first, last] = [run[0]!, run.at(-1)!]
-    segments.set([first.slot - firstSlot, last.end - first.start, at, last.end], 4 * i)
-    for (let node: Node | null = last; node; node = node.parent)
-      context.set(counting(node.slot, node.slot + node.end - node.start), at + node.start)
-    at += last.end
-  }
-  return { segments, context }
-}
-
-let numbers = new Int32Array(0)
-
-/** The numbers from `first` to before `end`; not to be written to. */
-function counting(first: number, end: number): Int32Array {
-  if (end > numbers.length) numbers = new Int32Array(2 * end).map((_, i) => i)
-  return numbers.subarray(first, end)
 }

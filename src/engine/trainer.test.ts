@@ -115,9 +115,10 @@ describe('trainer', () => {
 
   it('the default pack follows the memory, within limits', () => {
     const smollm = { ...model.config, layers: 30, hidden: 576, heads: 9, kvHeads: 3, headDim: 64, inner: 1536 }
-    const plan = (gigabytes: number) => planPackTokens(smollm, gigabytes * 2 ** 30)
+    const plan = (gigabytes: number, device: 'cpu' | 'cuda' = 'cpu') =>
+      planPackTokens(smollm, gigabytes * 2 ** 30, { device, valueBytes: 4 })
     expect(plan(0.1)).toBe(256)
-    expect(plan(1000)).toBe(8192)
+    expect([plan(1000), plan(1000, 'cuda')]).toEqual([8192, 16_384])
     expect(plan(0.5)).toBeGreaterThan(600)
     expect(plan(0.5)).toBeLessThan(800)
   })

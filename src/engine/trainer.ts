@@ -2,6 +2,7 @@
 // token and answers with a gradient for each; what lies between them and the policy's weights happens here.
 
 import { checkGradient, checkSequences } from './check-step'
+import { collectYoungGarbage } from './collect-garbage'
 import type { LinearLoss, LossGradient, StepConfig, TokenStats, TrainLoss, TrainSequence, TrainStats } from './engine'
 import { sumGradients } from './gradient-sum'
 import { planActivations } from './memory-plan'
@@ -25,6 +26,9 @@ interface LinearResult extends FlatStats {
   readonly objective: number
 }
 
+/** Waits for what a linear loss's passes found; null where the loss was given all of it. */
+type Answers = (() => Promise<LinearResult>) | null
+
 export class Trainer {
   private readonly arena: Arena
   private readonly runner: PackRunner
@@ -36,7 +40,8 @@ export class Trainer {
     /** For the activations of a trunk and a pack. */
     activationBytes: number = planActivations(model.config, { precision: backend.precision }),
   ) {
-    this.defaultPackTokens = planPackTokens(model.config, activationBytes, DTYPE_BYTES[backend.activations])
+    const { device, activations } = backend
+    this.defaultPackTokens = planPackTokens(model.config, activationBytes, { device, valueBytes: DTYPE_BYTES[activations] })
     this.arena = backend.arena(1 << 20) // grows to the largest pack seen
     this.runner = new PackRunner(backend, model, this.arena)
   }
@@ -89,17 +94,19 @@ export class Trainer {
     let linear: LinearResult | null = typeof loss === 'function' ? null : { ...flatStats(0), objective: 0 }
     if (packed.pairs > 0 || part) {
       const pass = { weights, temperature: config.temperature, forBackward: true }
-      if (packed.pairs > 0) linear = await this.accumulateGradients(packed, loss, pass)
+      let answers: Answers = null
+      if (packed.pairs > 0) answers = await this.accumulateGradients(packed, loss, pass)
       else {
         this.arena.reset()
         weights.zeroGradients()
       }
       if (part) await sumGradients(weights, part)
-      gradNorm = await gradientNorm(weights, this.arena.tensor([1]))
+      gradNorm = await gradientNorm(weights, this.arena.tensor([1]))()
       updateWeights(weights, gradNorm, config)
+      if (answers) linear = await answers() // the device has its update to make meanwhile
     }
     const { tokens, tokensUnshared } = packed
-    const packs = packed.trees.reduce((sum, tree) => sum + tree.packs.length, 0)
+    const packs = countPacks(packed)
     const seconds = (performance.now() - started) / 1000
     return { policyVersion: weights.policyVersion, gradNorm, tokens, tokensUnshared, packs, seconds, ...linear }
   }
@@ -112,26 +119,27 @@ export class Trainer {
     options: { temperature: number; packTokens?: number },
   ): Promise<void> {
     const pass = { weights, temperature: options.temperature, forBackward: true }
-    await this.accumulateGradients(this.pack(sequences, options.packTokens), loss, pass)
+    await (await this.accumulateGradients(this.pack(sequences, options.packTokens), loss, pass))?.()
   }
 
   close(): void {
     this.arena.close()
   }
 
-  /** Resolves to a linear loss's value and what it was computed from. */
-  private accumulateGradients(packed: PackedSequences, loss: TrainLoss, pass: PassOptions): Promise<LinearResult | null> {
+  /** All is enqueued when it resolves: to the answers that are still to arrive of a linear loss. */
+  private accumulateGradients(packed: PackedSequences, loss: TrainLoss, pass: PassOptions): Promise<Answers> {
     return typeof loss === 'function'
       ? this.twoPasses(packed, loss, pass)
       : this.onePass(packed, loss, { ...pass, gradientKnown: true })
   }
 
   /** The gradient is known: forward and backward pack by pack. The device works on a pack while the host lays out the next. */
-  private async onePass(packed: PackedSequences, { dLogprobs }: LinearLoss, pass: PassOptions): Promise<LinearResult> {
+  private async onePass(packed: PackedSequences, { dLogprobs }: LinearLoss, pass: PassOptions): Promise<Answers> {
     checkGradient('dLogprobs', dLogprobs, packed.pairs)
     pass.weights!.zeroGradients()
     const stats = flatStats(packed.pairs)
     const arriving: (() => Promise<void>)[] = []
+    let left = countPacks(packed)
     const step = (tree: ResidentTree, state: ResidentPack) => {
       this.runner.backward(tree, state, { dLogprobs: take(dLogprobs, state.pack.places) })
       arriving.push(this.collect(state, stats))
@@ -140,12 +148,15 @@ export class Trainer {
       const tree = this.runner.open(packedTree, pass)
       for (const pack of packedTree.packs) {
         step(tree, this.runner.forward(tree, pack))
+        if (--left === 0 && arriving.length > 1 && this.backend.device === 'cuda') collectYoungGarbage() // it has two packs to compute
         while (arriving.length > 1) await arriving.shift()!() // one pack ahead of the device is enough
       }
       if (tree.trunk) step(tree, tree.trunk)
     }
-    for (const arrived of arriving) await arrived()
-    return { ...stats, objective: stats.logprobs.reduce((sum, value, i) => sum + dLogprobs[i]! * value, 0) }
+    return async () => {
+      for (const arrived of arriving) await arrived()
+      return { ...stats, objective: dot(dLogprobs, stats.logprobs) }
+    }
   }
 
   private async twoPasses(packed: PackedSequences, loss: LossGradient, pass: PassOptions): Promise<null> {
@@ -207,8 +218,18 @@ export class Trainer {
   }
 }
 
+function countPacks({ trees }: PackedSequences): number {
+  return trees.reduce((sum, { packs }) => sum + packs.length, 0)
+}
+
 function flatStats(pairs: number): FlatStats {
   return { logprobs: new Float32Array(pairs), entropies: new Float32Array(pairs) }
+}
+
+function dot(a: Float32Array, b: Float32Array): number {
+  let sum = 0
+  for (let i = 0; i < b.length; i++) sum += a[i]! * b[i]!
+  return sum
 }
 
 function take(all: Float32Array, places: Int32Array): Float32Array {

@@ -7,9 +7,18 @@ import type { Adapter, LoraGradSlice, LoraSlice, Tensor } from './ops'
 const PARTS = 4 // most members a fused weight may have
 const LORA_NUMBERS = 13
 
+type AdapterLists = readonly { weight: Tensor; adapters: readonly Adapter[] }[]
+
+interface PackedAdapters {
+  readonly weights: Float64Array
+  readonly loras: Float64Array
+  readonly count: number
+}
+
 /** One linear's at a time, always in the same array: the library reads it at the call. */
 export class PackedLoras {
   private numbers = new Float64Array(8 * LORA_NUMBERS)
+  private packed: (PackedAdapters & { readonly of: AdapterLists }) | null = null
 
   /** Null when there are none. */
   pack(op: string, slices: readonly Slice[], weight: Tensor, tokens: number): Float64Array | null {
@@ -22,12 +31,13 @@ export class PackedLoras {
     return this.numbers
   }
 
-  /** Adapters of many weights, one weight's behind the other's; rows and xa are left open. */
-  packAll(of: readonly { weight: Tensor; adapters: readonly Adapter[] }[]): {
-    weights: Float64Array
-    loras: Float64Array
-    count: number
-  } {
+  /** Adapters of many weights, one weight's behind the other's; rows and xa are left open. The same list is packed once. */
+  packAll(of: AdapterLists): PackedAdapters {
+    if (this.packed?.of !== of) this.packed = { of, ...this.packLists(of) }
+    return this.packed
+  }
+
+  private packLists(of: AdapterLists): PackedAdapters {
     const all = of.flatMap(({ adapters }) => adapters)
     const weights = Float64Array.from(
       of.flatMap(({ weight, adapters }) => [native(weight).address, ...weight.shape, adapters.length]),

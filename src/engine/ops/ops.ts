@@ -156,7 +156,10 @@ export interface Ops {
     decode?: boolean
     laid?: boolean
   }): void
-  /** Before linears with `laid`: lays each weight's adapters beside it, where the device gains by that. Weights are of `prepareWeight`, `adapted`. */
+  /**
+   * Before linears with `laid`: lays each weight's adapters beside it, where the device gains by that. Weights are of `prepareWeight`, `adapted`. A list
+   * that is given again is the same list.
+   */
   layAdapters(of: readonly { weight: Tensor; adapters: readonly Adapter[] }[]): void
   /** dx = dy W + Σ scale (dy B) A (overwrites dx); da, db, dWeight, dBias accumulate. `x` is the forward's input; without it dx is all that is computed. */
   linearBackward(args: {
