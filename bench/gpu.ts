@@ -111,7 +111,10 @@ async function steps(engine: GpuEngine, workload: Workload, { warmUp, repeat }: 
   return times
 }
 
-/** As many rollouts under each of eight adapters in one batch, to those under one; beside it the same less the time to the first tokens. */
+/**
+ * Decoding of as many rollouts under each of eight adapters in one batch, to those under one: what lies behind the first tokens. Eight times the prompts are
+ * eight times the work; beside it the same with these.
+ */
 async function ofJobs(engine: GpuEngine, workload: Workload, { warmUp, repeat }: GpuOptions): Promise<GpuRow> {
   await engine.openJobs(JOBS)
   const times = [1, JOBS].map((count) => ({ count, whole: [] as number[], first: [] as number[] }))
@@ -124,10 +127,17 @@ async function ofJobs(engine: GpuEngine, workload: Workload, { warmUp, repeat }:
       whole.push(ms)
       first.push(start)
     }
-  const [one, many] = times.map(({ whole, first }) => ({ whole: median(whole), rest: median(whole) - median(first) }))
-  const ratios = times[1]!.whole.map((ms, i) => ms / times[0]!.whole[i]!)
-  const alone = `behind the first tokens ${one!.rest.toFixed(1)} to ${many!.rest.toFixed(1)} ms, ${(many!.rest / one!.rest).toFixed(2)} ×`
-  return row(workload, 'jobs', '×', ratios, `${one!.whole.toFixed(1)} ms one, ${many!.whole.toFixed(1)} ms ${JOBS}; ${alone}`)
+  const [one, many] = times.map(({ whole, first }) => ({ whole, rest: whole.map((ms, i) => ms - first[i]!) }))
+  const ratios = many!.rest.map((ms, i) => ms / one!.rest[i]!)
+  const text = (ms: readonly number[]) => median(ms).toFixed(1)
+  const whole = `${text(one!.whole)} to ${text(many!.whole)} ms, ${(median(many!.whole) / median(one!.whole)).toFixed(2)} ×`
+  return row(
+    workload,
+    'jobs',
+    '×',
+    ratios,
+    `${text(one!.rest)} ms one, ${text(many!.rest)} ms ${JOBS}; with their prompts ${whole}`,
+  )
 }
 
 async function ofServer(workload: Workload, options: GpuOptions): Promise<GpuRow[]> {

@@ -9,6 +9,8 @@
 namespace arbor {
 namespace {
 
+constexpr int kSomeWarps = 6; // where blocks take turns: two on a multiprocessor, one's copies under way while the other computes
+
 template <int D, int Warps> struct alignas(256) Round {
   bf16 queries[kTileRows * D];
   bf16 strips[Warps][2][kStrip * D];     // keys and values
@@ -154,7 +156,9 @@ template <int D, int Warps> bool launch(arbor_stream *stream, const AttentionSha
 
 int32_t attend_in_order(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t) {
   if (attend_crowd_in_order(stream, shape, t)) return launched(stream, "arbor_attention");
+  const bool in_turns = int64_t(shape.segment_count) * shape.kv_heads * ceil_div(shape.group(), kTileRows) > multiprocessors(stream);
   ARBOR_BY_WIDTH(shape.dim, {
+    if (in_turns && launch<D, kSomeWarps>(stream, shape, t)) return launched(stream, "arbor_attention");
     if (!launch<D, kManyWarps>(stream, shape, t) && !launch<D, kFewWarps>(stream, shape, t))
       return unsupported("arbor_attention", "too little shared memory on this device");
   });

@@ -9,7 +9,7 @@ namespace {
 using namespace down;
 
 constexpr int kTiles = kWarps, kTokens = 8 * kTiles; // of a block, 8 of them a warp's
-constexpr int kDepth = 128, kStages = 5;             // of k, a step's; steps on their way or worked on
+constexpr int kDepth = 128, kStages = 4;             // of k, a step's; steps on their way or worked on
 constexpr int kHeld = kRows * kDepth / 4 / kThreads; // pieces of a, of four numbers, that a thread copies and rounds
 
 struct alignas(256) Shared {
