@@ -8,9 +8,10 @@ namespace {
 
 using namespace down;
 
-constexpr int kTiles = kWarps, kTokens = 8 * kTiles; // of a block, 8 of them a warp's
-constexpr int kDepth = 128, kStages = 4;             // of k, a step's; steps on their way or worked on
-constexpr int kHeld = kRows * kDepth / 4 / kThreads; // pieces of a, of four numbers, that a thread copies and rounds
+constexpr int kOwnWarps = 4, kOwnThreads = 32 * kOwnWarps; // of a block: few, so that a step's tokens are many blocks
+constexpr int kTokens = 8 * kOwnWarps;                     // 8 of them a warp's
+constexpr int kDepth = 128, kStages = 5;                   // of k, a step's; steps on their way or worked on
+constexpr int kHeld = kRows * kDepth / 4 / kOwnThreads;    // pieces of a, of four numbers, that a thread copies and rounds
 
 struct alignas(256) Shared {
   bf16 x[kStages][kTokens * kDepth];
@@ -18,18 +19,18 @@ struct alignas(256) Shared {
   bf16 rounded[2][kRows * kDepth]; // a's, of the step that is worked on and the next
 };
 
-__global__ __launch_bounds__(kThreads) void in_order_kernel(const bf16 *x, int64_t tokens, int64_t in, int64_t depth, const __grid_constant__ Adapters adapters,
+__global__ __launch_bounds__(kOwnThreads) void in_order_kernel(const bf16 *x, int64_t tokens, int64_t in, int64_t depth, const __grid_constant__ Adapters adapters,
                                                             const __grid_constant__ PieceSums to) {
   extern __shared__ __align__(256) unsigned char memory[];
   Shared &shared = *reinterpret_cast<Shared *>(memory);
-  const Work<kTiles> work(adapters);
+  const Work<kOwnWarps> work(adapters);
   if (work.none()) return after_kernels_before(); // as all must: the kernel behind reads x before it waits
   const int thread = int(threadIdx.x), lane = thread & 31, warp = thread >> 5, steps = int(ceil_div(depth, kDepth));
   const int64_t first = int64_t(blockIdx.z) * depth, width = work.adapter.width();
   const auto copy_a = [&](int s) {
 #pragma unroll
     for (int h = 0; h < kHeld; h++) {
-      const int i = thread + h * kThreads, row = i / (kDepth / 4);
+      const int i = thread + h * kOwnThreads, row = i / (kDepth / 4);
       const int64_t k = first + s * kDepth + i % (kDepth / 4) * 4;
       const bool there = s < steps && work.row + row < width && k < in;
       copy_piece(&shared.a[s % kStages][i * 4], work.adapter.a + (there ? (work.row + row) * in + k : 0), there);
@@ -37,7 +38,7 @@ __global__ __launch_bounds__(kThreads) void in_order_kernel(const bf16 *x, int64
   };
   const auto copy_x = [&](int s) {
 #pragma unroll
-    for (int i = thread; i < kTokens * kDepth / 8; i += kThreads) {
+    for (int i = thread; i < kTokens * kDepth / 8; i += kOwnThreads) {
       const int token = i / (kDepth / 8), piece = i % (kDepth / 8);
       const int64_t k = first + s * kDepth + piece * 8;
       const bool there = s < steps && work.token + token < tokens && k < in;
@@ -47,7 +48,7 @@ __global__ __launch_bounds__(kThreads) void in_order_kernel(const bf16 *x, int64
   const auto round = [&](int s) { // what this thread has copied
 #pragma unroll
     for (int h = 0; h < kHeld; h++) {
-      const int i = thread + h * kThreads, column = i % (kDepth / 4) * 4;
+      const int i = thread + h * kOwnThreads, column = i % (kDepth / 4) * 4;
       const float4 four = *reinterpret_cast<const float4 *>(&shared.a[s % kStages][i * 4]);
       bf16 *const at = &shared.rounded[s & 1][tile_at<kDepth>(i / (kDepth / 4), column / 8) + column % 8];
       *reinterpret_cast<uint2 *>(at) = make_uint2(pack_pair(four.x, four.y), pack_pair(four.z, four.w));
@@ -97,7 +98,7 @@ void launch_down_in_order(cudaStream_t on, const void *x, int64_t tokens, int64_
   int64_t blocks = 0;
   for (int32_t i = 0; i < adapters.count; i++) blocks += ceil_div(adapters.at[i].width(), kRows);
   allow_shared(in_order_kernel, sizeof(Shared));
-  launch_after(in_order_kernel, dim3(unsigned(blocks), unsigned(ceil_div(tokens, kTokens)), unsigned(sums.pieces)), kThreads, sizeof(Shared), on,
+  launch_after(in_order_kernel, dim3(unsigned(blocks), unsigned(ceil_div(tokens, kTokens)), unsigned(sums.pieces)), kOwnThreads, sizeof(Shared), on,
                static_cast<const bf16 *>(x), tokens, in, in / sums.pieces, adapters, sums);
 }
 
