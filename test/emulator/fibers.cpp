@@ -240,6 +240,11 @@ void copy_later(void *to, const void *from, size_t bytes, bool valid) {
   own.copies.push_back(copy);
 }
 
+void come(Arrival *arrival, int threads, int bytes) {
+  arrival->awaited -= threads, arrival->missing += bytes;
+  if (arrival->missing == 0 && arrival->awaited == 0) arrival->uses++, arrival->awaited = arrival->threads;
+}
+
 void wait_for_use(const uint64_t *uses, uint64_t parity) {
   self->arrival = uses, self->parity = parity;
   if (waits(*self)) give_way();

@@ -64,19 +64,12 @@ inline void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
 }
 
 // A tile arrives when it is asked for.
-struct Arrival {
-  uint64_t uses;            // finished
-  int64_t missing;          // bytes of the one under way
-  int64_t threads, awaited; // of each use; that have not come to the one under way
-};
+typedef emulator::Arrival Arrival;
 inline void make_arrivals(Arrival *arrivals, int count, int threads = 1) {
   for (int i = 0; i < count; i++) arrivals[i] = {0, 0, threads, threads};
 }
-inline void finish_use(Arrival *arrival) {
-  if (arrival->missing == 0 && arrival->awaited == 0) arrival->uses++, arrival->awaited = arrival->threads;
-}
-inline void arrive(Arrival *arrival) { arrival->awaited--, finish_use(arrival); }
-inline void expect_bytes(Arrival *arrival, int bytes) { arrival->missing += bytes, arrive(arrival); }
+inline void arrive(Arrival *arrival) { emulator::come(arrival, 1, 0); }
+inline void expect_bytes(Arrival *arrival, int bytes) { emulator::come(arrival, 1, bytes); }
 inline void wait_for(Arrival *arrival, int parity) { emulator::wait_for_use(&arrival->uses, uint64_t(parity)); }
 inline int swizzled(int row, int column) { return row * kTileColumns + (((column / 8) ^ (row % 8)) * 8 + column % 8); }
 inline void copy_tile(void *to, const TileMap *map, int column, int row, Arrival *arrival) {
@@ -87,8 +80,7 @@ inline void copy_tile(void *to, const TileMap *map, int column, int row, Arrival
       const bool inside = row + i < map->rows && column + j < map->columns;
       emulator::copy_words(static_cast<uint16_t *>(to) + swizzled(i, j), inside ? map->matrix + (row + i) * map->ld + column + j : kZeros, kPiece);
     }
-  arrival->missing -= map->tile_rows * kTileColumns * 2;
-  finish_use(arrival);
+  emulator::come(arrival, 0, -map->tile_rows * kTileColumns * 2);
 }
 
 // Products are done when they are asked for.

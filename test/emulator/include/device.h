@@ -15,6 +15,14 @@ void *dynamic_shared();
 
 // Waits for the block's other threads; the or of what they say.
 int meet_block(int word);
+// What is waited for by many, in shared memory. A use is finished when so many threads have come and no bytes are missing.
+struct Arrival {
+  uint64_t uses;            // finished
+  int64_t missing;          // bytes, of the use under way
+  int64_t threads, awaited; // of each use; that have not come to the one under way
+};
+// So many threads have come, and so many bytes more are missing: in the runtime's code, as what many do at once is no race here.
+void come(Arrival *arrival, int threads, int bytes);
 // Until the number of finished uses is not of this parity.
 void wait_for_use(const uint64_t *uses, uint64_t parity);
 void copy_words(uint16_t *to, const uint16_t *from, size_t count);
