@@ -1,13 +1,9 @@
 // A GPU that is nothing but a clock: each call adds what it would take to the device's time, and what the device waited for us is counted. The host's
 // time is its thread's CPU time and what a driver takes of each call; nobody really waits, so a machine that does other work disturbs little.
 
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import koffi from 'koffi'
-import { prototypes } from '../src/engine/ops/native-library'
-import { packageRoot } from '../src/engine/package-root'
+import { compileLibrary } from '../src/engine/ops/stub-library.fixture'
+import { H200_FREE_BYTES } from './_gpu-work'
 
 /** Milliseconds of the device since `start`. */
 export interface DeviceTimes {
@@ -25,12 +21,16 @@ export interface ClockLibrary {
   read(): DeviceTimes
 }
 
-const FREE_BYTES = 140 * 2 ** 30
 /**
  * As SmolLM2-135M's shape takes on an H200, microseconds: an op of a pass of so many rows (decoding 512 rows 1.9 ms, a prompt's 3,001 rows 3.9, a pack of
  * 16,384 some 40), copies, and of the host each launch, copy and replay.
  */
 const CLOCK = `
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+#include <algorithm>
+#include <vector>
 static double skew = 1, until = 1, cost = 7, recorded, busy, before, between; static bool recording, any; static std::vector<double> tickets;
 static uint32_t noise = 1;
 static double now() { timespec t; clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t); return skew + t.tv_sec * 1e6 + t.tv_nsec / 1e3; }
@@ -56,7 +56,7 @@ double clock_read(int what) { return (what == 0 ? busy : what == 1 ? before : wh
 
 const BODIES: Readonly<Record<string, string>> = {
   arbor_device_count: 'return 1;',
-  arbor_memory: `return ${FREE_BYTES};`,
+  arbor_memory: `return ${H200_FREE_BYTES};`,
   arbor_weight_bytes: 'return 64;',
   arbor_capture_begin: 'recording = true; recorded = 0; skew += 2000; return 0;',
   arbor_capture_end: 'recording = false; skew += 1500; return new double(recorded);',
@@ -71,14 +71,7 @@ const BODIES: Readonly<Record<string, string>> = {
 const IDLE = /arbor_(open|close|free|status|prepare_weight|capture_free|best_precision|weight_type|group)/
 
 export function clockLibrary(): ClockLibrary {
-  const folder = mkdtempSync(join(tmpdir(), 'arbor-clock-'))
-  const header = readFileSync(join(packageRoot(), 'kernels', 'arbor_ops.h'), 'utf8')
-  const functions = [...prototypes(header)].map(([name, prototype]) => `${prototype} { ${bodyOf(name, prototype)} }`)
-  const source = join(folder, 'clock.cpp')
-  const includes = ['stdint.h', 'string.h', 'time.h', 'algorithm', 'vector'].map((name) => `#include <${name}>`).join('\n')
-  writeFileSync(source, `${includes}\n${CLOCK}\nextern "C" {\n${functions.join('\n')}\n}\n`)
-  const path = join(folder, 'libarbor_cuda.so')
-  execFileSync('c++', ['-O2', '-shared', '-fPIC', '-w', '-o', path, source])
+  const path = compileLibrary(CLOCK, bodyOf)
   const library = koffi.load(path)
   const read = library.func('double clock_read(int what)') as (what: number) => number
   const start = library.func('void clock_start()') as () => void

@@ -34,6 +34,9 @@ export interface Workload {
   readonly marks: Partial<Record<Part, Mark>>
 }
 
+/** Free memory of an H200, as its driver answers, where there is none. */
+export const H200_FREE_BYTES = 140 * 2 ** 30
+
 /** Adapters that decode together in the row 'jobs'. */
 export const JOBS = 8
 const GAP: Mark = { mark: 5e-3 }

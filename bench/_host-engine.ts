@@ -18,11 +18,9 @@ import { uniforms } from '../src/engine/random'
 import { Scheduler } from '../src/engine/scheduler'
 import { Trainer } from '../src/engine/trainer'
 import { drawPrompts, LORA, SAMPLING, UPDATE } from './_gpu-engine'
-import type { Workload } from './_gpu-work'
+import { H200_FREE_BYTES, type Workload } from './_gpu-work'
 import { randomModel } from './_random-model'
 
-/** Of an H200, as its driver answers. */
-const FREE_BYTES = 140 * 2 ** 30
 const POLICY = 'bench'
 
 /** What one step took and asked for. */
@@ -46,14 +44,14 @@ export interface HostEngine {
 }
 
 export function openHostEngine({ config: real, step }: Workload): HostEngine {
-  const path = stubLibrary(null, { arbor_memory: FREE_BYTES })
+  const path = stubLibrary(null, { arbor_memory: H200_FREE_BYTES })
   const backend = openNative({ path, description: 'nothing' }, { device: 'cuda', precision: 'bf16' })
   const counters = STUB_COUNTERS.map((prototype) => koffi.load(path).func(prototype) as () => number)
   // The layers and heads are the model's; how wide they are decides nothing here but the time to make weights.
   const config = { ...real, hidden: 64, inner: 64, vocab: 4096 }
   const model = Model.load(backend, randomModel(config))
   const weights: PolicyWeights = LoraWeights.fresh(backend, config, { spec: LORA, seed: 0 })
-  const activationBytes = planActivations(real, { precision: 'bf16', device: { free: FREE_BYTES } })
+  const activationBytes = planActivations(real, { precision: 'bf16', device: { free: H200_FREE_BYTES } })
   const trainer = new Trainer(backend, model, activationBytes)
   const packTokens = planPackTokens(real, activationBytes, { device: 'cuda', valueBytes: 2 })
   const random = uniforms(7, 0)

@@ -8,7 +8,7 @@ import { planPackTokens } from '../src/engine/pack-plan'
 import { uniforms } from '../src/engine/random'
 import { clockLibrary, type DeviceTimes } from './_clock-library'
 import { drawPrompts, LORA, SAMPLING, sequencesOf, UPDATE } from './_gpu-engine'
-import type { Workload } from './_gpu-work'
+import { H200_FREE_BYTES, type Workload } from './_gpu-work'
 import { randomModel } from './_random-model'
 import { median } from './_report'
 
@@ -19,7 +19,6 @@ export interface Waits extends DeviceTimes {
   readonly mean: number
 }
 
-const FREE_BYTES = 140 * 2 ** 30
 const POLICY = 'bench'
 const VOCAB = 4096
 
@@ -53,7 +52,7 @@ export async function deviceWaits(workload: Workload, options: { warmUp: number;
 
 /** Smaller packs than the engine would make by itself of its small model, where the real one's are. */
 function packsOf({ config }: Workload): { readonly packTokens?: number } {
-  const bytes = planActivations(config, { precision: 'bf16', device: { free: FREE_BYTES } })
+  const bytes = planActivations(config, { precision: 'bf16', device: { free: H200_FREE_BYTES } })
   const plan = (most: number) => planPackTokens(config, most, { device: 'cuda', valueBytes: 2 })
   const packTokens = plan(bytes)
   return packTokens < plan(Number.POSITIVE_INFINITY) ? { packTokens } : {}

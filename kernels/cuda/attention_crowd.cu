@@ -172,10 +172,7 @@ bool attend_crowd(arbor_stream *stream, const AttentionShape &shape, const Atten
   if (shape.dim > 64 || kTiles * most * shape.group() > kRoom) return false;
   const dim3 grid(unsigned(ceil_div(shape.segment_count, kTiles * most)), unsigned(shape.kv_heads));
   const auto launch = [&](auto kernel, size_t bytes) {
-    if (!allow_shared(kernel, bytes)) {
-      cudaGetLastError();
-      return false;
-    }
+    if (!allow_shared(kernel, bytes)) return false;
     launch_after(kernel, grid, kThreads, bytes, cuda_stream(stream), shape, most, static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k),
                  static_cast<const bf16 *>(t.v), static_cast<bf16 *>(t.out), t.lse, partial, kLog2e / sqrtf(float(shape.dim)));
     return true;

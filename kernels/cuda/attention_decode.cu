@@ -56,10 +56,7 @@ __global__ void __launch_bounds__(32 * Warps, 1)
 template <int D, int Warps>
 bool launch(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t, float *partial, int32_t *counters) {
   constexpr size_t kShared = sizeof(Strips<D, Warps>);
-  if (!allow_shared(decode_kernel<D, Warps>, kShared)) {
-    cudaGetLastError();
-    return false;
-  }
+  if (!allow_shared(decode_kernel<D, Warps>, kShared)) return false;
   const int64_t processors = multiprocessors(stream), head_tiles = ceil_div(shape.group(), kTileRows);
   const int64_t all = int64_t(shape.segment_count) * shape.kv_heads * head_tiles;
   const int64_t most = head_tiles > 1 ? 1 : std::min<int64_t>(kMostRows, kTileRows / shape.group());

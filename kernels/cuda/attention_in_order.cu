@@ -94,10 +94,7 @@ __global__ void __launch_bounds__(32 * Warps, 1)
       for (int b = 0; b < kBlocks; b++) {
         if (first + b * kBlockStrips * kStrip >= length) break;
 #pragma unroll
-        for (int row = 0; row < 2; row++) {
-          const float *const totals = &shared.totals[0][row][lane];
-          sums.count(row, shrinks[b][row], totals[2 * b * 64], totals[(2 * b + 1) * 64]);
-        }
+        for (int row = 0; row < 2; row++) sums.count(row, shrinks[b][row], shared.totals[2 * b][row][lane], shared.totals[2 * b + 1][row][lane]);
 #pragma unroll
         for (int p = 0; p < kOwn; p++) {
           const int pair = warp + p * Warps;
@@ -141,10 +138,7 @@ __global__ void __launch_bounds__(32 * Warps, 1)
 
 template <int D, int Warps> bool launch(arbor_stream *stream, const AttentionShape &shape, const AttentionTensors &t) {
   constexpr size_t kShared = sizeof(Round<D, Warps>);
-  if (!allow_shared(in_order_kernel<D, Warps>, kShared)) {
-    cudaGetLastError();
-    return false;
-  }
+  if (!allow_shared(in_order_kernel<D, Warps>, kShared)) return false;
   const int64_t head_tiles = ceil_div(shape.group(), kTileRows);
   launch_after(in_order_kernel<D, Warps>, dim3(unsigned(shape.segment_count), unsigned(shape.kv_heads * head_tiles)), 32 * Warps, kShared,
                cuda_stream(stream), shape, int(head_tiles), static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k),

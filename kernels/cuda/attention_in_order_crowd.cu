@@ -219,10 +219,7 @@ bool attend_crowd_in_order(arbor_stream *stream, const AttentionShape &shape, co
   if (count < 2) return false; // each row may have a multiprocessor
   const dim3 grid(unsigned(ceil_div(shape.segment_count, count)), unsigned(shape.kv_heads));
   const auto launch = [&](auto kernel, size_t bytes) {
-    if (!allow_shared(kernel, bytes)) {
-      cudaGetLastError();
-      return false;
-    }
+    if (!allow_shared(kernel, bytes)) return false;
     launch_after(kernel, grid, kThreads, bytes, cuda_stream(stream), shape, int(count), static_cast<const bf16 *>(t.q), static_cast<const bf16 *>(t.k),
                  static_cast<const bf16 *>(t.v), static_cast<bf16 *>(t.out), t.lse, 1 / sqrtf(float(shape.dim)) * kLog2e);
     return true;

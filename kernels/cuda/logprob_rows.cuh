@@ -160,7 +160,7 @@ void launch_row_gradient(cudaStream_t stream, int64_t count, void *dz, const flo
                          const float *d_logprobs, const float *d_entropies, int64_t first) {
   constexpr int64_t kMost = 216 << 10, kLess = 16 << 10;
   int64_t bytes = results.logprobs ? std::min(kMost, pairs.vocab / 4 * 16) : 0;
-  for (; !allow_shared(row_gradient<T>, size_t(bytes)); bytes -= kLess) cudaGetLastError();
+  while (!allow_shared(row_gradient<T>, size_t(bytes))) bytes -= kLess;
   row_gradient<T><<<unsigned(count), kRowThreads, size_t(bytes), stream>>>(static_cast<T *>(dz), logits, pairs, results, d_logprobs, d_entropies, first,
                                                                          int(bytes / 4));
 }

@@ -136,7 +136,7 @@ static bool make_room(arbor_stream *stream, const Adapters &adapters, int32_t pi
   int64_t floats = 0;
   for (int32_t i = 0; i < adapters.count; i++) {
     sums.start[i] = floats;
-    floats += ceil_div(int64_t(pieces) * adapters.at[i].row_count * adapters.at[i].width(), 4) * 4;
+    floats += int64_t(pieces) * adapters.at[i].row_count * adapters.at[i].width();
   }
   sums.pieces = pieces;
   sums.at = static_cast<float *>(scratch(stream, 1, floats * 4 + 16));

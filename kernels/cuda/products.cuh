@@ -45,7 +45,7 @@ std::string products_name();
 Products &products_of(arbor_stream *stream);
 
 int32_t product(arbor_stream *stream, const char *op, const Product &wanted);
-// Of a weight transposed, its outputs side by side: the sum over k in so many equal terms, added in order in f32.
+// All in bf16, outputs side by side, the weight transposed: the sum over k in so many equal terms, added in order in f32.
 int32_t product_in_terms(arbor_stream *stream, const char *op, const Product &wanted, int32_t terms);
 
 } // namespace arbor

@@ -100,7 +100,9 @@ void launch_after(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t s
 
 // Allows a kernel this much shared memory; false when the device has less.
 template <class Kernel> bool allow_shared(Kernel *kernel, size_t bytes) {
-  return bytes <= 48 << 10 || cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)) == cudaSuccess;
+  if (bytes <= 48 << 10 || cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)) == cudaSuccess) return true;
+  cudaGetLastError(); // it has been told
+  return false;
 }
 
 __host__ __device__ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

@@ -2,23 +2,18 @@
 
 import { ArborError } from '../errors'
 import type { StepConfig } from './engine'
-import type { Tensor, TypedArray } from './ops/ops'
+import type { Tensor } from './ops/ops'
 import type { PolicyWeights } from './policy-weights'
 
 /**
- * √Σ grad² over all of the policy's gradients, summed in one fixed order: asked for now, and waited for by whoever calls the answer. `out` is a scratch
- * tensor [1]. The answer throws ArborError when the norm is not a number: nothing was changed then.
+ * √Σ grad² over all of the policy's gradients, summed in one fixed order. `out` is a scratch tensor [1].
+ * Throws ArborError when the norm is not a number: nothing was changed then.
  */
-export function gradientNorm(weights: PolicyWeights, out: Tensor): () => Promise<number> {
+export async function gradientNorm(weights: PolicyWeights, out: Tensor): Promise<number> {
   const { ops } = weights.backend
   ops.fill(out, 0)
   for (const { grad } of weights.stretches) ops.sumSquares({ out, x: grad })
-  const sum = weights.backend.fetch(out)
-  return async () => normOf(await sum())
-}
-
-function normOf(sum: TypedArray): number {
-  const norm = Math.sqrt(sum[0]!)
+  const norm = Math.sqrt((await weights.backend.download(out))[0]!)
   if (!Number.isFinite(norm))
     throw new ArborError(`The gradient's norm is ${norm}; no update was made. A lower learning rate is the usual cure.`)
   return norm

@@ -101,7 +101,7 @@ export class Trainer {
         weights.zeroGradients()
       }
       if (part) await sumGradients(weights, part)
-      gradNorm = await gradientNorm(weights, this.arena.tensor([1]))()
+      gradNorm = await gradientNorm(weights, this.arena.tensor([1]))
       updateWeights(weights, gradNorm, config)
       if (answers) linear = await answers() // the device has its update to make meanwhile
     }

@@ -22,23 +22,27 @@ export const STUB_COUNTERS = ['double stub_calls()', 'double stub_uploaded_bytes
 
 /** Compiles it; without a failure everything succeeds. `answers` go before those above. */
 export function stubLibrary(failure: Failure | null = null, answers: Readonly<Record<string, number>> = {}): string {
+  const bodyOf = (name: string, prototype: string) => {
+    const fails = name === failure?.at
+    if (prototype.startsWith('const char *')) return `return ${JSON.stringify(textOf(name, failure))};`
+    if (prototype.startsWith('void *')) return `return ${fails ? '0' : '(void *)64'};`
+    const answer = fails ? -4 : (answers[name] ?? ANSWERS[name] ?? 0)
+    return `calls++; ${name === 'arbor_upload' ? 'uploaded += bytes; ' : ''}return ${answer};`
+  }
+  const counters = [`${STUB_COUNTERS[0]} { return calls; }`, `${STUB_COUNTERS[1]} { return uploaded; }`]
+  const before = `#include <stdint.h>\nstatic double calls, uploaded;\nextern "C" {\n${counters.join('\n')}\n}`
+  return compileLibrary(before, bodyOf)
+}
+
+/** Compiles a library of C++: `before`, then the contract's functions, each with its body. */
+export function compileLibrary(before: string, bodyOf: (name: string, prototype: string) => string): string {
   const folder = mkdtempSync(join(tmpdir(), 'arbor-stub-'))
   const header = readFileSync(join(packageRoot(), 'kernels', 'arbor_ops.h'), 'utf8')
-  const bodies = [...prototypes(header)].map(([name, prototype]) => {
-    const fails = name === failure?.at
-    if (prototype.startsWith('const char *')) return `${prototype} { return ${JSON.stringify(textOf(name, failure))}; }`
-    if (prototype.startsWith('void *')) return `${prototype} { return ${fails ? '0' : '(void *)64'}; }`
-    const answer = fails ? -4 : (answers[name] ?? ANSWERS[name] ?? 0)
-    return `${prototype} { calls++; ${name === 'arbor_upload' ? 'uploaded += bytes; ' : ''}return ${answer}; }`
-  })
-  const counters = [`${STUB_COUNTERS[0]} { return calls; }`, `${STUB_COUNTERS[1]} { return uploaded; }`]
+  const functions = [...prototypes(header)].map(([name, prototype]) => `${prototype} { ${bodyOf(name, prototype)} }`)
   const source = join(folder, 'stub.cpp')
-  writeFileSync(
-    source,
-    `#include <stdint.h>\nstatic double calls, uploaded;\nextern "C" {\n${[...bodies, ...counters].join('\n')}\n}\n`,
-  )
+  writeFileSync(source, `${before}\nextern "C" {\n${functions.join('\n')}\n}\n`)
   const path = join(folder, 'libarbor_cuda.so')
-  execFileSync('c++', ['-shared', '-fPIC', '-w', '-o', path, source])
+  execFileSync('c++', ['-O2', '-shared', '-fPIC', '-w', '-o', path, source])
   return path
 }
 
