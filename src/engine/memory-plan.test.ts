@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { openGolden } from '../../test/golden/engine/open-golden'
-import { planActivations } from './memory-plan'
+import { planActivations, weightBytes } from './memory-plan'
 
 const GIB = 1024 ** 3
 
@@ -19,11 +19,17 @@ describe('planActivations', () => {
     expect(room('bf16')).toBeGreaterThan(room('f32'))
   })
 
-  it('on a GPU gives a small model room for large packs, and a large one what it had', () => {
+  it('on a GPU gives a small model room for large packs, and a large one as much as its weights take, where it is free', () => {
     const room = (layers: number, free: number) =>
       planActivations({ ...config, layers }, { precision: 'bf16', device: { free: free * GIB } }) / GIB
     expect(room(2, 139)).toBeGreaterThan(6)
-    expect(room(100_000, 139)).toBe(4)
+    const layersOf = (gib: number) =>
+      Math.round(
+        (gib * GIB) / (weightBytes({ ...config, layers: 1001 }, 'bf16') - weightBytes({ ...config, layers: 1000 }, 'bf16')),
+      )
+    expect(room(layersOf(3), 139)).toBe(4)
+    expect(room(layersOf(14), 120)).toBeCloseTo(14, 1)
+    expect(room(layersOf(14), 24)).toBe(8)
     expect(room(2, 9)).toBe(3)
   })
 

@@ -12,7 +12,10 @@ const REST_BYTES = 576 * 1024 ** 2
 /** Less makes packs so small that products lose. */
 const LEAST_BYTES = 256 * 1024 ** 2
 
-/** On a GPU: products there are fast from a few thousand rows on, and whatever else runs wants memory too. */
+/**
+ * On a GPU, but no less than the weights have: products there are fast from a few thousand rows on, and whatever else runs wants memory too.
+ * Qwen2.5-7B's shape on an H200, 6,112 rows: 380 ms in eight packs (4 GiB), 336 in four, 327 in two (13.3 GiB), 314 in one (18.6).
+ */
 const DEVICE_BYTES = 4 * 1024 ** 3
 /** What weights and activations take there together where that leaves activations more: a small model's packs gain most by their size (pack-plan.ts). */
 const DEVICE_BYTES_WITH_WEIGHTS = 6.5 * 1024 ** 3
@@ -27,11 +30,12 @@ interface MemoryWishes {
 
 /**
  * Bytes that activations may take: what frozen weights and the rest leave of `memory` (default: 1.5 GiB, at most half the machine's). On a GPU
- * 4 GiB, or where the weights are small what they leave of 6.5, at most a third of what is free.
+ * 4 GiB, or where the weights are small what they leave of 6.5, or where they are large as much as they take; at most a third of what is free.
  */
 export function planActivations(config: ModelConfig, options: MemoryWishes): number {
   if (options.device && options.memory === undefined) {
-    const wanted = Math.max(DEVICE_BYTES, DEVICE_BYTES_WITH_WEIGHTS - weightBytes(config, options.precision))
+    const weights = weightBytes(config, options.precision)
+    const wanted = Math.max(DEVICE_BYTES, DEVICE_BYTES_WITH_WEIGHTS - weights, weights)
     return Math.max(Math.min(wanted, options.device.free / 3), LEAST_BYTES)
   }
   const { precision, memory = Math.min(MEMORY_BYTES, totalmem() / 2) } = options
