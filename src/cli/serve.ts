@@ -21,7 +21,7 @@ Serves a base model and trains policies on it: OpenAI's chat completions and Arb
   --gpus N          GPUs that work together, each with the whole model: a number, or all (default: 1)
   --precision P     of frozen weights: f32, bf16 or auto (default: $ARBOR_PRECISION, else bf16 on a GPU and where the CPU computes in it)
   --memory GIB      what the server should stay within while it trains, as far as the model's size allows (default 1.5;
-                    less is slower; on a GPU what weights and activations may take, by default about twice the weights, 6.5 GiB at least)
+                    less is slower; on a GPU what weights and activations may take, by default about twice the weights, 7 GiB at least)
   --host HOST       address to listen on (default 127.0.0.1: this machine only; there is no password)
   --port PORT       default: the first free port from 7453 up
   --storage FOLDER  where runs and checkpoints are kept (default: $ARBOR_HOME, else ~/.arbor)

@@ -73,7 +73,7 @@ const MOST_CONTEXT = 1 << 24
 function budgetOf({ device, memory }: Pick<Backend, 'device'> & Partial<Pick<Backend, 'memory'>>): Budget {
   const own = device === 'cuda' ? memory?.() : null
   if (!own) return HOST
-  return { kvBytes: KV_SHARE * own.free, roomyKvBytes: 512 * MIB, tokens: 4096, sequences: 512, logitBytes: 192 * MIB }
+  return { kvBytes: KV_SHARE * own.free, roomyKvBytes: 256 * MIB, tokens: 4096, sequences: 512, logitBytes: 192 * MIB }
 }
 
 /** Keys and values of a token, in all layers. */

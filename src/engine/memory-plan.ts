@@ -17,8 +17,11 @@ const LEAST_BYTES = 256 * 1024 ** 2
  * Qwen2.5-7B's shape on an H200, 6,112 rows: 380 ms in eight packs (4 GiB), 336 in four, 327 in two (13.3 GiB), 314 in one (18.6).
  */
 const DEVICE_BYTES = 4 * 1024 ** 3
-/** What weights and activations take there together where that leaves activations more: a small model's packs gain most by their size (pack-plan.ts). */
-const DEVICE_BYTES_WITH_WEIGHTS = 6.5 * 1024 ** 3
+/**
+ * What weights and activations take there together where that leaves activations more: a small model's packs gain most by their size (pack-plan.ts).
+ * A step of the tutorial's size with Qwen2.5-1.5B's shape then comes in two packs, with all else that the engine takes in less than 10 GiB.
+ */
+const DEVICE_BYTES_WITH_WEIGHTS = 7 * 1024 ** 3
 
 interface MemoryWishes {
   readonly precision: Precision
@@ -30,7 +33,7 @@ interface MemoryWishes {
 
 /**
  * Bytes that activations may take: what frozen weights and the rest leave of `memory` (default: 1.5 GiB, at most half the machine's). On a GPU
- * 4 GiB, or where the weights are small what they leave of 6.5, or where they are large as much as they take; at most a third of what is free.
+ * 4 GiB, or where the weights are small what they leave of 7, or where they are large as much as they take; at most a third of what is free.
  */
 export function planActivations(config: ModelConfig, options: MemoryWishes): number {
   if (options.device && options.memory === undefined) {

@@ -18,13 +18,15 @@ interface LayerActivations {
   readonly lse?: Tensor // [tokens, heads], only for backward
   readonly mlpInput: Tensor // [tokens, hidden]
   readonly mlpRstd: Tensor // [tokens]
-  readonly gateUp: Tensor // [tokens, 2 * inner]
+  readonly gateUp: Tensor // [tokens, 2 * inner]; behind `backward`, its gradient
   readonly loras: Record<FusedLinear, readonly LoraGradSlice[]>
 }
 
 /** All that `backward` needs of a forward pass. */
 export interface Activations {
   readonly layers: readonly LayerActivations[]
+  /** The forward pass's, the final hidden states in it, then the backward pass's. */
+  readonly scratch: Scratch
   readonly finalInput: Tensor // [tokens, hidden]
   readonly finalRstd: Tensor // [tokens]
 }
@@ -115,6 +117,7 @@ export class Model {
     }))
     return {
       layers,
+      scratch: this.scratch(tokens, arena),
       finalInput: arena.tensor([tokens, this.config.hidden], this.activationType),
       finalRstd: arena.tensor([tokens]),
     }
@@ -131,7 +134,7 @@ export class Model {
     const { rope } = this.base
     const { embedding, layers, finalNorm } = options.weights ?? this.base
     const { heads, kvHeads, headDim, normEps: eps } = this.config
-    const scratch = this.scratch(batch.tokens, arena)
+    const scratch = saved?.scratch ?? this.scratch(batch.tokens, arena)
     const shared = saved ? null : this.sharedBuffers(batch.tokens, arena)
     const mark = arena.mark()
     let { delta } = scratch
@@ -202,7 +205,7 @@ export class Model {
     const { rope } = this.base
     const { layers, finalNorm } = options.weights ?? this.base
     const { heads, kvHeads, headDim, normEps: eps } = this.config
-    const scratch = this.scratch(batch.tokens, arena)
+    const { scratch } = saved
     const gradientsOf = this.gradientBuffers(batch.tokens, arena)
     const dKv = this.kvGradients(kv[0]!, arena)
     const { start: live } = liveRows(batch, true)
@@ -221,13 +224,14 @@ export class Model {
         const a = tails(all, start)
         const d = tails(gradientsOf, start)
         const { normed, inner, delta: dNormed } = tails(scratch, start)
-        // Down's dx first: with it gateUp is read once, for its gradient and for down's input, which was too large to keep.
+        // Down's dx first: with it gateUp is read once, for its gradient and for down's input, which was too large to keep. Both take the places of what
+        // they come from.
         const { loras, weight } = own('down')
-        ops.linearBackward({ dx: d.inner, dy: d.dx, weight, loras })
-        ops.swigluBackward({ dGateUp: d.gateUp, dy: d.inner, gateUp: a.gateUp, y: inner })
+        ops.linearBackward({ dx: inner, dy: d.dx, weight, loras })
+        ops.swigluBackward({ dGateUp: a.gateUp, dy: inner, gateUp: a.gateUp, y: inner })
         ops.linearBackward({ dy: d.dx, x: inner, ...own('down') })
         ops.rmsNorm({ y: normed, rstd: a.mlpRstd, x: a.mlpInput, weight: w.mlpNorm, eps })
-        ops.linearBackward({ dx: dNormed, dy: d.gateUp, x: normed, ...own('gateUp') })
+        ops.linearBackward({ dx: dNormed, dy: a.gateUp, x: normed, ...own('gateUp') })
         const mlpNorm = { x: a.mlpInput, weight: w.mlpNorm, rstd: a.mlpRstd, ...norm(g?.mlpNorm) }
         ops.rmsNormBackward({ dx: d.dx, dy: dNormed, dResidual: d.dx, ...mlpNorm })
 
@@ -290,15 +294,9 @@ export class Model {
   }
 
   private gradientBuffers(tokens: number, arena: Arena) {
-    const { hidden, heads, headDim, inner } = this.config
+    const { hidden, heads, headDim } = this.config
     const rows = (width: number) => arena.tensor([tokens, width], this.activationType)
-    return {
-      dx: rows(hidden),
-      inner: rows(inner),
-      gateUp: rows(2 * inner),
-      attnOut: rows(heads * headDim),
-      q: rows(heads * headDim),
-    }
+    return { dx: rows(hidden), attnOut: rows(heads * headDim), q: rows(heads * headDim) }
   }
 
   /** In f32 everywhere: a trunk's are summed over many packs. */

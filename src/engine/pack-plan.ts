@@ -11,8 +11,9 @@ import type { Backend } from './ops/ops'
  */
 const MAX_PACK_TOKENS: Readonly<Record<Backend['device'], number>> = { cpu: 8192, tfjs: 8192, cuda: 16_384 }
 const MIN_PACK_TOKENS = 256
-/** x Aᵀ of rank 16 on all linears of a layer. */
-const ADAPTER_VALUES = 7 * 16
+/** Of the adapters that packs are planned for; others take as much more or less. */
+const USUAL_RANK = 16
+const F32_BYTES = 4
 
 /**
  * Rows that a trunk must save: it is a pass of its own over all layers, and on a GPU the smallest pass takes as long as some hundred rows more
@@ -27,10 +28,23 @@ interface PackDevice {
 
 /** Rows (of a trunk and a pack together) whose activations fit into `bytes`, from 256 to the device's most. A longer sequence gets a pack of its own. */
 export function planPackTokens(config: ModelConfig, bytes: number, { device, valueBytes }: PackDevice): number {
+  const tokens = Math.floor(bytes / rowBytes(config, { valueBytes, rank: USUAL_RANK }))
+  return Math.max(MIN_PACK_TOKENS, Math.min(MAX_PACK_TOKENS[device], tokens))
+}
+
+/** What a row of a pack takes from its forward pass to the end of its backward pass, under an adapter of this rank on all linears (model.ts has the tensors). */
+export function rowBytes(
+  config: ModelConfig,
+  { valueBytes, rank }: { readonly valueBytes: number; readonly rank: number },
+): number {
   const { layers, hidden, heads, kvHeads, headDim, inner } = config
   const { qkv } = linearShapes(config)
-  const perLayer = 2 * hidden + 2 * heads * headDim + 2 * kvHeads * headDim + 2 * inner + 2 + heads + ADAPTER_VALUES
-  const scratch = 7 * hidden + 2 * heads * headDim + 2 * qkv.out + 5 * inner
-  const tokens = Math.floor(bytes / (valueBytes * (layers * perLayer + scratch)))
-  return Math.max(MIN_PACK_TOKENS, Math.min(MAX_PACK_TOKENS[device], tokens))
+  const attention = heads * headDim
+  const kv = 2 * kvHeads * headDim
+  const kept = 2 * hidden + 2 * attention + 2 * inner + kv
+  const keptInF32 = 2 + heads + 7 * rank
+  const scratch = 2 * hidden + qkv.out + inner
+  const gradients = 2 * hidden + 2 * attention
+  const ids = 10
+  return valueBytes * (layers * kept + hidden + scratch + gradients) + F32_BYTES * (layers * keptInF32 + kv + ids)
 }

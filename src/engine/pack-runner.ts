@@ -3,12 +3,17 @@
 
 import { type Batch, type KvStore, liveSegments } from './batch'
 import type { Activations, Model, TrunkGradient } from './model'
+import { DTYPE_BYTES } from './ops/arena'
 import type { Arena, Backend, Tensor } from './ops/ops'
+import { rowBytes } from './pack-plan'
 import type { PolicyWeights } from './policy-weights'
 import type { Pack, PackedTree } from './prefix-tree'
 
 /** Logits of a pack that are kept for its backward pass, which computes larger ones again. */
 const KEPT_LOGIT_BYTES = 64 * 1024 ** 2
+const ROWS_STEP = 128
+/** For what goes with segments and pairs, and the ends of tensors. */
+const SMALL_BYTES = 4 * 1024 ** 2
 
 export interface PassOptions {
   readonly weights: PolicyWeights | null
@@ -67,6 +72,7 @@ export class PackRunner {
     const { arena, model } = this
     arena.reset()
     const slots = (trunk?.tokens ?? 0) + Math.max(...packs.map(({ tokens }) => tokens))
+    if (pass.forBackward && this.backend.device === 'cuda') this.reserve(slots, { trunk, packs }, pass)
     // Where nothing looks back at a layer's keys and values, all layers share one store.
     const kv = trunk || pass.forBackward ? model.kvStores(slots, arena) : this.sharedKv(slots)
     if (!trunk) return { trunk: null, pass, kv, gradient: null, mark: arena.mark() }
@@ -113,13 +119,23 @@ export class PackRunner {
     return { pack, batch, kv, hidden, pairs: this.statistics(pack, hidden, pass), saved }
   }
 
+  /** Memory that is a GPU's own is asked for at once, for some rows more, since few packs are of one size. */
+  private reserve(rows: number, { trunk, packs }: PackedTree, { weights }: PassOptions): void {
+    const { layers, kvHeads, headDim, vocab } = this.model.config
+    const kind = { valueBytes: DTYPE_BYTES[this.model.activationType], rank: weights?.spec?.rank ?? 0 }
+    const sums = (trunk?.tokens ?? 0) * layers * 2 * kvHeads * headDim * DTYPE_BYTES.f32
+    const logits = Math.max(...packs.map((pack) => keptLogitBytes(pack, vocab))) + (trunk ? keptLogitBytes(trunk, vocab) : 0)
+    const some = Math.ceil(rows / ROWS_STEP) * ROWS_STEP
+    this.arena.reserve(some * rowBytes(this.model.config, kind) + sums + logits + SMALL_BYTES)
+  }
+
   /** Of a pack's pairs; where the gradient is known, no more than room for them. */
   private statistics(pack: Pack, hidden: Tensor, pass: PassOptions): PairTensors | null {
     const count = pack.rows.length
     if (count === 0) return null
     const [logprobs, entropies, lse] = [0, 1, 2].map(() => this.arena.tensor([count])) as [Tensor, Tensor, Tensor]
     const head = this.head(pass)
-    const kept = pass.forBackward && 4 * count * head.shape[0]! <= KEPT_LOGIT_BYTES
+    const kept = pass.forBackward && keptLogitBytes(pack, head.shape[0]!) > 0
     const logits = kept && { logits: this.arena.tensor([count, head.shape[0]!]) }
     const pairs = { rows: this.ints(pack.rows), targets: this.ints(pack.targets), logprobs, entropies, lse, ...logits }
     if (!pass.gradientKnown) this.backend.ops.logprob({ ...pairs, hidden, head, temperature: pass.temperature })
@@ -172,6 +188,12 @@ export class PackRunner {
     this.backend.upload(tensor, data)
     return tensor
   }
+}
+
+/** 0 where they are too many to be kept. */
+function keptLogitBytes({ rows }: Pack, vocab: number): number {
+  const bytes = DTYPE_BYTES.f32 * rows.length * vocab
+  return bytes <= KEPT_LOGIT_BYTES ? bytes : 0
 }
 
 /** first, first + 1, … */

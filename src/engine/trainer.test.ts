@@ -4,9 +4,9 @@ import { ContextWindowExceededError, ModelError, OptionError } from '../errors'
 import { LORA_TARGETS, type LossGradient, type StepConfig, type TokenStats, type TrainSequence } from './engine'
 import { LoraWeights } from './lora'
 import { Model } from './model'
-import type { Backend } from './ops/ops'
+import type { Arena, Backend } from './ops/ops'
 import { openTfjs } from './ops/tfjs'
-import { planPackTokens } from './pack-plan'
+import { planPackTokens, rowBytes } from './pack-plan'
 import { Trainer } from './trainer'
 
 const STEP: StepConfig = {
@@ -121,6 +121,25 @@ describe('trainer', () => {
     expect([plan(1000), plan(1000, 'cuda')]).toEqual([8192, 16_384])
     expect(plan(0.5)).toBeGreaterThan(600)
     expect(plan(0.5)).toBeLessThan(800)
+  })
+
+  it('on a GPU a pass takes its memory in one piece, as much as was planned', async () => {
+    const arenas: Arena[] = []
+    const arena = (bytes: number) => arenas[arenas.push(backend.arena(bytes)) - 1]!
+    const gpu = Object.create(backend, { device: { value: 'cuda' }, arena: { value: arena } }) as Backend
+    const own = new Trainer(gpu, model)
+    const tokens = (length: number, first: number) => Array.from({ length }, (_, i) => (first + 7 * i) % 250)
+    const sequences = Array.from({ length: 8 }, (_, i) => ({ prompt: tokens(60, i >> 2), completion: tokens(20, 100 + i) }))
+    const [rows, pairs] = [2 * (60 + 4 * 19), 8 * 20]
+    const planned = rows * rowBytes(model.config, { valueBytes: 4, rank: 2 }) + 4 * pairs * model.config.vocab
+    await own.gradients(fresh(), sequences, { dLogprobs: new Float32Array(pairs).fill(-1) }, STEP)
+    const { used, capacity } = arenas[0]!
+    expect(used / planned).toBeGreaterThan(0.95)
+    expect(used / planned).toBeLessThan(1.05)
+    expect(capacity).toBeGreaterThan(used)
+    await own.gradients(fresh(), sequences.slice(0, 4), push, STEP)
+    expect(arenas[0]!.capacity).toBe(capacity)
+    own.close()
   })
 
   it('a model whose weights do not fit its config is named', () => {

@@ -59,6 +59,34 @@ describe('arena', () => {
     expect(arena.capacity).toBe(768)
   })
 
+  it('reserves room in one piece, once, while nothing lies in it', () => {
+    const freed: number[] = []
+    const arena = hostArena(64, freed)
+    arena.tensor([100])
+    arena.reserve(4096)
+    expect([arena.capacity, freed]).toEqual([512, []])
+    arena.reset()
+    arena.reserve(4000)
+    expect([arena.capacity, freed]).toEqual([4032, [64, 448]])
+    const buffers = [100, 800].map((length) => values(arena.tensor([length])).buffer)
+    expect(new Set(buffers).size).toBe(1)
+    arena.reset()
+    arena.reserve(100)
+    expect(arena.capacity).toBe(4032)
+  })
+
+  it('takes piece by piece what can not be had at once', () => {
+    const allocate = (size: number) => {
+      if (size > 1000) throw new OutOfMemoryError(`no memory for ${size} bytes`, { op: 'alloc' })
+      return new ArrayBuffer(size)
+    }
+    const arena = new BumpArena<ArrayBuffer>({ allocate, view: HostTensor.view, free: () => {} }, 512)
+    arena.reserve(2000)
+    for (let i = 0; i < 4; i++) arena.tensor([125])
+    expect(arena.used).toBeGreaterThanOrEqual(2000)
+    expect(() => arena.tensor([300])).toThrow('no memory for 1216 bytes')
+  })
+
   it('close frees every block and ends it', () => {
     const freed: number[] = []
     const arena = hostArena(64, freed)

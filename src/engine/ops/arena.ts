@@ -45,6 +45,17 @@ export class BumpArena<Block> implements Arena {
     return this.source.view(home.block, at - home.start, { shape, dtype })
   }
 
+  reserve(bytes: number): void {
+    if (this.cursor > 0 || this.blocks[0]!.bytes >= bytes) return
+    for (const { block } of this.blocks.splice(0)) this.source.free(block)
+    try {
+      this.addBlock(align(bytes))
+    } catch (error) {
+      if (!(error instanceof OutOfMemoryError)) throw error
+      this.addBlock(ALIGNMENT)
+    }
+  }
+
   mark(): number {
     return this.cursor
   }

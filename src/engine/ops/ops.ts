@@ -16,6 +16,11 @@ export interface Tensor {
 /** One block of device memory, carved by a cursor. `reset` frees everything taken after `mark` (default: all). */
 export interface Arena {
   tensor(shape: readonly number[], dtype?: DType): Tensor
+  /**
+   * While nothing lies in the arena: room for so many bytes in one piece, in the place of what it had, unless that will do. Tensors that come one after the
+   * other leave the ends of smaller pieces empty. Where so much can't be had at once, it is taken piece by piece as before.
+   */
+  reserve(bytes: number): void
   mark(): number
   reset(mark?: number): void
   readonly used: number
@@ -236,7 +241,7 @@ export interface Ops {
 
   /** y = silu(gate) * up, gateUp = gate | up */
   swiglu(args: { y: Tensor; gateUp: Tensor }): void // [tokens, inner], [tokens, 2 * inner]
-  /** `y`, where given, has swiglu's output again. */
+  /** `y`, where given, has swiglu's output again. dGateUp may be gateUp, and y dy. */
   swigluBackward(args: { dGateUp: Tensor; dy: Tensor; gateUp: Tensor; y?: Tensor }): void
 
   /** For pair i: log-softmax(head · hidden[rows[i]] / temperature) at targets[i], its entropy, and the logsumexp. Logits stay only in `logits`. */

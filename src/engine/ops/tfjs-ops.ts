@@ -146,8 +146,9 @@ function swigluOps(tf: Tf): Pick<Ops, 'swiglu' | 'swigluBackward'> {
   return {
     swiglu: ({ y, gateUp }) => store(y, f(load(tf, gateUp))),
     swigluBackward({ dGateUp, dy, gateUp, y }) {
-      if (y) store(y, f(load(tf, gateUp)))
+      const output = y && f(load(tf, gateUp))
       store(dGateUp, tf.grad(f)(load(tf, gateUp), load(tf, dy)))
+      if (output) store(y, output)
     },
   }
 }

@@ -147,6 +147,18 @@ function swiglu(tokens: number, inner: number): OpCase[] {
       run: (ops, { y, gateUp, dy, dGateUp }) => ops.swigluBackward({ dGateUp: dGateUp!, dy: dy!, gateUp: gateUp!, y: y! }),
       rowwise: ['y', 'gateUp', 'dy', 'dGateUp'],
     },
+    {
+      op: 'swigluBackward',
+      name: `swigluBackward ${tokens} × ${inner}, in the places of what it reads`,
+      tensors: { ...tensors, dy: random.normal([tokens, inner]), dGateUp: stale([tokens, 2 * inner]) },
+      outputs: ['y', 'dGateUp'],
+      run: (ops, { y, gateUp, dy, dGateUp }) => {
+        ops.copy(y!, dy!)
+        ops.copy(dGateUp!, gateUp!)
+        ops.swigluBackward({ dGateUp: dGateUp!, dy: y!, gateUp: dGateUp!, y: y! })
+      },
+      rowwise: ['y', 'gateUp', 'dy', 'dGateUp'],
+    },
   ]
 }
 
