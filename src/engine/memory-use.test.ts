@@ -66,12 +66,13 @@ describe('an engine that runs out of memory', () => {
       return stats!.logprobs
     }
     let error: OutOfMemoryError | null = null
-    const long = [{ prompt: Array.from({ length: 60 }, (_, i) => i), completion: Array.from({ length: 60 }, (_, i) => i) }]
+    const tokens = (first: number) => Array.from({ length: 60 }, (_, i) => first + i)
+    const long = [0, 1, 2].map((first) => ({ prompt: tokens(first), completion: tokens(first) }))
     const afterFailing = await trained(async (engine, room) => {
       const { left } = room
       room.left = 0
       error = await failure(
-        engine.trainStep('job', long, { dLogprobs: new Float32Array(60).fill(-1) }, { ...UPDATE, packTokens: 9000 }),
+        engine.trainStep('job', long, { dLogprobs: new Float32Array(180).fill(-1) }, { ...UPDATE, packTokens: 9000 }),
       )
       expect((await engine.status()).policies).toEqual([{ name: 'job', policyVersion: 0 }])
       expect(await engine.generate(ASKED)).toHaveLength(2) // rollouts have their memory already
