@@ -13,7 +13,7 @@ export interface OpCall {
   readonly weightBytes: number
 }
 
-/** What was enqueued between two waits of the host. */
+/** What was enqueued between two waits of the host, or until its inputs were written anew: a part of a long prompt is waited for by nobody. */
 export interface LoggedPass {
   readonly calls: OpCall[]
   /** Uploads again what the calls read: passes share their inputs' memory. */
@@ -28,7 +28,11 @@ export interface OpLog {
 
 /** The same backend; what would be captured is enqueued each time instead, so that every call is seen. */
 export function logOps(backend: Backend): OpLog {
-  const nothing = (): LoggedPass => ({ calls: [], uploads: [] })
+  const written = new Set<unknown>()
+  const nothing = (): LoggedPass => {
+    written.clear()
+    return { calls: [], uploads: [] }
+  }
   let passes = [nothing()]
   const ops = Object.fromEntries(
     Object.entries(backend.ops).map(([op, run]) => [
@@ -48,6 +52,9 @@ export function logOps(backend: Backend): OpLog {
     ops,
     arena: (bytes): Arena => backend.arena(bytes),
     upload: (to, data) => {
+      const place = (to as Partial<{ address: number }>).address ?? to
+      if (written.has(place)) passes.push(nothing())
+      written.add(place)
       const kept = data.slice() // the caller fills its array anew
       passes.at(-1)!.uploads.push(() => backend.upload(to, kept))
       backend.upload(to, data)
