@@ -18,8 +18,8 @@ export interface GpuEngine {
   rollouts(jobs?: number, fresh?: number): Promise<number>
   /** Further adapters, up to so many. */
   openJobs(count: number): Promise<void>
-  /** One update of the first adapter by the rollouts before, in packs of so many rows at most where it is given. Seconds. */
-  train(packTokens?: number): Promise<number>
+  /** One update of the first adapter by the rollouts before. Seconds. */
+  train(): Promise<number>
   /** Mean and largest |rollout logprob - training logprob| of the last update. */
   readonly gap: { readonly mean: number; readonly max: number } | null
   /** Tokens computed by the last update and what they were without sharing. */
@@ -59,6 +59,7 @@ export async function openGpuEngine(
   const info = await engine.load({ name, kind: 'folder', path: '' })
   await engine.openPolicy(policyName(0), { lora: LORA, seed: 0 })
   const loadSeconds = (performance.now() - started) / 1000
+  const update = { ...UPDATE, ...(packTokens !== undefined && { packTokens }) }
   const random = uniforms(7, 0)
   let seed = 0
   let last: Rolled[] = []
@@ -91,8 +92,7 @@ export async function openGpuEngine(
     async openJobs(count) {
       for (let job = 1; job < count; job++) await engine.openPolicy(policyName(job), { lora: LORA, seed: job })
     },
-    async train(most = packTokens) {
-      const update = { ...UPDATE, ...(most !== undefined && { packTokens: most }) }
+    async train() {
       const sequences = sequencesOf(last)
       const length = sequences.reduce((sum, { completion }) => sum + completion.length, 0)
       const dLogprobs = Float32Array.from({ length }, () => (random() - 0.5) / length)

@@ -7,18 +7,17 @@ import { getHeapStatistics } from 'node:v8'
 import koffi from 'koffi'
 import { type InferenceLimits, planInference } from '../src/engine/inference-plan'
 import { LoraWeights } from '../src/engine/lora'
-import { planActivations } from '../src/engine/memory-plan'
 import { Model } from '../src/engine/model'
 import { ModelRunner } from '../src/engine/model-runner'
 import { openNative } from '../src/engine/ops/native'
 import { STUB_COUNTERS, stubLibrary } from '../src/engine/ops/stub-library.fixture'
-import { planPackTokens } from '../src/engine/pack-plan'
 import type { PolicyWeights } from '../src/engine/policy-weights'
 import { uniforms } from '../src/engine/random'
 import { Scheduler } from '../src/engine/scheduler'
 import { Trainer } from '../src/engine/trainer'
 import { drawPrompts, LORA, SAMPLING, UPDATE } from './_gpu-engine'
 import { H200_FREE_BYTES, type Workload } from './_gpu-work'
+import { narrow, packsOnH200 } from './_narrow-model'
 import { randomModel } from './_random-model'
 
 const POLICY = 'bench'
@@ -47,13 +46,11 @@ export function openHostEngine({ config: real, step }: Workload): HostEngine {
   const path = stubLibrary(null, { arbor_memory: H200_FREE_BYTES })
   const backend = openNative({ path, description: 'nothing' }, { device: 'cuda', precision: 'bf16' })
   const counters = STUB_COUNTERS.map((prototype) => koffi.load(path).func(prototype) as () => number)
-  // The layers and heads are the model's; how wide they are decides nothing here but the time to make weights.
-  const config = { ...real, hidden: 64, inner: 64, vocab: 4096 }
+  const config = narrow(real)
   const model = Model.load(backend, randomModel(config))
   const weights: PolicyWeights = LoraWeights.fresh(backend, config, { spec: LORA, seed: 0 })
-  const activationBytes = planActivations(real, { precision: 'bf16', device: { free: H200_FREE_BYTES } })
+  const { activationBytes, packTokens } = packsOnH200(real)
   const trainer = new Trainer(backend, model, activationBytes)
-  const packTokens = planPackTokens(real, activationBytes, { device: 'cuda', valueBytes: 2 })
   const random = uniforms(7, 0)
   const runners: ModelRunner[] = []
   const inference = new Map<number, Scheduler>()

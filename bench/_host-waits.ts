@@ -1,14 +1,14 @@
 // How long a GPU waits for us in a step's rollouts and in its update, by a library that is only a clock.
 
 import { LocalEngine } from '../src/engine/local-engine'
-import { planActivations } from '../src/engine/memory-plan'
 import { openNative } from '../src/engine/ops/native'
 import type { Backend } from '../src/engine/ops/ops'
 import { planPackTokens } from '../src/engine/pack-plan'
 import { uniforms } from '../src/engine/random'
 import { clockLibrary, type DeviceTimes } from './_clock-library'
 import { drawPrompts, LORA, SAMPLING, sequencesOf, UPDATE } from './_gpu-engine'
-import { H200_FREE_BYTES, type Workload } from './_gpu-work'
+import type { Workload } from './_gpu-work'
+import { narrow, packsOnH200 } from './_narrow-model'
 import { randomModel } from './_random-model'
 import { median } from './_report'
 
@@ -20,7 +20,6 @@ export interface Waits extends DeviceTimes {
 }
 
 const POLICY = 'bench'
-const VOCAB = 4096
 
 export async function deviceWaits(workload: Workload, options: { warmUp: number; rounds: number }): Promise<Waits[]> {
   const clock = clockLibrary()
@@ -37,7 +36,7 @@ export async function deviceWaits(workload: Workload, options: { warmUp: number;
     return result
   }
   for (let round = -options.warmUp; round < options.rounds; round++) {
-    const requests = drawPrompts(step, VOCAB, random).map((prompt) => {
+    const requests = drawPrompts(step, narrow(workload.config).vocab, random).map((prompt) => {
       const seeds = Array.from({ length: step.rollouts }, () => Math.floor(2 ** 30 * random()))
       return { policy: POLICY, prompt, seeds, maxNewTokens: step.fresh, sampling: SAMPLING, stopTokenIds: [] }
     })
@@ -52,15 +51,13 @@ export async function deviceWaits(workload: Workload, options: { warmUp: number;
 
 /** Smaller packs than the engine would make by itself of its small model, where the real one's are. */
 function packsOf({ config }: Workload): { readonly packTokens?: number } {
-  const bytes = planActivations(config, { precision: 'bf16', device: { free: H200_FREE_BYTES } })
-  const plan = (most: number) => planPackTokens(config, most, { device: 'cuda', valueBytes: 2 })
-  const packTokens = plan(bytes)
-  return packTokens < plan(Number.POSITIVE_INFINITY) ? { packTokens } : {}
+  const { packTokens } = packsOnH200(config)
+  const most = planPackTokens(config, Number.POSITIVE_INFINITY, { device: 'cuda', valueBytes: 2 })
+  return packTokens < most ? { packTokens } : {}
 }
 
-/** The layers and heads are the model's: how wide they are decides nothing here but the time to make weights. */
 async function smallEngine({ name, config }: Workload, backend: Backend): Promise<LocalEngine> {
-  const model = randomModel({ ...config, hidden: 64, inner: 64, vocab: VOCAB })
+  const model = randomModel(narrow(config))
   const engine = new LocalEngine({ backend, open: async () => model })
   await engine.load({ name, kind: 'folder', path: '' })
   await engine.openPolicy(POLICY, { lora: LORA, seed: 0 })

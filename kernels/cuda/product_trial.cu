@@ -116,8 +116,9 @@ void keep_equal(const Trial &trial, const Plan &reference, std::vector<Plan> &ca
   }
 }
 
-// The least time of each in rounds of all that are near the fastest so far. Where two are 3 % apart their least times of five never changed places, those of three one after the
-// other did (7B's gate and up by 32 rows on an H200, behind a cache that a fill had left to be written: 77.0 and 77.5 us instead of 68 and 70).
+// The least time of each in rounds of all that are near the fastest so far. Where two are 3 % apart their least times of five never changed places, those
+// of three one after the other did (7B's gate and up by 32 rows on an H200, behind a cache that a fill had left to be written: 77.0 and 77.5 us instead of
+// 68 and 70).
 size_t fastest_of(const Trial &trial, const std::vector<Plan> &plans) {
   std::vector<float> least(plans.size(), 1e30f);
   float best = 1e30f;

@@ -62,7 +62,7 @@ function attentionOf(runs: readonly Node[][], firstSlot: number): Pick<PackRows,
 let numbers = new Int32Array(0)
 
 /** The numbers from `first` to before `end`; not to be written to. */
-function counting(first: number, end: number): Int32Array {
+export function counting(first: number, end: number): Int32Array {
   if (end > numbers.length) numbers = new Int32Array(2 * end).map((_, i) => i)
   return numbers.subarray(first, end)
 }

@@ -2,6 +2,7 @@
 
 import { linearShapes } from './linears'
 import type { ModelConfig } from './model-config'
+import { DTYPE_BYTES } from './ops/arena'
 import type { Backend } from './ops/ops'
 
 /**
@@ -13,7 +14,6 @@ const MAX_PACK_TOKENS: Readonly<Record<Backend['device'], number>> = { cpu: 8192
 const MIN_PACK_TOKENS = 256
 /** Of the adapters that packs are planned for; others take as much more or less. */
 const USUAL_RANK = 16
-const F32_BYTES = 4
 
 /**
  * Rows that a trunk must save: it is a pass of its own over all layers, and on a GPU the smallest pass takes as long as some hundred rows more
@@ -46,5 +46,5 @@ export function rowBytes(
   const scratch = 2 * hidden + qkv.out + inner
   const gradients = 2 * hidden + 2 * attention
   const ids = 10
-  return valueBytes * (layers * kept + hidden + scratch + gradients) + F32_BYTES * (layers * keptInF32 + kv + ids)
+  return valueBytes * (layers * kept + hidden + scratch + gradients) + DTYPE_BYTES.f32 * (layers * keptInF32 + kv + ids)
 }

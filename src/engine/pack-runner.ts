@@ -2,9 +2,11 @@
 // for as long as its packs come. What a pack finds out about the trunk's keys and values is added up, and the trunk goes back last.
 
 import { type Batch, type KvStore, liveSegments } from './batch'
+import { slotBytes } from './inference-plan'
 import type { Activations, Model, TrunkGradient } from './model'
 import { DTYPE_BYTES } from './ops/arena'
 import type { Arena, Backend, Tensor } from './ops/ops'
+import { counting } from './pack-layout'
 import { rowBytes } from './pack-plan'
 import type { PolicyWeights } from './policy-weights'
 import type { Pack, PackedTree } from './prefix-tree'
@@ -121,12 +123,13 @@ export class PackRunner {
 
   /** Memory that is a GPU's own is asked for at once, for some rows more, since few packs are of one size. */
   private reserve(rows: number, { trunk, packs }: PackedTree, { weights }: PassOptions): void {
-    const { layers, kvHeads, headDim, vocab } = this.model.config
-    const kind = { valueBytes: DTYPE_BYTES[this.model.activationType], rank: weights?.spec?.rank ?? 0 }
-    const sums = (trunk?.tokens ?? 0) * layers * 2 * kvHeads * headDim * DTYPE_BYTES.f32
-    const logits = Math.max(...packs.map((pack) => keptLogitBytes(pack, vocab))) + (trunk ? keptLogitBytes(trunk, vocab) : 0)
+    const { config, activationType } = this.model
+    const kind = { valueBytes: DTYPE_BYTES[activationType], rank: weights?.spec?.rank ?? 0 }
+    const sums = (trunk?.tokens ?? 0) * slotBytes(config, 'f32')
+    const logits =
+      Math.max(...packs.map((pack) => keptLogitBytes(pack, config.vocab))) + (trunk ? keptLogitBytes(trunk, config.vocab) : 0)
     const some = Math.ceil(rows / ROWS_STEP) * ROWS_STEP
-    this.arena.reserve(some * rowBytes(this.model.config, kind) + sums + logits + SMALL_BYTES)
+    this.arena.reserve(some * rowBytes(config, kind) + sums + logits + SMALL_BYTES)
   }
 
   /** Of a pack's pairs; where the gradient is known, no more than room for them. */
@@ -156,7 +159,7 @@ export class PackRunner {
   private trunkGradient({ tokens }: Pack): Omit<TrunkGradient, 'of'> {
     const sums = this.model.kvStores(tokens, this.arena, 'f32')
     for (const { k, v } of sums) for (const sum of [k, v]) this.backend.ops.fill(sum, 0)
-    return { sums, rows: this.ints(upFrom(0, tokens)) }
+    return { sums, rows: this.ints(counting(0, tokens)) }
   }
 
   private upload(pack: Pack, weights: PolicyWeights | null): Batch {
@@ -170,7 +173,7 @@ export class PackRunner {
       tokens,
       ids: this.ints(pack.ids),
       positions: this.ints(pack.positions),
-      slots: this.ints(upFrom(firstSlot, tokens)),
+      slots: this.ints(counting(firstSlot, firstSlot + tokens)),
       plan: plan(segments),
       policies: weights ? [{ policy: '', rowStart: 0, rowCount: tokens }] : [],
       live: { start: liveStart, plan: plan(liveSegments(segments, liveStart)) },
@@ -194,11 +197,4 @@ export class PackRunner {
 function keptLogitBytes({ rows }: Pack, vocab: number): number {
   const bytes = DTYPE_BYTES.f32 * rows.length * vocab
   return bytes <= KEPT_LOGIT_BYTES ? bytes : 0
-}
-
-/** first, first + 1, … */
-function upFrom(first: number, count: number): Int32Array {
-  const numbers = new Int32Array(count)
-  for (let i = 0; i < count; i++) numbers[i] = first + i
-  return numbers
 }

@@ -46,13 +46,12 @@ export class BumpArena<Block> implements Arena {
   }
 
   reserve(bytes: number): void {
-    if (this.cursor > 0 || this.blocks[0]!.bytes >= bytes) return
+    if (this.cursor > 0 || (this.blocks[0]?.bytes ?? 0) >= bytes) return
     for (const { block } of this.blocks.splice(0)) this.source.free(block)
     try {
       this.addBlock(align(bytes))
     } catch (error) {
       if (!(error instanceof OutOfMemoryError)) throw error
-      this.addBlock(ALIGNMENT)
     }
   }
 

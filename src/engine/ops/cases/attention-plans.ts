@@ -141,15 +141,8 @@ export function gathering(times: number): Plan {
     for (const own of [70, 1, 64]) contexts.push([1, [...long, ...take(own)]])
     contexts.push([1, take(33)], [2, [...long, ...take(90)]], [1, [...prompt, ...take(20)]], [1, take(1)])
   }
-  let [row, start] = [0, 0]
-  const segments = contexts.map(([rows, { length }]) => {
-    const segment = [row, rows, start, length] as const
-    row += rows
-    start += length
-    return segment
-  })
-  const context = contexts.flatMap(([, own]) => own)
-  return { name: `decode of ${row} rows of all kinds`, tokens: row, slots: times * 1100 + 10, segments, context }
+  const plan = runs(contexts, times * 1100 + 10)
+  return { name: `decode of ${plan.tokens} rows of all kinds`, ...plan }
 }
 
 /** One run of three such rows, which is no decode step; devices take it for one all the same. */
@@ -160,13 +153,22 @@ export function distantRun(): Plan {
 
 /** A row that is the last of each context. */
 function singles(contexts: readonly (readonly number[])[], slots: number): Omit<Plan, 'name'> {
-  let start = 0
-  const segments = contexts.map(({ length }, row) => {
-    const segment = [row, 1, start, length] as const
+  return runs(
+    contexts.map((context) => [1, context] as const),
+    slots,
+  )
+}
+
+/** So many rows that are the last of each context. */
+function runs(contexts: readonly (readonly [rows: number, context: readonly number[]])[], slots: number): Omit<Plan, 'name'> {
+  let [tokens, start] = [0, 0]
+  const segments = contexts.map(([rows, { length }]) => {
+    const segment = [tokens, rows, start, length] as const
+    tokens += rows
     start += length
     return segment
   })
-  return { tokens: contexts.length, slots, segments, context: contexts.flat() }
+  return { tokens, slots, segments, context: contexts.flatMap(([, own]) => own) }
 }
 
 /** The plan's arrays, with room to spare after the segments that count. */
