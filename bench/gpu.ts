@@ -22,6 +22,7 @@ async function main(): Promise<void> {
   if (missing !== null) say(`No peers: ${missing}`)
   const all: { workload: Workload; rows: GpuRow[] }[] = []
   const facts: Record<string, unknown> = { repeat: options.repeat, warmUp: options.warmUp }
+  const before = usedMemory() // no context of this process yet: all rows count theirs
   for (const workload of options.workloads) {
     const rows: GpuRow[] = []
     all.push({ workload, rows })
@@ -37,7 +38,7 @@ async function main(): Promise<void> {
     }
     await attempt(
       parts.filter((part) => part !== 'server'),
-      () => ofEngine(workload, parts, options, facts),
+      () => ofEngine(workload, parts, { options, facts, before }),
     )
     await attempt(
       parts.filter((part) => part === 'server'),
@@ -53,10 +54,8 @@ async function main(): Promise<void> {
 async function ofEngine(
   workload: Workload,
   parts: readonly Part[],
-  options: GpuOptions,
-  facts: Record<string, unknown>,
+  { options, facts, before }: { options: GpuOptions; facts: Record<string, unknown>; before: number | null },
 ): Promise<GpuRow[]> {
-  const before = usedMemory()
   const engine = await openGpuEngine(workload, options)
   facts['engine'] = engine.description
   say(`${workload.name}: loaded in ${engine.loadSeconds.toFixed(1)} s on ${engine.description}`)

@@ -11,7 +11,11 @@
 namespace arbor {
 namespace {
 
-constexpr int64_t kLogitBytes = 384 << 20; // in scratch memory at a time
+#ifndef ARBOR_LOGIT_BYTES // tests have little, so that few pairs are several chunks
+#define ARBOR_LOGIT_BYTES (256 << 20)
+#endif
+constexpr int64_t kLogitBytes = ARBOR_LOGIT_BYTES; // in scratch memory at a time
+constexpr int64_t kTileRows = 128;                  // of a large product
 
 template <class T> __global__ void gather_hidden(T *out, const T *hidden, Pairs pairs, int64_t first, Fault *fault) {
   const int64_t pair = first + blockIdx.x, row = pairs.rows[pair];
@@ -89,10 +93,16 @@ struct Head {
   }
 };
 
-// As many pairs at a time as there is room for, in chunks of one size: what is left over would read the head for a few rows.
-int64_t chunk_of(int64_t pairs, int64_t vocab) {
-  const int64_t most = std::max(int64_t(1), kLogitBytes / (4 * vocab));
-  return ceil_div(std::max(pairs, int64_t(1)), ceil_div(std::max(pairs, int64_t(1)), most));
+// Pairs that are computed at a time, and how many there is to be room for. Chunks are whole tiles of about one size: what is left over would read the head
+// for a few rows. Room is the same for all numbers of pairs that are several chunks: it is asked for once.
+struct Chunks {
+  int64_t pairs, room;
+};
+
+Chunks chunks_of(int64_t pairs, int64_t vocab) {
+  const int64_t fit = std::max(int64_t(1), kLogitBytes / (4 * vocab)), tile = std::min(fit, kTileRows), most = fit / tile * tile;
+  const auto whole = [&](int64_t count) { return std::min(most, ceil_div(std::max(count, int64_t(1)), tile) * tile); };
+  return {whole(ceil_div(pairs, ceil_div(std::max(pairs, int64_t(1)), most))), whole(pairs)};
 }
 
 bool sizes_valid(int64_t pairs, int64_t tokens, int64_t vocab, int64_t hidden, double temperature) {
@@ -112,9 +122,9 @@ int32_t arbor_logprob(arbor_stream *stream, int32_t type, float *logprobs, float
   const void *weight = weight_as(stream, type, head, head_type, vocab * hidden_size, 2);
   if (!weight) return ARBOR_UNSUPPORTED;
   const Head of{stream, type, hidden, weight, {rows, targets, tokens, vocab, hidden_size, float(1 / temperature)}};
-  const int64_t chunk = chunk_of(pairs, vocab);
-  void *gathered = scratch(stream, 1, chunk * hidden_size * of.size());
-  float *own = logits ? nullptr : static_cast<float *>(scratch(stream, 3, chunk * vocab * 4));
+  const auto [chunk, room] = chunks_of(pairs, vocab);
+  void *gathered = scratch(stream, 1, room * hidden_size * of.size());
+  float *own = logits ? nullptr : static_cast<float *>(scratch(stream, 3, room * vocab * 4));
   if (!gathered || (!logits && !own)) return ARBOR_OUT_OF_MEMORY;
   const PairResults results = {logprobs, entropies, lse};
   for (int64_t first = 0; first < pairs; first += chunk) {
@@ -139,10 +149,10 @@ int32_t arbor_logprob_backward(arbor_stream *stream, int32_t type, void *d_hidde
   const void *weight = weight_as(stream, type, head, head_type, vocab * hidden_size, 2);
   if (!weight) return ARBOR_UNSUPPORTED;
   const Head of{stream, type, hidden, weight, {rows, targets, tokens, vocab, hidden_size, float(1 / temperature)}};
-  const int64_t chunk = chunk_of(pairs, vocab);
-  void *gathered = scratch(stream, 1, chunk * hidden_size * of.size());
-  float *own = logits ? nullptr : static_cast<float *>(scratch(stream, 3, chunk * vocab * 4));
-  void *dz = scratch(stream, 4, chunk * vocab * of.size());
+  const auto [chunk, room] = chunks_of(pairs, vocab);
+  void *gathered = scratch(stream, 1, room * hidden_size * of.size());
+  float *own = logits ? nullptr : static_cast<float *>(scratch(stream, 3, room * vocab * 4));
+  void *dz = scratch(stream, 4, room * vocab * of.size());
   float *d_pairs = static_cast<float *>(scratch(stream, 5, std::max(pairs, int64_t(1)) * hidden_size * 4));
   if (!gathered || (!logits && !own) || !dz || !d_pairs) return ARBOR_OUT_OF_MEMORY;
   const cudaStream_t s = cuda_stream(stream);

@@ -1,4 +1,4 @@
-// A stream's scratch memory. It only grows; once a capture may point into it, what is outgrown stays alive until the stream ends.
+// A stream's scratch memory. It only grows; what a capture may point into stays alive until the stream ends, even when it is outgrown.
 #pragma once
 
 #include <algorithm>
@@ -10,9 +10,12 @@ namespace arbor {
 
 class StreamMemory {
 public:
-  void *take(int number, int64_t bytes) {
+  void *take(int number, int64_t bytes, bool recording) {
     Block &block = blocks_[number];
-    if (bytes <= block.bytes) return block.memory;
+    if (bytes <= block.bytes) {
+      block.recorded |= recording;
+      return block.memory;
+    }
     const int64_t wanted = bytes + std::min(bytes / 4, kMostSpare);
     void *memory = nullptr;
     if (cudaMalloc(&memory, size_t(wanted)) != cudaSuccess) {
@@ -20,8 +23,8 @@ public:
       fail(ARBOR_OUT_OF_MEMORY, "no device memory for " + std::to_string(wanted >> 20) + " MiB of scratch");
       return nullptr;
     }
-    retire(block);
-    block = {memory, wanted, {}};
+    retire(block, recording);
+    block = {memory, wanted, recording, {}};
     return memory;
   }
 
@@ -43,9 +46,6 @@ public:
     return memory;
   }
 
-  // From now on captures point into what there is.
-  void keep() { kept_ = true; }
-
   void close() {
     for (Block &block : blocks_) cudaFree(block.memory);
     for (void *memory : outgrown_) cudaFree(memory);
@@ -65,12 +65,13 @@ private:
   struct Block {
     void *memory = nullptr;
     int64_t bytes = 0;
+    bool recorded = false; // a capture points into it
     ScratchNote note = {};
   };
 
-  void retire(const Block &block) {
+  void retire(const Block &block, bool recording) {
     if (!block.memory) return;
-    if (kept_)
+    if (block.recorded || recording) // nothing is freed during a capture: it would wait for the device
       outgrown_.push_back(block.memory);
     else
       cudaFree(block.memory); // waits for the device
@@ -82,7 +83,6 @@ private:
   std::vector<void *> outgrown_;
   int32_t *counters_ = nullptr;
   int64_t counter_count_ = 0;
-  bool kept_ = false;
 };
 
 bool is_recording(arbor_stream *stream);

@@ -73,8 +73,7 @@ Products &products_of(arbor_stream *stream) { return *stream->products; }
 bool is_recording(arbor_stream *stream) { return stream->recording; }
 
 void *scratch(arbor_stream *stream, int number, int64_t bytes) {
-  if (stream->recording) stream->memory.keep(); // outgrown blocks may be part of this very capture
-  return stream->memory.take(number, bytes);
+  return stream->memory.take(number, bytes, stream->recording);
 }
 
 ScratchNote &scratch_note(arbor_stream *stream, int number) { return stream->memory.note(number); }
@@ -281,7 +280,6 @@ arbor_capture *arbor_capture_end(arbor_stream *stream) {
   }
   arbor::enter(stream, "arbor_capture_end");
   stream->recording = false;
-  stream->memory.keep(); // what was recorded points into it
   cudaGraph_t graph = nullptr;
   auto capture = std::make_unique<arbor_capture>();
   cudaError_t error = cudaStreamEndCapture(stream->stream, &graph);

@@ -48,6 +48,36 @@ describe(CUDA, () => {
     backend.close()
   })
 
+  it('scratch memory that is outgrown is given back, but for what a capture points into', async () => {
+    const backend = await openGpu('f32')
+    const rowOfHead = (hidden: number) => {
+      const arena = backend.arena(5 * 4 * hidden)
+      const [rows, targets] = [0, 1].map(() => arena.tensor([1], 'i32')) as [Tensor, Tensor]
+      const [logprobs, entropies, lse] = [0, 1, 2].map(() => arena.tensor([1])) as [Tensor, Tensor, Tensor]
+      const given = { hidden: arena.tensor([1, hidden]), head: arena.tensor([2, hidden]), rows, targets, temperature: 1 }
+      backend.ops.fill(given.hidden, 1)
+      backend.ops.fill(given.head, 1 / hidden)
+      for (const ids of [rows, targets]) backend.upload(ids, Int32Array.of(0))
+      return { logprobs, compute: () => backend.ops.logprob({ ...given, logprobs, entropies, lse }) }
+    }
+    // Scratch for 128 rows of hidden states, with what is to spare: 20, 40 and 80 MiB.
+    type Row = ReturnType<typeof rowOfHead>
+    const [small, larger, largest] = [15, 16, 17].map((power) => rowOfHead(1 << power)) as [Row, Row, Row]
+    const capture = backend.capture(() => small.compute())
+    const taken = async ({ compute, logprobs }: Row) => {
+      const { free } = backend.memory()!
+      compute()
+      expect((await backend.download(logprobs))[0]).toBeCloseTo(-Math.LN2)
+      return (free - backend.memory()!.free) / 2 ** 20
+    }
+    expect(Math.round((await taken(larger)) / 40)).toBe(1)
+    expect(Math.round((await taken(largest)) / 40)).toBe(1) // 80 less 40
+    capture.replay()
+    expect((await backend.download(small.logprobs))[0]).toBeCloseTo(-Math.LN2)
+    capture.free()
+    backend.close()
+  })
+
   it('a GPU that is not there is named', async () => {
     const library = await cudaLibrary()
     expect(() => openNative(library, { device: 'cuda', index: 99 })).toThrow(/GPUs 0 to \d+, not 99/)
