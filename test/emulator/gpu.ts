@@ -9,6 +9,8 @@ const real = gpus().length
 
 /** For the titles of tests. */
 export const CUDA = real > 0 ? 'cuda' : 'cuda, emulated'
+/** Nobody else takes or frees memory of it: tests beside this one have their own. */
+export const ownGpu = real === 0
 export const gpuCount = real > 0 ? real : 2
 
 export function cudaLibrary(): Promise<NativeLibrary> {
