@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest'
-import { CUDA, gpuCount, openGpu } from '../../test/emulator/gpu'
+import { CUDA, gpuCount, openGpu, ownGpu } from '../../test/emulator/gpu'
 import { describePool } from '../../test/engine/describe-pool'
 import { goldenFolder } from '../../test/golden/engine/open-golden'
 import { BackendError } from '../errors'
@@ -16,7 +16,7 @@ if (gpuCount > 1)
     ['f32', 1],
     ['bf16', 60],
   ] as const)
-    describePool(`${CUDA}, ${precision}`, (index) => openGpu(precision, index), { counts: [2], coarser })
+    describePool(`${CUDA}, ${precision}`, (index) => openGpu(precision, index), { counts: [2], coarser, sameBits: ownGpu })
 
 const SOURCE = { name: 'tiny', kind: 'folder', path: goldenFolder('llama') } as const
 const STEP: StepConfig = {

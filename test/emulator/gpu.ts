@@ -9,7 +9,7 @@ const real = gpus().length
 
 /** For the titles of tests. */
 export const CUDA = real > 0 ? 'cuda' : 'cuda, emulated'
-/** Nobody else takes or frees memory of it: tests beside this one have their own. */
+/** The emulated one: tests beside this one have their own, so nobody else takes or frees memory of it, and two of it compute the same bits. */
 export const ownGpu = real === 0
 export const gpuCount = real > 0 ? real : 2
 
